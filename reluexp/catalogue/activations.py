@@ -1,0 +1,194 @@
+"""The activations: what each is called, how it is drawn, and the function itself.
+
+Importing this module does not import torch; building an activation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from reluexp.catalogue.registry import Options, Registry, import_attribute
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ACTIVATIONS", "Activation", "build_activation", "style_of"]
+
+
+class Plain(Options):
+    """An activation without parameters."""
+
+
+class LeakyRelu(Options):
+    """max(z, a·z) with a fixed slope a."""
+
+    negative_slope: float = Field(0.01, ge=0, lt=1, description="slope for z < 0")
+
+
+class Prelu(Options):
+    """A leaky ReLU whose slope is learned."""
+
+    init: float = Field(0.25, gt=-1, lt=1, description="slope at birth")
+    shared: bool = Field(True, description="one slope for a whole layer instead of one for each channel")
+
+
+class Elu(Options):
+    """z for z > 0, alpha·(eᶻ − 1) below."""
+
+    alpha: float = Field(1.0, gt=0, le=10, description="minus the limit for z → −∞")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation; `build(options, width)` makes the module applied to a site of `width` channels."""
+
+    name: str
+    label: str
+    summary: str
+    reference: str
+    colour: str
+    line: str
+    build: Callable[[Any, int], nn.Module]
+    options: type[Options] = Plain
+    learned: bool = False
+    half_line: bool = False
+    """whether the function is exactly 0 on a half-line, so that its units can die"""
+
+
+def _module(name: str) -> Callable[[Any, int], nn.Module]:
+    def build(options: Any, width: int) -> nn.Module:
+        from torch import nn
+
+        module: nn.Module = getattr(nn, name)()
+        return module
+
+    return build
+
+
+def _leaky_relu(options: LeakyRelu, width: int) -> nn.Module:
+    from torch import nn
+
+    return nn.LeakyReLU(options.negative_slope)
+
+
+def _prelu(options: Prelu, width: int) -> nn.Module:
+    from reluexp.layers import ChannelPReLU
+
+    return ChannelPReLU(1 if options.shared else width, options.init)
+
+
+def _elu(options: Elu, width: int) -> nn.Module:
+    from torch import nn
+
+    return nn.ELU(options.alpha)
+
+
+# Colours: Okabe & Ito 2008, told apart by the common forms of colour blindness; line styles repeat the distinction.
+ACTIVATIONS: Registry[Activation] = Registry(
+    "activation",
+    [
+        Activation(
+            "relu",
+            "ReLU",
+            "max(z, 0)",
+            "Nair & Hinton 2010; Glorot et al. 2011",
+            "#D55E00",
+            "-",
+            _module("ReLU"),
+            half_line=True,
+        ),
+        Activation(
+            "leaky_relu",
+            "Leaky ReLU",
+            "z above 0, a·z below",
+            "Maas et al. 2013",
+            "#0072B2",
+            "--",
+            _leaky_relu,
+            LeakyRelu,
+        ),
+        Activation(
+            "prelu",
+            "PReLU",
+            "leaky ReLU with a learned slope",
+            "He et al. 2015, arXiv 1502.01852",
+            "#56B4E9",
+            "-.",
+            _prelu,
+            Prelu,
+            learned=True,
+        ),
+        Activation(
+            "elu",
+            "ELU",
+            "z above 0, a·(exp z − 1) below",
+            "Clevert et al. 2015, arXiv 1511.07289",
+            "#009E73",
+            ":",
+            _elu,
+            Elu,
+        ),
+        Activation(
+            "selu",
+            "SELU",
+            "scaled ELU, self-normalising",
+            "Klambauer et al. 2017, arXiv 1706.02515",
+            "#CC79A7",
+            "-",
+            _module("SELU"),
+        ),
+        Activation(
+            "sigmoid", "Sigmoid", "1/(1 + exp −z)", "Rumelhart et al. 1986", "#E69F00", "--", _module("Sigmoid")
+        ),
+        Activation("tanh", "Tanh", "hyperbolic tangent", "LeCun et al. 1998", "#000000", "-.", _module("Tanh")),
+        Activation(
+            "relu6",
+            "ReLU6",
+            "min(max(z, 0), 6), the bounded twin",
+            "Krizhevsky 2010",
+            "#882255",
+            "--",
+            _module("ReLU6"),
+            half_line=True,
+        ),
+        Activation(
+            "identity",
+            "Identity",
+            "z, the linear control",
+            "Saxe et al. 2014, arXiv 1312.6120",
+            "#777777",
+            ":",
+            _module("Identity"),
+        ),
+    ],
+)
+
+_SPARE = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#AA4499", "#661100")
+
+
+def build_activation(options: Any, width: int) -> nn.Module:
+    """A fresh module for a site of `width` channels, from a catalogue entry or the user's `package.module:attribute`.
+
+    The user's object is a function of a tensor, or a class or factory of such called with the config's options.
+    """
+    if ":" not in options.name:
+        return ACTIVATIONS[options.name].build(options, width)
+    from reluexp.layers import Elementwise
+
+    found = import_attribute(options.name)
+    extra: dict[str, Any] = dict(options.model_extra or {})
+    return found(**extra) if isinstance(found, type) else Elementwise(found, extra)
+
+
+def style_of(label: str) -> tuple[str, str, str]:
+    """Display label, colour and line style of a trial's activation label, such as `leaky_relu(negative_slope=0.3)`."""
+    name, _, options = label.partition("(")
+    if name in ACTIVATIONS:
+        entry = ACTIVATIONS[name]
+        line = entry.line if not options else ":"
+        return entry.label + (f" ({options}" if options else ""), entry.colour, line
+    return label, _SPARE[sum(map(ord, label)) % len(_SPARE)], "-."

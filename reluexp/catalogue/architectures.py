@@ -1,0 +1,187 @@
+"""The architectures: each one function from options and shapes to an ordinary `nn.Module`.
+
+Importing this module does not import torch; building a model does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from reluexp.catalogue.registry import Options, Registry, import_attribute
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ARCHITECTURES", "Architecture", "ArchitectureOptions", "build_model"]
+
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Shape = tuple[int, ...]
+Activate = Callable[[int], "nn.Module"]
+
+
+class ArchitectureOptions(Options):
+    """Options that every catalogue architecture has."""
+
+    normalization: Literal["none", "batch", "layer"] = Field("none", description="before each activation")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden outputs dropped in training")
+
+
+class Mlp(ArchitectureOptions):
+    """A multilayer perceptron."""
+
+    depth: int = Field(4, ge=1, le=1000, description="hidden layers; ignored when width is a list")
+    width: Width | Annotated[list[Width], Field(min_length=1)] = Field(
+        64, description="units per hidden layer, or one number for each"
+    )
+
+    @property
+    def widths(self) -> list[int]:
+        """Units of each hidden layer."""
+        return self.width if isinstance(self.width, list) else [self.width] * self.depth
+
+
+class Cnn(ArchitectureOptions):
+    """VGG-like stages of 3×3 convolutions, each ended by 2×2 pooling, and a dense head."""
+
+    channels: Annotated[list[Width], Field(min_length=1)] = Field([16, 32], description="channels of each stage")
+    convolutions: int = Field(1, ge=1, le=20, description="convolutions per stage")
+    pooling: Literal["max", "average"] = Field("max", description="2×2, at the end of each stage")
+    dense: list[Width] = Field([128], description="units of the hidden layers of the head")
+
+
+class LeNet5(ArchitectureOptions):
+    """Two convolutions and two dense layers (LeCun et al. 1998), with max pooling."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture; `build(options, input_shape, outputs, activate)` makes the module.
+
+    `activate(width)` makes a fresh activation for a site of `width` channels; `check(options, input_shape)`
+    says in a phrase why the two do not fit, or nothing.
+    """
+
+    name: str
+    label: str
+    summary: str
+    reference: str
+    options: type[Options]
+    build: Callable[[Any, Shape, int, Activate], nn.Module]
+    check: Callable[[Any, Shape], str]
+    convolutional: bool = False
+
+
+def _fits_any(options: Any, shape: Shape) -> str:
+    return ""
+
+
+def _fits_images(stages: int, shape: Shape) -> str:
+    if len(shape) != 3:
+        return f"a convolution needs images [channels, height, width]; the data set has shape {list(shape)}"
+    if min(shape[1:]) < 2**stages:
+        return f"{stages} halvings need images of at least {2**stages}×{2**stages}; these have {shape[1]}×{shape[2]}"
+    return ""
+
+
+def _lenet_fits(options: LeNet5, shape: Shape) -> str:
+    if len(shape) != 3 or min(shape[1:]) >= 12:
+        return _fits_images(2, shape)
+    return f"lenet5 needs images of at least 12×12; these have {shape[1]}×{shape[2]}"
+
+
+def _after(options: ArchitectureOptions, width: int, activate: Activate) -> list[nn.Module]:
+    """What follows each linear map: normalisation, activation, dropout."""
+    from torch import nn
+
+    from reluexp.layers import BatchNorm, Site
+
+    norms = {"none": [], "batch": [BatchNorm(width)], "layer": [nn.GroupNorm(1, width)]}
+    return [
+        *norms[options.normalization],
+        Site(activate(width)),
+        *([nn.Dropout(options.dropout)] if options.dropout else []),
+    ]
+
+
+def _dense(options: Any, inputs: int, widths: list[int], outputs: int, activate: Activate) -> list[nn.Module]:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(inputs, width), *_after(options, width, activate)]
+        inputs = width
+    return [*layers, nn.Linear(inputs, outputs)]
+
+
+def _flatten(shape: Shape) -> list[nn.Module]:
+    from reluexp.layers import Flatten
+
+    return [Flatten()] if len(shape) == 3 else []
+
+
+def _mlp(options: Mlp, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(*_flatten(shape), *_dense(options, math.prod(shape), options.widths, outputs, activate))
+
+
+def _cnn(options: Cnn, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
+    from torch import nn
+
+    pool = nn.MaxPool2d if options.pooling == "max" else nn.AvgPool2d
+    (inputs, height, width), layers = shape, []
+    for channels in options.channels:
+        for _ in range(options.convolutions):
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1), *_after(options, channels, activate)]
+            inputs = channels
+        layers.append(pool(2))
+        height, width = height // 2, width // 2
+    features = inputs * height * width
+    return nn.Sequential(*layers, *_flatten(shape), *_dense(options, features, options.dense, outputs, activate))
+
+
+def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
+    from torch import nn
+
+    padding = 2 if min(shape[1:]) < 32 else 0
+    height, width = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in shape[1:])
+    features: list[nn.Module] = [
+        *(nn.Conv2d(shape[0], 6, 5, padding=padding), *_after(options, 6, activate), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), *_after(options, 16, activate), nn.MaxPool2d(2)),
+    ]
+    head = _dense(options, 16 * height * width, [120, 84], outputs, activate)
+    return nn.Sequential(*features, *_flatten(shape), *head)
+
+
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    [
+        Architecture("mlp", "MLP", "dense layers: depth × width, or a list of widths", "Rumelhart et al. 1986", Mlp, _mlp, _fits_any),
+        Architecture(
+            "cnn", "CNN", "stages of 3×3 convolutions with pooling, dense head", "Simonyan & Zisserman 2015, arXiv 1409.1556",
+            Cnn, _cnn, lambda o, shape: _fits_images(len(o.channels), shape), convolutional=True,
+        ),
+        Architecture("lenet5", "LeNet-5", "two 5×5 convolutions, two dense layers", "LeCun et al. 1998", LeNet5, _lenet5, _lenet_fits, convolutional=True),
+    ],
+)  # fmt: skip
+
+
+def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
+    """The model of a catalogue entry, or of the user's `package.module:attribute`.
+
+    The user's factory is called with the options of the config and with as many of `input_shape`, `num_outputs`
+    and `activation` (a factory: width → module) as its signature names.
+    """
+    if ":" not in options.name:
+        return ARCHITECTURES[options.name].build(options, shape, outputs, activate)
+    factory = import_attribute(options.name)
+    offered = {"input_shape": shape, "num_outputs": outputs, "activation": activate}
+    known = inspect.signature(factory).parameters
+    model: nn.Module = factory(**{k: v for k, v in offered.items() if k in known}, **(options.model_extra or {}))
+    return model
