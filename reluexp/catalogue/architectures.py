@@ -162,14 +162,37 @@ def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> 
 ARCHITECTURES: Registry[Architecture] = Registry(
     "architecture",
     [
-        Architecture("mlp", "MLP", "dense layers: depth × width, or a list of widths", "Rumelhart et al. 1986", Mlp, _mlp, _fits_any),
         Architecture(
-            "cnn", "CNN", "stages of 3×3 convolutions with pooling, dense head", "Simonyan & Zisserman 2015, arXiv 1409.1556",
-            Cnn, _cnn, lambda o, shape: _fits_images(len(o.channels), shape), convolutional=True,
+            "mlp",
+            "MLP",
+            "dense layers: depth × width, or a list of widths",
+            "Rumelhart et al. 1986",
+            Mlp,
+            _mlp,
+            _fits_any,
         ),
-        Architecture("lenet5", "LeNet-5", "two 5×5 convolutions, two dense layers", "LeCun et al. 1998", LeNet5, _lenet5, _lenet_fits, convolutional=True),
+        Architecture(
+            "cnn",
+            "CNN",
+            "stages of 3×3 convolutions with pooling, and a dense head",
+            "Simonyan & Zisserman 2015, arXiv 1409.1556",
+            Cnn,
+            _cnn,
+            lambda options, shape: _fits_images(len(options.channels), shape),
+            convolutional=True,
+        ),
+        Architecture(
+            "lenet5",
+            "LeNet-5",
+            "two 5×5 convolutions and two dense layers",
+            "LeCun et al. 1998",
+            LeNet5,
+            _lenet5,
+            _lenet_fits,
+            convolutional=True,
+        ),
     ],
-)  # fmt: skip
+)
 
 
 def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) -> nn.Module:

@@ -7,9 +7,9 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
 from reluexp.errors import ConfigError
 
@@ -53,6 +53,15 @@ class Registry(Generic[R]):
         if len(self._entries) < len(entries):
             names = [entry.name for entry in entries]
             raise ValueError(f"duplicate {kind}: {sorted({n for n in names if names.count(n) > 1})}")
+        self.models: dict[str, type[Options]] = {
+            entry.name: create_model(
+                entry.options.__name__,
+                __base__=entry.options,
+                __doc__=entry.summary,
+                name=(Literal[entry.name], entry.name),
+            )
+            for entry in entries
+        }
 
     def __getitem__(self, name: str) -> R:
         if name not in self._entries:

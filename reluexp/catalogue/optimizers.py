@@ -1,0 +1,144 @@
+"""The optimizers, as updates of whole stacks; importing this module does not import torch.
+
+Shapes: a parameter, its gradient and its state are [replica, *parameter]; lr and decay are [replica, 1, …].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from reluexp.catalogue.registry import Options, Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["OPTIMIZERS", "Optimizer", "OptimizerOptions"]
+
+
+class OptimizerOptions(Options):
+    """What every optimizer has."""
+
+    lr: float = Field(0.01, gt=0, le=1e6, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=1e3, description="of weights and biases; learned slopes get none")
+
+
+class Sgd(OptimizerOptions):
+    """Stochastic gradient descent."""
+
+    lr: float = Field(0.05, gt=0, le=1e6, description="learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1)
+    nesterov: bool = Field(False, description="look ahead; needs momentum")
+
+    @model_validator(mode="after")
+    def nesterov_needs_momentum(self) -> Sgd:
+        """Nesterov's method is a form of momentum."""
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+class Adam(OptimizerOptions):
+    """Adaptive moments."""
+
+    lr: float = Field(0.001, gt=0, le=1e6, description="learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    weight_decay: float = Field(0.01, ge=0, le=1e3, description="decoupled from the gradient")
+
+
+class RmsProp(OptimizerOptions):
+    """Gradients divided by their running root mean square."""
+
+    lr: float = Field(0.001, gt=0, le=1e6, description="learning rate")
+    alpha: float = Field(0.99, ge=0, lt=1, description="smoothing")
+    eps: float = Field(1e-8, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+
+State = dict[str, "Tensor"]
+Update = Callable[["Tensor", "Tensor", State, int, "Tensor", "Tensor", Any], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One optimizer; `update(p, g, state, step, lr, decay, options)` returns what is to be subtracted from p.
+
+    `state` is empty before step 1 and then holds the optimizer's own tensors, shaped like p.
+    """
+
+    name: str
+    label: str
+    summary: str
+    reference: str
+    options: type[Options]
+    update: Update
+
+
+def _sgd(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: Sgd) -> Tensor:
+    g = g + decay * p
+    if not o.momentum:
+        return lr * g
+    state["momentum"] = g.clone() if step == 1 else o.momentum * state["momentum"] + g
+    return lr * (g + o.momentum * state["momentum"] if o.nesterov else state["momentum"])
+
+
+def _moments(g: Tensor, state: State, step: int, o: Adam) -> Tensor:
+    """The bias-corrected first moment over the root of the second (Kingma & Ba 2015)."""
+    first = (1 - o.beta1) * g
+    second = (1 - o.beta2) * g * g
+    state["first"] = first if step == 1 else o.beta1 * state["first"] + first
+    state["second"] = second if step == 1 else o.beta2 * state["second"] + second
+    root = state["second"].sqrt() / math.sqrt(1 - o.beta2**step)
+    return state["first"] / (1 - o.beta1**step) / (root + o.eps)
+
+
+def _adam(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: Adam) -> Tensor:
+    return lr * _moments(g + decay * p, state, step, o)
+
+
+def _adamw(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: AdamW) -> Tensor:
+    return lr * (_moments(g, state, step, o) + decay * p)
+
+
+def _rmsprop(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: RmsProp) -> Tensor:
+    g = g + decay * p
+    square = (1 - o.alpha) * g * g
+    state["square"] = square if step == 1 else o.alpha * state["square"] + square
+    scaled = g / (state["square"].sqrt() + o.eps)
+    if not o.momentum:
+        return lr * scaled
+    state["momentum"] = scaled if step == 1 else o.momentum * state["momentum"] + scaled
+    return lr * state["momentum"]
+
+
+OPTIMIZERS: Registry[Optimizer] = Registry(
+    "optimizer",
+    [
+        Optimizer(
+            "sgd",
+            "SGD",
+            "gradient descent, with momentum or Nesterov's",
+            "Robbins & Monro 1951; Sutskever et al. 2013",
+            Sgd,
+            _sgd,
+        ),
+        Optimizer("adam", "Adam", "adaptive moments", "Kingma & Ba 2015, arXiv 1412.6980", Adam, _adam),
+        Optimizer(
+            "adamw", "AdamW", "Adam with decoupled decay", "Loshchilov & Hutter 2019, arXiv 1711.05101", AdamW, _adamw
+        ),
+        Optimizer(
+            "rmsprop", "RMSprop", "divides by a running root mean square", "Tieleman & Hinton 2012", RmsProp, _rmsprop
+        ),
+    ],
+)
