@@ -6,12 +6,11 @@ Shapes: a module sees [..., sample, channel, *positions]; the dimensions before 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BatchNorm", "ChannelPReLU", "Elementwise", "Flatten", "Site", "activate"]
+__all__ = ["BatchNorm", "Flatten", "Site", "activate"]
 
 
 def activate(z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -32,25 +31,6 @@ class Site(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """h = f(z), elementwise."""
         return activate(z, self.function)
-
-
-class Elementwise(nn.Module):
-    """The user's own function of a tensor as a module."""
-
-    def __init__(self, function: Callable[..., Tensor], options: dict[str, Any]) -> None:
-        super().__init__()
-        self.function, self.options = function, options
-
-    def forward(self, z: Tensor) -> Tensor:
-        """f(z) with the config's options."""
-        return self.function(z, **self.options)
-
-
-class ChannelPReLU(nn.PReLU):
-    """PReLU whose slope is shared or one for each channel (He et al. 2015, arXiv 1502.01852)."""
-
-    def __init__(self, channels: int, init: float) -> None:
-        super().__init__(channels, init)
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -59,32 +59,22 @@ class Activation:
     """whether the function is exactly 0 on a half-line, so that its units can die"""
 
 
-def _module(name: str) -> Callable[[Any, int], nn.Module]:
-    def build(options: Any, width: int) -> nn.Module:
-        from torch import nn
+def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
+    """A builder of the class of that name, with the options that are its arguments."""
 
-        module: nn.Module = getattr(nn, name)()
+    def build(options: Any, width: int) -> nn.Module:
+        from reluexp import functions
+
+        module: nn.Module = getattr(functions, name)(*(getattr(options, field) for field in fields))
         return module
 
     return build
 
 
-def _leaky_relu(options: LeakyRelu, width: int) -> nn.Module:
-    from torch import nn
-
-    return nn.LeakyReLU(options.negative_slope)
-
-
 def _prelu(options: Prelu, width: int) -> nn.Module:
-    from reluexp.layers import ChannelPReLU
+    from reluexp.functions import Prelu
 
-    return ChannelPReLU(1 if options.shared else width, options.init)
-
-
-def _elu(options: Elu, width: int) -> nn.Module:
-    from torch import nn
-
-    return nn.ELU(options.alpha)
+    return Prelu(1 if options.shared else width, options.init)
 
 
 # Colours: Okabe & Ito 2008, told apart by the common forms of colour blindness; line styles repeat the distinction.
@@ -98,7 +88,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Nair & Hinton 2010; Glorot et al. 2011",
             "#D55E00",
             "-",
-            _module("ReLU"),
+            _build("Relu"),
             half_line=True,
         ),
         Activation(
@@ -108,7 +98,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Maas et al. 2013",
             "#0072B2",
             "--",
-            _leaky_relu,
+            _build("LeakyRelu", "negative_slope"),
             LeakyRelu,
         ),
         Activation(
@@ -129,7 +119,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Clevert et al. 2015, arXiv 1511.07289",
             "#009E73",
             ":",
-            _elu,
+            _build("Elu", "alpha"),
             Elu,
         ),
         Activation(
@@ -139,12 +129,10 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Klambauer et al. 2017, arXiv 1706.02515",
             "#CC79A7",
             "-",
-            _module("SELU"),
+            _build("Selu"),
         ),
-        Activation(
-            "sigmoid", "Sigmoid", "1/(1 + exp −z)", "Rumelhart et al. 1986", "#E69F00", "--", _module("Sigmoid")
-        ),
-        Activation("tanh", "Tanh", "hyperbolic tangent", "LeCun et al. 1998", "#000000", "-.", _module("Tanh")),
+        Activation("sigmoid", "Sigmoid", "1/(1 + exp −z)", "Rumelhart et al. 1986", "#E69F00", "--", _build("Sigmoid")),
+        Activation("tanh", "Tanh", "hyperbolic tangent", "LeCun et al. 1998", "#000000", "-.", _build("Tanh")),
         Activation(
             "relu6",
             "ReLU6",
@@ -152,7 +140,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Krizhevsky 2010",
             "#882255",
             "--",
-            _module("ReLU6"),
+            _build("Relu6"),
             half_line=True,
         ),
         Activation(
@@ -162,7 +150,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "Saxe et al. 2014, arXiv 1312.6120",
             "#777777",
             ":",
-            _module("Identity"),
+            _build("Identity"),
         ),
     ],
 )
@@ -177,11 +165,12 @@ def build_activation(options: Any, width: int) -> nn.Module:
     """
     if ":" not in options.name:
         return ACTIVATIONS[options.name].build(options, width)
-    from reluexp.layers import Elementwise
+    from reluexp.functions import Elementwise
 
     found = import_attribute(options.name)
     extra: dict[str, Any] = dict(options.model_extra or {})
-    return found(**extra) if isinstance(found, type) else Elementwise(found, extra)
+    module: nn.Module = found(**extra) if isinstance(found, type) else Elementwise(found, extra)
+    return module
 
 
 def style_of(label: str) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -95,55 +96,59 @@ def _lenet_fits(options: LeNet5, shape: Shape) -> str:
     return f"lenet5 needs images of at least 12×12; these have {shape[1]}×{shape[2]}"
 
 
-def _after(options: ArchitectureOptions, width: int, activate: Activate) -> list[nn.Module]:
-    """What follows each linear map: normalisation, activation, dropout."""
+def _block(linear: nn.Module, options: ArchitectureOptions, width: int, activate: Activate) -> nn.Module:
+    """A linear map and what follows it: normalisation, activation, dropout."""
     from torch import nn
 
     from reluexp.layers import BatchNorm, Site
 
-    norms = {"none": [], "batch": [BatchNorm(width)], "layer": [nn.GroupNorm(1, width)]}
-    return [
-        *norms[options.normalization],
-        Site(activate(width)),
-        *([nn.Dropout(options.dropout)] if options.dropout else []),
-    ]
+    parts: dict[str, nn.Module] = {"linear": linear}
+    if options.normalization != "none":
+        parts["norm"] = BatchNorm(width) if options.normalization == "batch" else nn.GroupNorm(1, width)
+    parts["act"] = Site(activate(width))
+    if options.dropout:
+        parts["drop"] = nn.Dropout(options.dropout)
+    return nn.Sequential(OrderedDict(parts))
 
 
-def _dense(options: Any, inputs: int, widths: list[int], outputs: int, activate: Activate) -> list[nn.Module]:
+def _dense(options: Any, inputs: int, widths: list[int], outputs: int, activate: Activate) -> dict[str, nn.Module]:
     from torch import nn
 
-    layers: list[nn.Module] = []
-    for width in widths:
-        layers += [nn.Linear(inputs, width), *_after(options, width, activate)]
+    layers: dict[str, nn.Module] = {}
+    for index, width in enumerate(widths, 1):
+        layers[f"dense{index}"] = _block(nn.Linear(inputs, width), options, width, activate)
         inputs = width
-    return [*layers, nn.Linear(inputs, outputs)]
+    return {**layers, "output": nn.Linear(inputs, outputs)}
 
 
-def _flatten(shape: Shape) -> list[nn.Module]:
+def _sequential(shape: Shape, features: dict[str, nn.Module], head: dict[str, nn.Module]) -> nn.Module:
+    from torch import nn
+
     from reluexp.layers import Flatten
 
-    return [Flatten()] if len(shape) == 3 else []
+    flatten = {"flatten": Flatten()} if len(shape) == 3 else {}
+    return nn.Sequential(OrderedDict({**features, **flatten, **head}))
 
 
 def _mlp(options: Mlp, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(*_flatten(shape), *_dense(options, math.prod(shape), options.widths, outputs, activate))
+    return _sequential(shape, {}, _dense(options, math.prod(shape), options.widths, outputs, activate))
 
 
 def _cnn(options: Cnn, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
     from torch import nn
 
     pool = nn.MaxPool2d if options.pooling == "max" else nn.AvgPool2d
-    (inputs, height, width), layers = shape, []
-    for channels in options.channels:
-        for _ in range(options.convolutions):
-            layers += [nn.Conv2d(inputs, channels, 3, padding=1), *_after(options, channels, activate)]
+    inputs, height, width = shape
+    features: dict[str, nn.Module] = {}
+    for stage, channels in enumerate(options.channels, 1):
+        for index in range(1, options.convolutions + 1):
+            convolution = nn.Conv2d(inputs, channels, 3, padding=1)
+            features[f"conv{stage}_{index}"] = _block(convolution, options, channels, activate)
             inputs = channels
-        layers.append(pool(2))
+        features[f"pool{stage}"] = pool(2)
         height, width = height // 2, width // 2
-    features = inputs * height * width
-    return nn.Sequential(*layers, *_flatten(shape), *_dense(options, features, options.dense, outputs, activate))
+    head = _dense(options, inputs * height * width, options.dense, outputs, activate)
+    return _sequential(shape, features, head)
 
 
 def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> nn.Module:
@@ -151,12 +156,13 @@ def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> 
 
     padding = 2 if min(shape[1:]) < 32 else 0
     height, width = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in shape[1:])
-    features: list[nn.Module] = [
-        *(nn.Conv2d(shape[0], 6, 5, padding=padding), *_after(options, 6, activate), nn.MaxPool2d(2)),
-        *(nn.Conv2d(6, 16, 5), *_after(options, 16, activate), nn.MaxPool2d(2)),
-    ]
-    head = _dense(options, 16 * height * width, [120, 84], outputs, activate)
-    return nn.Sequential(*features, *_flatten(shape), *head)
+    features = {
+        "conv1": _block(nn.Conv2d(shape[0], 6, 5, padding=padding), options, 6, activate),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": _block(nn.Conv2d(6, 16, 5), options, 16, activate),
+        "pool2": nn.MaxPool2d(2),
+    }
+    return _sequential(shape, features, _dense(options, 16 * height * width, [120, 84], outputs, activate))
 
 
 ARCHITECTURES: Registry[Architecture] = Registry(

@@ -31,7 +31,7 @@ class Sgd(OptimizerOptions):
     """Stochastic gradient descent."""
 
     lr: float = Field(0.05, gt=0, le=1e6, description="learning rate")
-    momentum: float = Field(0.0, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = Field(False, description="look ahead; needs momentum")
 
     @model_validator(mode="after")

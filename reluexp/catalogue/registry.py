@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -20,6 +20,9 @@ class Options(BaseModel):
     """What a config may say about one catalogue entry; each entry has a subclass with its own fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    outside_identity: ClassVar[frozenset[str]] = frozenset()
+    """fields that say where or how, but never decide a number: a trial's name does not depend on them"""
 
 
 class Record(Protocol):

@@ -1,0 +1,261 @@
+"""What a study found, in sentences made from its numbers.
+
+Every sentence carries its n and, where there is a mean, the 95 % t interval over seeds. Everything here is exploratory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.stats import (
+    Interval,
+    Results,
+    aggregate,
+    axis_names,
+    can_die,
+    final_metrics,
+    headline_target,
+    other_axes,
+    paired_differences,
+    setting_columns,
+    settings,
+    summary,
+)
+
+__all__ = ["findings", "gradient_loss"]
+
+_LIMIT = 6
+_SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
+
+
+def findings(study: Results) -> list[str]:
+    """The most telling sentences about a study, most telling first, at most six."""
+    if study.trials.empty:
+        return ["No trial has ended yet."]
+    final = final_metrics(study)
+    table = summary(study, final=final)
+    sentences = [
+        *_outcomes(study, final),
+        *_deaths(study, table, final),
+        *_accuracy(study, final),
+        *_speed(study, table),
+        *_gradients(study),
+        *_zeros(study, table),
+    ]
+    return sentences[:_LIMIT]
+
+
+def gradient_loss(study: Results, first: bool = True) -> pd.DataFrame:
+    """Decades of backprop norm lost from the last hidden site to the first, per trial: setting, seed, sites, decades.
+
+    At the first full measurement, or the last. Trials with a norm of exactly 0 at either end have no decades (NaN).
+    """
+    trials = settings(study)[["trial", *setting_columns(study), "seed", "outcome"]]
+    layers = study.layers
+    if layers.empty or "backprop_norm" not in layers:
+        return trials.iloc[:0].assign(sites=0, decades=math.nan)
+    norm = pd.to_numeric(layers["backprop_norm"], errors="coerce")
+    rows = layers.assign(backprop_norm=norm)[layers["site"].notna() & np.isfinite(norm)]
+    step = rows.groupby("trial")["step"].transform("min" if first else "max")
+    ends = rows[rows["step"] == step].sort_values(["trial", "site"]).groupby("trial")["backprop_norm"]
+    both = ends.agg(["first", "last", "size"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decades = np.log10(both["last"]) - np.log10(both["first"])
+    both["decades"] = decades.where(np.isfinite(decades))
+    found = trials.merge(both[["size", "decades"]].rename(columns={"size": "sites"}), on="trial")
+    return found[found["outcome"] != "failed"]
+
+
+def _name(label: Any) -> str:
+    return style_of(str(label))[0]
+
+
+def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
+    """The row with the largest value, or the least."""
+    values = rows[column].to_numpy(float)
+    return rows.iloc[int(np.nanargmin(values) if least else np.nanargmax(values))]
+
+
+def _where(study: Results, row: Any) -> str:
+    """` at depth = 8` for a study with more axes than the activation."""
+    names = axis_names(other_axes(study))
+    return " at " + ", ".join(f"{short} = {row[axis]}" for axis, short in names.items()) if names else ""
+
+
+def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
+    return f" ({word} of {len(rows)} settings)" if other_axes(study) and len(rows) > 1 else ""
+
+
+def _percent(value: float) -> str:
+    digits = 1 if value >= 0.00095 or value == 0 else 3
+    return f"{100 * value:.{digits}f}"
+
+
+def _share(row: Any, metric: str) -> str:
+    """`12.4 % [10.1, 14.7]`, the bounds cut to what a share can be."""
+    low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], 1.0)
+    bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{_percent(low)}, {_percent(high)}]"
+    return f"{_percent(row[f'{metric}_mean'])} %{bounds}"
+
+
+def _points(interval: Interval) -> str:
+    mean, low, high = (100 * value for value in interval[:3])
+    digits = 1 if abs(mean) >= 0.95 else 2
+    return f"{abs(mean):.{digits}f} points [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _nets(count: int) -> str:
+    return f"{count} net" if count == 1 else f"{count} nets"
+
+
+def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
+    """One sentence for all that went wrong, one for nets that never learned."""
+    total = len(final)
+    bad = []
+    for outcome in ("diverged", "failed"):
+        count = int(final["outcome"].eq(outcome).sum())
+        if count:
+            bad.append(f"{count} of {total} trials {outcome} ({_by_activation(final, final['outcome'].eq(outcome))})")
+    rules = {
+        "diverged": "a diverged trial stays in every mean with its last finite value",
+        "failed": "a failed one is in no mean",
+    }
+    kept = " and ".join(rule for outcome, rule in rules.items() if final["outcome"].eq(outcome).any())
+    sentences = [f"{' and '.join(bad)}; {kept}."] if bad else []
+    if final["stuck"].any():
+        counts = _by_activation(final, final["stuck"])
+        sentences.append(f"Stuck, with a training accuracy not above chance at the end: {counts}.")
+    return sentences
+
+
+def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:
+    counted = flag.groupby(final["activation"], sort=False).agg(["sum", "size"])
+    rows = counted[counted["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    return ", ".join(f"{_name(label)} {row['sum']} of {row['size']}" for label, row in rows.iterrows())
+
+
+def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[str]:
+    """Of activations that are 0 on a half-line alone: for others an exact 0 of f' is underflow, and is not compared."""
+    rows = table[table["activation"].map(can_die) & table["dead_fraction_n"].gt(0)]
+    if rows.empty:
+        return []
+    row = _top(rows, "dead_fraction_mean")
+    own = final[(final[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)]["dead_fraction"].dropna()
+    name, where, n = _name(row["activation"]), _where(study, row), int(row["dead_fraction_n"])
+    if not own.gt(0).any():
+        whose = " or ".join(_name(label) for label in dict.fromkeys(rows["activation"]))
+        return [f"No {whose} unit was dead at the end on the probe set ({_nets(int(rows['dead_fraction_n'].sum()))})."]
+    born = f" ({_percent(row['born_dead_fraction_mean'])} % were born dead)" if row["born_dead_fraction_n"] else ""
+    return [
+        f"{name} units were dead at the end in {own.gt(0).sum()} of {_nets(n)}{where}"
+        f"{_several(study, 'the most', rows)}: {_share(row, 'dead_fraction')} of the hidden units{born}."
+    ]
+
+
+def _accuracy(study: Results, final: pd.DataFrame) -> list[str]:
+    if study.baseline is None or final["activation"].nunique() < 2:
+        return []
+    base = _name(study.baseline)
+    rows = paired_differences(study, "test_accuracy", final=final)
+    rows = rows[rows["n"] > 1]
+    if rows.empty:
+        return ["One seed says nothing about differences in accuracy between activations: run more seeds."]
+    pairs = _range(rows["n"])
+    clear = rows[(rows["low"] > 0) | (rows["high"] < 0)].sort_values("mean", ascending=False)
+    count = f"{len(rows)} comparisons" if len(rows) > 1 else "1 comparison"
+    if clear.empty:
+        return [
+            f"No activation differs from {base} in test accuracy by more than the seeds' spread "
+            f"({count}, paired over {pairs} seeds; that is not evidence that they are equal)."
+        ]
+    ends = [clear.iloc[0]] if len(clear) == 1 else [clear.iloc[0], clear.iloc[-1]]
+    return [
+        f"{'; '.join(_beat(study, row, base) for row in ends)} (test accuracy, paired over {pairs} seeds; exploratory: "
+        f"intervals that exclude 0, of {count}: {len(clear)}, uncorrected)."
+    ]
+
+
+def _beat(study: Results, row: Any, base: str) -> str:
+    found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
+    verb = "beat" if found.mean > 0 else "fell behind"
+    return f"{_name(row['activation'])} {verb} {base} by {_points(found)}{_where(study, row)}"
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _speed(study: Results, table: pd.DataFrame) -> list[str]:
+    """The fastest to the headline target against the baseline, in the setting where their ratio is largest."""
+    column, rule = headline_target(study)
+    if table["test_accuracy_n"].eq(0).all() or study.epochs["step"].nunique() < 2:
+        return []
+    if rule.endswith("beyond chance"):
+        return ["No activation got beyond chance in half of its nets."]
+    rows = table[np.isfinite(table[f"{column}_median"])]
+    if rows.empty:
+        return [f"No activation reached the target in half of its nets: {rule}."]
+    row = _top(rows, f"{column}_median", least=True)
+    same = (table[other_axes(study)] == row[other_axes(study)]).all(axis=1)
+    own = table[same & (table["activation"] == study.baseline)]
+    rest = ""
+    if len(own) and row["activation"] != study.baseline:
+        rest = f"; {_name(study.baseline)} took {_median(own.iloc[0], column)}"
+    elif same.sum() > 1:
+        slow = _top(table[same], f"{column}_median")
+        rest = f"; {_name(slow['activation'])} was slowest: {_median(slow, column)}"
+    if table["activation"].nunique() < 2:
+        return [f"{_name(row['activation'])} reached {rule} after {_median(row, column)}{_where(study, row)}."]
+    return [f"{_name(row['activation'])} was fastest{_where(study, row)}: {_median(row, column)} to {rule}{rest}."]
+
+
+def _median(row: Any, column: str) -> str:
+    """`a median of 140 steps (1 of 10 never)`."""
+    median, never, n = row[f"{column}_median"], int(row[f"{column}_never"]), int(row[f"{column}_n"])
+    shown = f"a median of {median:,.0f} steps" if math.isfinite(median) else "longer than it was trained"
+    return shown + (f" ({never} of {n} never)" if never else "")
+
+
+def _gradients(study: Results) -> list[str]:
+    decades = gradient_loss(study)
+    rows = aggregate(decades, setting_columns(study), "decades").dropna(subset="mean")
+    if rows.empty or decades["sites"].max() < 2:
+        return []
+    row = _top(rows, "mean")
+    if row["mean"] < _SMALL_LOSS:
+        return [
+            f"At birth no activation lost more than {max(row['mean'], 0.1):.1f} decades of gradient between its last "
+            "hidden layer and its first."
+        ]
+    bounds = "" if math.isnan(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]"
+    same = (decades[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)
+    sites = int(decades.loc[same, "sites"].max())
+    others = other_axes(study)
+    own = rows[(rows["activation"] == study.baseline) & (rows[others] == row[others]).all(axis=1)]
+    rest = f"; {_name(study.baseline)} {_change(own['mean'].iloc[0])}" if len(own) and len(rows) > 1 else ""
+    rest = "" if row["activation"] == study.baseline else rest
+    return [
+        f"At birth {_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last of "
+        f"{sites} hidden layers to the first{_where(study, row)} ({_nets(int(row['n']))}){rest}."
+    ]
+
+
+def _change(decades: float) -> str:
+    return f"lost {decades:.1f}" if decades >= 0.05 else f"gained {-decades:.1f}" if decades <= -0.05 else "lost none"
+
+
+def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
+    rows = table[table["zero_fraction_mean"] > 0.01]
+    if rows.empty:
+        return []
+    row = _top(rows, "zero_fraction_mean")
+    return [
+        f"{_name(row['activation'])} was the sparsest{_where(study, row)}: {_share(row, 'zero_fraction')} of its "
+        f"hidden activations were exactly 0 at the end ({_nets(int(row['zero_fraction_n']))})."
+    ]

@@ -1,0 +1,203 @@
+"""How a module's operations are read: one replica as written, or a whole stack at once; and where its sites are.
+
+Shapes: [replica, sample, channel, *positions] in a batched reading, without the first in a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from reluexp.layers import activate
+from reluexp.seeds import generator
+
+__all__ = ["Reading", "SiteListener", "is_site", "site_function"]
+
+SiteListener = Callable[[int, Tensor, Callable[[Tensor], Tensor]], None]
+"""called with a site's number, its pre-activation z and its function"""
+
+_SITE_FUNCTIONS = {
+    *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    *(F.leaky_relu, F.prelu, torch.prelu, Tensor.prelu, F.rrelu, F.elu, F.selu, torch.selu, F.celu, F.gelu, F.silu),
+    *(F.mish, F.softplus, F.hardswish, F.hardsigmoid, F.hardtanh, F.relu6),
+    *(F.sigmoid, torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, F.tanh, torch.tanh, Tensor.tanh, Tensor.tanh_),
+}
+_OUT_OF_PLACE = {
+    F.relu_: torch.relu,
+    torch.relu_: torch.relu,
+    Tensor.relu_: torch.relu,
+    Tensor.sigmoid_: torch.sigmoid,
+    Tensor.tanh_: torch.tanh,
+}
+_CLAMPS = {torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min, Tensor.clamp_min_}
+
+
+def is_site(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether an executed operation is an elementwise activation; clamping counts when its lower bound is 0."""
+    if func in _CLAMPS:
+        return args[1:2] == (0,) or kwargs.get("min") == 0
+    return func is activate or func in _SITE_FUNCTIONS
+
+
+def site_function(func: Any, args: Any, kwargs: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The operation as a function of z alone, never in place."""
+    if func is activate:
+        function: Callable[[Tensor], Tensor] = args[1]
+        return function
+    if func in _CLAMPS:
+        high = args[2] if len(args) > 2 else kwargs.get("max")
+        return partial(torch.clamp, min=0, max=high)
+    keywords = {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
+    rest = tuple(False if isinstance(value, bool) else value for value in args[1:])
+    return lambda z: _OUT_OF_PLACE.get(func, func)(z, *rest, **keywords)
+
+
+class Reading(TorchFunctionMode):
+    """Runs a module's operations for one replica (`replicas` None) or for a stack, and reports its sites.
+
+    A stack's parameters and inputs carry a leading replica dimension; linear maps, convolutions, normalisation,
+    dropout and pooling are read as operations on the whole stack, everything else must not care about leading
+    dimensions. `seeds` draw dropout's masks, each replica's from its own generator keyed by (seed, "dropout", *moment).
+    """
+
+    def __init__(self, replicas: int | None, masks: list[Tensor], seeds: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.replicas, self.masks, self.seeds = replicas, masks, tuple(seeds)
+        self.moment: tuple[int, ...] | None = None
+        self.listener: SiteListener | None = None
+        self._generators: list[torch.Generator] | None = None
+        self._site = 0
+
+    def begin(self, moment: tuple[int, ...] | None, listener: SiteListener | None = None) -> Reading:
+        """Prepares a forward pass: in training its moment (epoch, step), in measuring mode None."""
+        self.moment, self.listener, self._generators, self._site = moment, listener, None, 0
+        return self
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_site(func, args, kwargs):
+            return self._activate(args[0] if args else kwargs["input"], site_function(func, args, kwargs))
+        if func is F.dropout:
+            return self._dropout(*args, **kwargs)
+        if self.replicas is not None:
+            if func in _BATCHED:
+                return _BATCHED[func](*args, **kwargs)
+            if func in _FOLDED:
+                folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
+                return folded.unflatten(0, args[0].shape[:2])
+        elif func is F.batch_norm and args[0].numel() == args[0].shape[1]:
+            # torch refuses to train on a single value for each channel, which a last batch of one sample may be
+            return _batch_norm(*_with_replica(args), **kwargs).squeeze(0)
+        return func(*args, **kwargs)
+
+    def _activate(self, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        site, self._site = self._site, self._site + 1
+        if self.listener:
+            self.listener(site, z, function)
+        h = function(z)
+        if self.masks:
+            h = h * _beside(self.masks[site] if self.replicas is not None else self.masks[site][0], h)
+        return h
+
+    def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0 or self.moment is None:
+            return x
+        if self._generators is None:
+            self._generators = [generator(seed, "dropout", *self.moment) for seed in self.seeds]
+        shape = x.shape if self.replicas is None else x.shape[1:]
+        kept = [torch.empty(shape).bernoulli_(1 - p, generator=g) for g in self._generators]
+        mask = kept[0] if self.replicas is None else torch.stack(kept)
+        return x * mask.to(x.device, non_blocking=True) / (1 - p)
+
+
+def _with_replica(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a.unsqueeze(0) if isinstance(a, Tensor) else a for a in args)
+
+
+def _beside(channelwise: Tensor, x: Tensor) -> Tensor:
+    """[…, channel] shaped to multiply x [..., sample, channel, *positions]."""
+    column = channelwise.unsqueeze(-2)
+    return column[(..., *([None] * (x.dim() - column.dim())))]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if 1 in (*x.shape[1:], weight.shape[1]):
+        # products with a dimension of 1 take another path in a stack than alone, with other rounding
+        product = (x.unsqueeze(-2) * weight.unsqueeze(1)).sum(-1)
+        return product if bias is None else product + bias.unsqueeze(1)
+    if bias is None:
+        return torch.bmm(x, weight.mT)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any) -> Tensor:
+    """All replicas as the groups of one convolution."""
+    if len(rest) == 4:
+        rest, groups = rest[:3], rest[3]
+    replicas = x.shape[0]
+    together = x.transpose(0, 1).flatten(1, 2)
+    flat = None if bias is None else bias.flatten()
+    out = F.conv2d(together, weight.flatten(0, 1), flat, *rest, groups=groups * replicas, **kwargs)
+    return out.unflatten(1, (replicas, -1)).transpose(0, 1)
+
+
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """By hand over samples and positions, since folding replicas into channels rounds differently."""
+    if training or running_mean is None or running_var is None:
+        dims = [1, *range(3, x.dim())]
+        mean = x.mean(dims)
+        centred = x - _beside(mean, x)
+        var = (centred * centred).mean(dims)
+        if training and running_mean is not None and running_var is not None:
+            count = x.numel() // (x.shape[0] * x.shape[2])
+            with torch.no_grad():
+                running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
+                running_var.copy_((1 - momentum) * running_var + momentum * var * (count / max(count - 1, 1)))
+    else:
+        mean, var = running_mean, running_var
+        centred = x - _beside(mean, x)
+    normal = centred / (_beside(var, x) + eps).sqrt()
+    return _affine(normal, weight, bias)
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        x = x * _beside(weight, x)
+    return x if bias is None else x + _beside(bias, x)
+
+
+def _group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    split = x.unflatten(2, (groups, -1)).flatten(3)
+    centred = split - split.mean(-1, keepdim=True)
+    var = (centred * centred).mean(-1, keepdim=True)
+    return _affine((centred / (var + eps).sqrt()).reshape(x.shape), weight, bias)
+
+
+_BATCHED: dict[Any, Callable[..., Tensor]] = {
+    F.linear: _linear,
+    F.conv2d: _conv2d,
+    torch.conv2d: _conv2d,
+    F.batch_norm: _batch_norm,
+    F.group_norm: _group_norm,
+}
+_FOLDED = {
+    *(torch.max_pool2d, F.max_pool2d, F.avg_pool2d, torch.adaptive_avg_pool2d),
+    *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
+}

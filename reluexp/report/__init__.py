@@ -1,0 +1,111 @@
+"""The report of a study: tables, figures and one page, written to a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reluexp.catalogue.registry import nearest
+from reluexp.errors import ConfigError, ResultsError
+
+if TYPE_CHECKING:
+    from reluexp.report.page import Picture
+    from reluexp.report.tables import Table
+    from reluexp.stats import Results
+
+__all__ = ["FORMATS", "write_report", "write_tables"]
+
+FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
+"""everything that can be asked for"""
+
+_LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
+
+
+def write_report(
+    study: Results, out: Path | None = None, formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg")
+) -> Path:
+    """Write what `formats` names below `out` (default: `report` in the study's folder).
+
+    Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
+    Raises ConfigError for an unknown format, ResultsError when the folder cannot be written.
+    """
+    _check(formats)
+    folder = study.path / "report" if out is None else Path(out)
+    tables = _write_tables(study, folder, formats)
+    pictures = _write_figures(study, folder, formats)
+    if "html" not in formats:
+        return folder
+    from reluexp.report.page import render_page
+
+    return _write(folder / "index.html", render_page(study, tables, pictures).encode())
+
+
+def write_tables(study: Results, out: Path, formats: Sequence[str] = ("csv", "md", "tex")) -> Path:
+    """Write every table below `out`/tables and return that folder. Raises as `write_report`."""
+    _check(formats)
+    _write_tables(study, Path(out), formats)
+    return Path(out) / "tables"
+
+
+def _write_tables(study: Results, folder: Path, formats: Sequence[str]) -> dict[str, Table]:
+    """Work each table out once, write it in the formats asked for, and keep it for the page."""
+    from reluexp.report.tables import TABLES, to_csv, to_latex, to_markdown
+
+    tables = {}
+    for spec in TABLES:
+        frame = spec.frame(study)
+        tables[spec.name] = table = spec.shown(study, frame)
+        for form, text in (("csv", to_csv(frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+            if form in formats:
+                _write(folder / "tables" / f"{spec.name}.{form}", text.encode())
+    return tables
+
+
+def _write_figures(study: Results, folder: Path, formats: Sequence[str]) -> list[Picture]:
+    """Draw each figure once, write it in the formats asked for, and keep what the page needs."""
+    wanted = [form for form in ("svg", "png", "pdf") if form in formats]
+    if not wanted and "html" not in formats:
+        return []
+    from reluexp.report.figures import FIGURES, draw_figure
+    from reluexp.report.page import Picture
+    from reluexp.report.panels import Style, render
+
+    style, pictures = Style(), []
+    for spec in FIGURES:
+        figure = draw_figure(spec, study, style)
+        if figure is None:
+            continue
+        made = {form: render(figure, form, style) for form in wanted}
+        for form, data in made.items():
+            _write(folder / "figures" / f"{spec.name}.{form}", data)
+        if "html" in formats:
+            svg = made.get("svg") or render(figure, "svg", style)
+            png = (made.get("png") or render(figure, "png", style)) if len(svg) > _LARGE else None
+            pictures.append(Picture(spec.name, spec.title, spec.caption(study), None if png else svg, png))
+    return pictures
+
+
+def _check(formats: Sequence[str]) -> None:
+    for form in formats:
+        if form not in FORMATS:
+            hint = nearest(form, list(FORMATS))
+            raise ConfigError(f"unknown report format {form!r}; known: {', '.join(FORMATS)}{hint}")
+
+
+def _write(path: Path, data: bytes) -> Path:
+    """Write to a temporary name beside it, flush, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary.is_file():
+            temporary.unlink()
+        raise ResultsError(f"cannot write the report: {path}: {error.strerror or error}") from error
+    return path

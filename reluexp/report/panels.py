@@ -1,0 +1,378 @@
+"""How a study's trials become panels and lines: facets, colours, bands over seeds, legends.
+
+A *line* is one activation (or one value of the first axis, where the activation does not vary); a *facet* is one
+combination of the axes that are left. Functions that draw take an `ax` and data and return the `ax`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.stats import Results, axis_names, can_die, column_intervals, groups, in_order, other_axes, settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Facet",
+    "Lines",
+    "Panel",
+    "Style",
+    "draw_curves",
+    "facets_of",
+    "grid_of",
+    "joined",
+    "legend",
+    "lines_of",
+    "log_range",
+    "mark_undying",
+    "plain",
+    "render",
+    "short",
+]
+
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titley": 1.0,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 6),
+    "axes.formatter.useoffset": False,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "lines.linewidth": 1.7,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "reluexp",
+    "pdf.fonttype": 42,
+}
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+_NO_DATES: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+_RASTER = 250  # faint lines from which a figure draws them as pixels: an SVG of thousands of paths opens slowly
+
+
+@dataclass(frozen=True)
+class Style:
+    """Sizes in inches, limits, and matplotlib's rcParams for every figure."""
+
+    width: float = 8.4
+    row_height: float = 2.9
+    seeds: int = 30
+    facets: int = 12
+    dpi: int = 150
+    rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The column whose values are lines, those values in order, and label, colour and dashes of each."""
+
+    by: str
+    looks: dict[Any, tuple[str, str, Any]]
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One combination of the remaining axes: a title, empty for the only one, and the columns' values."""
+
+    title: str
+    where: dict[str, Any]
+
+    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of this facet."""
+        for column, value in self.where.items():
+            frame = frame[frame[column] == value]
+        return frame
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes: its title, its rows of data and the name of the metric drawn."""
+
+    title: str
+    rows: pd.DataFrame
+    metric: str
+
+
+def plain(text: Any) -> str:
+    """Text that matplotlib takes literally: no mathematics between dollar signs, one line."""
+    return " ".join(str(text).split()).replace("$", r"\$")
+
+
+def short(text: Any, length: int = 30) -> str:
+    """Text cut to a length with an ellipsis in its middle, for labels.
+
+    >>> short("package.module:attribute", 12)
+    'packag…ibute'
+    """
+    text = " ".join(str(text).split())
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+
+
+def lines_of(study: Results) -> Lines:
+    """Activations as lines, drawn as the catalogue says; options of one activation differ in their dashes."""
+    frame, others = settings(study), other_axes(study)
+    if frame["activation"].nunique() == 1 and others:
+        return _value_lines(frame, others[0])
+    looks: dict[Any, tuple[str, str, Any]] = {}
+    for label in in_order(frame["activation"], "activation"):
+        name, colour, dashes = style_of(label)
+        taken = [look[2] for look in looks.values() if look[1] == colour]
+        if dashes in taken:
+            dashes = next((free for free in _DASHES if free not in taken), dashes)
+        looks[label] = (plain(short(name)), colour, dashes)
+    return Lines("activation", looks)
+
+
+def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
+    """Values of an axis as lines, dark to light."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    values, name = in_order(frame[axis], axis), axis_names([axis])[axis]
+    shades = colormaps["viridis"](np.linspace(0, 0.85, len(values)))
+    return Lines(
+        axis,
+        {
+            value: (plain(short(f"{name} = {value}")), to_hex(shade), _DASHES[i % 4])
+            for i, (value, shade) in enumerate(zip(values, shades, strict=True))
+        },
+    )
+
+
+def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
+    """At most `limit` facets in the order of the axes, and how many there are besides."""
+    axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
+    names = axis_names(axes)
+    found = [
+        Facet(plain(short(", ".join(f"{names[axis]} = {value}" for axis, value in where.items()), 48)), where)
+        for where, _ in groups(settings(study), axes)
+    ]
+    return found[:limit], max(0, len(found) - limit)
+
+
+def joined(study: Results, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a measurement with their trial's setting, seed and outcome; trials that failed are left out."""
+    trials = settings(study)
+    columns = list(dict.fromkeys(["trial", "activation", *other_axes(study), "seed", "outcome"]))
+    rows = frame.drop(columns=[c for c in columns[1:] if c in frame], errors="ignore")
+    return rows.merge(trials.loc[trials["outcome"] != "failed", columns], on="trial", how="inner")
+
+
+def log_range(values: pd.Series, least: float = 20) -> bool:
+    """Whether positive values span so large a range that a linear axis would hide most of it."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    return len(positive) > 1 and positive.max() / positive.min() > least
+
+
+def grid_of(
+    panels: Sequence[Panel], style: Style, columns: int, share: str = "", height: float = 1.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one set of axes for each panel, titled; what is left of the last row stays empty.
+
+    `share` holds x, y or both; tick labels of a shared axis stand at the outermost panels alone.
+    """
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(columns, len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    size = style.row_height * height * (1.25 if rows == 1 else 1.0)
+    figure = Figure(figsize=(style.width, 0.5 + rows * size), dpi=style.dpi, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel()
+    for i, ax in enumerate(axes[: len(panels)]):
+        ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, panel in zip(axes, panels, strict=False):
+        ax.set_title(panel.title, loc="left")
+    return figure, list(axes[: len(panels)])
+
+
+def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any, str]] = ()) -> None:
+    """One legend below all panels with as many columns as fit; `extra` are handles with labels besides the lines."""
+    from matplotlib.lines import Line2D
+
+    if len(lines.looks) + len(extra) < 2:
+        return
+    handles: list[Any] = [Line2D([], [], color=colour, ls=dashes) for _, colour, dashes in lines.looks.values()]
+    labels = [label for label, _, _ in lines.looks.values()]
+    handles += [handle for handle, _ in extra]
+    labels += [label for _, label in extra]
+    columns = max(1, min(len(labels), int(style.width * 12.5 / (max(map(len, labels)) + 8))))
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def mark_undying(lines: Lines) -> Lines:
+    """The lines with a dagger at activations whose units cannot be exactly dead."""
+    if lines.by != "activation":
+        return lines
+    looks = {
+        value: (label if can_die(value) else f"{label} †", colour, dashes)
+        for value, (label, colour, dashes) in lines.looks.items()
+    }
+    return Lines(lines.by, looks)
+
+
+def draw_curves(
+    ax: Axes,
+    panel: Panel,
+    lines: Lines,
+    style: Style,
+    x: str = "epoch",
+    log: bool = False,
+    share: bool = False,
+    crosses: bool = True,
+) -> Axes:
+    """For each line the mean over trials with its pointwise 95 % t band, some seeds faint behind, × where one diverged.
+
+    On a log axis the mean is geometric, the band that of the logs, and zeros are left out. A `share` lies in [0, 1]:
+    its bands are cut there, and diverged trials stay in the mean with their last finite value; other curves end.
+    """
+    table = _by_trial(panel, lines.by, list(lines.looks), x, log)
+    outcome = panel.rows.drop_duplicates("trial").set_index("trial")["outcome"]
+    lost = outcome.reindex(table.index.get_level_values("trial")).eq("diverged").to_numpy()
+    looks = list(lines.looks.values())
+    _draw_seeds(ax, table, lost, looks, style, log, crosses)
+    measured = table.notna().groupby(level="line").transform("any")
+    kept = table.mask(np.broadcast_to(lost[:, None], table.shape), table.ffill(axis=1)) if share else table
+    _draw_means(ax, kept.where(measured), looks, log, share)
+    if log:
+        ax.set_yscale("log")
+    return ax
+
+
+def _by_trial(panel: Panel, by: str, order: list[Any], x: str, log: bool) -> pd.DataFrame:
+    """A metric as [line, seed, trial; x], in logs for a log axis; what cannot be drawn is NaN."""
+    values = pd.to_numeric(panel.rows[panel.metric], errors="coerce").astype(float)
+    values = values.where(np.isfinite(values) & ((values > 0) if log else True))
+    place = {value: i for i, value in enumerate(order)}
+    rows = panel.rows[["seed", "trial", x]].assign(
+        line=panel.rows[by].map(place), value=np.log10(values.to_numpy()) if log else values
+    )
+    return rows.pivot_table(index=["line", "seed", "trial"], columns=x, values="value")
+
+
+def _draw_seeds(
+    ax: Axes, table: pd.DataFrame, lost: np.ndarray, looks: list[Any], style: Style, log: bool, crosses: bool
+) -> None:
+    """At most `style.seeds` trials of each line as one faint collection, the diverged ones first among them."""
+    from matplotlib.collections import LineCollection
+
+    x, values = table.columns.to_numpy(float), (10**table if log else table).to_numpy(float)
+    place = table.index.get_level_values("line").to_numpy(int)
+    segments, colours, ends = [], [], []
+    for line, (_, colour, _) in enumerate(looks):
+        own = np.flatnonzero(place == line)
+        for row in own[np.argsort(~lost[own], kind="stable")][: style.seeds]:
+            finite = np.isfinite(values[row])
+            segments.append(np.column_stack([x, values[row]])[finite])
+            colours.append(colour)
+            if lost[row] and crosses and finite.any():
+                ends.append((*segments[-1][-1], colour))
+    faint = LineCollection(segments, colors=colours, linewidths=0.6, alpha=0.28, zorder=1.5)
+    faint.set_rasterized(len(segments) * len(ax.figure.axes) > _RASTER)
+    ax.add_collection(faint, autolim=False)
+    if ends:
+        across, up, hues = zip(*ends, strict=True)
+        ax.scatter(across, up, marker="x", s=34, linewidths=1.6, color=hues, zorder=4)
+
+
+def _draw_means(ax: Axes, table: pd.DataFrame, looks: list[Any], log: bool, share: bool) -> None:
+    from matplotlib.collections import PolyCollection
+
+    x, values = table.columns.to_numpy(float), table.to_numpy(float)
+    place = table.index.get_level_values("line").to_numpy(int)
+    bands, hues = [], []
+    for line, (_, colour, dashes) in enumerate(looks):
+        band = column_intervals(values[place == line])
+        kept = band[3] > 0
+        mean, low, high = ((10**part if log else part)[kept] for part in band[:3])
+        if share:
+            low, high = low.clip(0, 1), high.clip(0, 1)
+        if len(x) == 1:
+            aside = x[kept] + 0.5 * ((line + 0.5) / len(looks) - 0.5)
+            ax.errorbar(aside, mean, [mean - low, high - mean], color=colour, marker="o", ms=5, capsize=3)
+            continue
+        ax.plot(x[kept], mean, color=colour, ls=dashes, zorder=3)
+        for part in _spans(np.isfinite(low)):
+            across = x[kept][part]
+            edge = np.concatenate([np.column_stack([across, low[part]]), np.column_stack([across, high[part]])[::-1]])
+            bands.append(edge)
+            hues.append(colour)
+    if len(x) == 1:
+        ax.set_xlim(float(x[0]) - 0.5, float(x[0]) + 0.5)
+        return
+    ax.margins(x=0.02)
+    ax.add_collection(PolyCollection(bands, facecolors=hues, alpha=0.18, lw=0, zorder=2), autolim=False)
+
+
+def _spans(flags: np.ndarray) -> list[np.ndarray]:
+    """The places of each unbroken run of true flags.
+
+    >>> [span.tolist() for span in _spans(np.array([True, True, False, True]))]
+    [[0, 1], [3]]
+    """
+    places = np.flatnonzero(flags)
+    return [part for part in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(part)]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Run the constrained layout once; an empty axis label is pinned, since placing it costs as much as a full one."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if not axis.label.get_text():
+                axis.set_label_coords(0, 0)
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
+def render(figure: Figure, form: str, style: Style) -> bytes:
+    """The figure as `svg`, `png` or `pdf`: the same bytes for the same figure, without dates.
+
+    It is laid out once; `savefig` would do it again for each format, and draw it all to do so.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
+        figure.set_dpi(style.dpi)
+        _lay_out(figure)
+        if form == "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATES[form])
+        elif form == "pdf":
+            FigureCanvasPdf(figure).print_pdf(buffer, metadata=_NO_DATES[form])
+        else:
+            FigureCanvasAgg(figure).print_png(buffer, metadata=_NO_DATES[form], pil_kwargs={"compress_level": 4})
+    return buffer.getvalue()

@@ -1,0 +1,149 @@
+"""Where a model's activations are: found by executing it once, not by module type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from reluexp.intercept import is_site, site_function
+
+__all__ = ["Kind", "Site", "Trace", "trace"]
+
+Kind = Literal["dense", "conv", "token", "sum", "concat"]
+
+_CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+_ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
+_CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
+_NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm}
+_TRANSPARENT = {
+    *_NORMS,
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
+    *(torch.max_pool2d, F.max_pool2d, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
+    *(torch.flatten, Tensor.flatten, Tensor.view, Tensor.reshape, torch.reshape, Tensor.unflatten),
+    *(Tensor.contiguous, Tensor.squeeze, torch.squeeze, Tensor.unsqueeze, torch.unsqueeze),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One application of an activation: its name, kind, channels, and what feeds it.
+
+    `axis` is the channel axis of one replica's z; `layer` names the feeding linear map's module, if there is one;
+    `function` the name of the activation's own module, for its learned parameters.
+    """
+
+    name: str
+    kind: Kind
+    width: int
+    axis: int
+    layer: str | None
+    positions: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass showed: the sites in order, and the layer that feeds the output."""
+
+    sites: list[Site]
+    output: str | None
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a tensor comes from, through transparent operations."""
+
+    kind: Kind | None
+    layer: str | None
+    channels_first: bool
+
+
+class _Tracer(TorchFunctionMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.layers = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
+        self.path: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.sites: list[Site] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_site(func, args, kwargs):
+            z = args[0] if args else kwargs["input"]
+            self._record(z)
+            return site_function(func, args, kwargs)(z)
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor):
+            origin = self._origin(func, args)
+            if origin:
+                out._reluexp_origin = origin  # type: ignore[attr-defined]
+        return out
+
+    def _origin(self, func: Any, args: Any) -> _Origin | None:
+        if func is F.linear or func in _CONVOLUTIONS:
+            name = self.layers.get(id(args[1]), "").rpartition(".")[0] or None
+            convolution = func in _CONVOLUTIONS
+            return _Origin("conv" if convolution else None, name, convolution)
+        if func in _CONCATENATIONS:
+            return _Origin("concat", None, args[0][0].dim() != 3)
+        if func in _ADDITIONS and all(isinstance(term, Tensor) for term in args[:2]):
+            return _Origin("sum", None, args[0].dim() != 3)
+        before: _Origin | None = getattr(args[0], "_reluexp_origin", None) if args else None
+        if func in _TRANSPARENT:
+            if func is F.batch_norm:
+                return _Origin(before.kind if before else None, before.layer if before else None, True)
+            return before
+        return None
+
+    def _record(self, z: Tensor) -> None:
+        origin: _Origin = getattr(z, "_reluexp_origin", None) or _Origin(None, None, z.dim() != 3)
+        axis = z.dim() - 1 if z.dim() == 3 and not origin.channels_first else min(1, z.dim() - 1)
+        by_shape: Kind = {2: "dense", 3: "token"}.get(z.dim(), "conv")  # type: ignore[assignment]
+        path = self.path[-1] if self.path else "model"
+        self.calls[path] += 1
+        name = path if self.calls[path] == 1 else f"{path}#{self.calls[path]}"
+        width = z.shape[axis]
+        positions = z.numel() // (z.shape[0] * width)
+        kind: Kind = "dense" if origin.kind == "conv" and z.dim() == 2 else origin.kind or by_shape
+        self.sites.append(Site(name, kind, width, axis, origin.layer, positions))
+
+
+@contextmanager
+def _module_paths(model: nn.Module, path: list[str]) -> Iterator[None]:
+    """While it is open, `path` ends with the dotted name of the module that is being executed."""
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(lambda m, i, name=name: path.append(name)))
+            handles.append(module.register_forward_hook(lambda m, i, o: path.pop() and None, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def trace(model: nn.Module, x: Tensor) -> Trace:
+    """The sites of a model in the order of execution, by one forward pass of x [sample, …] in evaluation mode.
+
+    The model is left as it was: its mode, and its buffers, which evaluation does not change.
+    """
+    training = model.training
+    tracer = _Tracer(model)
+    with torch.no_grad(), _module_paths(model, tracer.path):
+        model.eval()
+        try:
+            with tracer:
+                out = model(x)
+        finally:
+            model.train(training)
+    origin = getattr(out, "_reluexp_origin", None)
+    return Trace(tracer.sites, origin.layer if origin else None)
