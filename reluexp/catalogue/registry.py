@@ -19,7 +19,7 @@ __all__ = ["Options", "Record", "Registry", "import_attribute", "nearest"]
 class Options(BaseModel):
     """What a config may say about one catalogue entry; each entry has a subclass with its own fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     outside_identity: ClassVar[frozenset[str]] = frozenset()
     """fields that say where or how, but never decide a number: a trial's name does not depend on them"""

@@ -1,0 +1,107 @@
+"""From YAML to validated settings. Nothing here imports torch or pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reluexp.config.grid import MOST_TRIALS, Point, count_trials, expand, label_of, misfits, value_at
+from reluexp.config.models import PARTS, Config, Probe, Setting, Train
+from reluexp.config.problems import problems_of, render
+from reluexp.config.shipped import find_config, shipped_configs
+from reluexp.config.source import Document, dotted, read_document
+from reluexp.errors import ConfigError
+
+__all__ = [
+    "PARTS",
+    "Config",
+    "LoadedConfig",
+    "Point",
+    "Probe",
+    "Setting",
+    "Train",
+    "find_config",
+    "json_schema",
+    "label_of",
+    "load_config",
+    "misfits",
+    "shipped_configs",
+    "value_at",
+]
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config, the points of its grid, and the text and overrides that it was read from."""
+
+    config: Config
+    points: list[Point]
+    text: str = ""
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> str | None:
+        """The label of the activation that the statistics compare against, if it is in the study."""
+        label = label_of(self.config.baseline.activation)
+        return label if any(label_of(point.setting.activation) == label for point in self.points) else None
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedConfig:
+    """A config from a YAML file, the name of a shipped one, or a mapping; overrides are `key=value`.
+
+    Raises ConfigError with everything that is wrong, each with its file, line and dotted key.
+    """
+    if not isinstance(source, Mapping):
+        source = find_config(source)
+    document = read_document(source, overrides)
+    if not isinstance(source, Mapping):
+        document.data.setdefault("study", source.stem)
+    found = list(document.problems)
+    try:
+        config = Config.model_validate(document.data)
+    except ValidationError as error:
+        found += problems_of(error, Config, document.data)
+        raise _refusal(document, found) from None
+    count = count_trials(config)
+    if count > MOST_TRIALS:
+        text = f"{count:,} trials; at most {MOST_TRIALS:,} are allowed in one study"
+        raise _refusal(document, [*found, (("grid",), text)])
+    points, wrong = expand(config, document.data)
+    found += wrong
+    if not found and "baseline" in document.data:
+        found += _absent_baseline(config, points)
+    if found:
+        raise _refusal(document, found)
+    return LoadedConfig(config, points, document.text, tuple(overrides))
+
+
+def _absent_baseline(config: Config, points: list[Point]) -> list[tuple[tuple[str | int, ...], str]]:
+    label = label_of(config.baseline.activation)
+    labels = list(dict.fromkeys(label_of(point.setting.activation) for point in points))
+    if label in labels:
+        return []
+    return [(("baseline", "activation"), f"got {label!r}; allowed: an activation of the study: {', '.join(labels)}")]
+
+
+def _refusal(document: Document, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> ConfigError:
+    lines = [f"{document.place(path)}: {dotted(path) or 'config'}: {text}" for path, text in problems]
+    return ConfigError(render(list(dict.fromkeys(lines))))
+
+
+def json_schema() -> str:
+    """The JSON Schema of configs, for editors."""
+    schema = Config.model_json_schema()
+    schema["title"] = "reluexp config"
+    schema["required"] = [key for key in schema.get("required", []) if key != "study"]
+    train = schema["$defs"]["Train"]["properties"]
+    train["lr"] = {"type": "number", "exclusiveMinimum": 0, "description": "short for optimizer.lr"}
+    grid = schema["properties"]["grid"]
+    axes = grid.pop("items")
+    grid.pop("type")
+    grid["anyOf"] = [axes, {"type": "array", "items": axes}]
+    return json.dumps(schema, indent=2, ensure_ascii=False)

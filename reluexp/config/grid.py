@@ -1,0 +1,217 @@
+"""From a base setting and a grid to points: each one setting, validated once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from reluexp.catalogue.architectures import ARCHITECTURES
+from reluexp.catalogue.datasets import Hints, hints_of, validation_count
+from reluexp.catalogue.registry import Options, nearest
+from reluexp.config.models import PARTS, Config, Setting
+from reluexp.config.problems import Problem, problems_of
+from reluexp.config.source import put
+
+__all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "value_at"]
+
+MOST_TRIALS = 1_000_000
+
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of the grid; `axes` holds the value of every axis of the study, as tables show it."""
+
+    setting: Setting
+    axes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One grid of the union and the indices of the values that a point takes in it."""
+
+    number: int
+    grid: dict[str, list[Any]]
+    choice: dict[str, int]
+
+
+def count_trials(config: Config) -> int:
+    """How many trials the config asks for, without making them; equal points of several grids count twice."""
+    grids = config.grid or [{}]
+    return len(config.seed_list) * sum(math.prod(len(values) for values in grid.values()) for grid in grids)
+
+
+def label_of(options: Options) -> str:
+    """A choice as tables show it: its name, and the options that are not the default.
+
+    >>> from reluexp.catalogue.activations import ACTIVATIONS
+    >>> label_of(ACTIVATIONS.models["leaky_relu"](negative_slope=0.3))
+    'leaky_relu(negative_slope=0.3)'
+    """
+    values = {
+        key: getattr(options, key)
+        for key, field in type(options).model_fields.items()
+        if key != "name"
+        and key not in options.outside_identity
+        and getattr(options, key) != field.get_default(call_default_factory=True, validated_data={})
+    }
+    values |= options.model_extra or {}
+    inner = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
+    name = str(getattr(options, "name", ""))
+    return f"{name}({inner})" if inner else name
+
+
+def value_at(setting: Setting, key: str) -> Any:
+    """The value of a dotted key as tables show it: a number or text as it is, a choice by its label, else None."""
+    value: Any = setting
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    if isinstance(value, Options):
+        return label_of(value) if hasattr(value, "name") else _text(value)
+    return value if value is None or isinstance(value, (str, int, float, bool)) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Options):
+        return "{" + ", ".join(f"{key}: {_text(item)}" for key, item in value) + "}"
+    return "true" if value is True else "false" if value is False else str(value)
+
+
+def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Problem]]:
+    """Every point of the grid, without repetitions, and what is wrong with it.
+
+    `data` is what the config was made from; the values of the axes are put into copies of its parts.
+    """
+    parts = _Parts(config, data)
+    points: dict[tuple[int, ...], Point] = {}
+    for place in _places(config):
+        setting = parts.setting(place)
+        if setting is None:
+            continue
+        key = tuple(parts.serial(getattr(setting, part)) for part in PARTS)
+        if key not in points:
+            points[key] = Point(setting, {axis: value_at(setting, axis) for axis in config.axes})
+            parts.check(setting, place)
+    return list(points.values()), parts.problems
+
+
+def _places(config: Config) -> Iterator[_Place]:
+    for number, grid in enumerate(config.grid or [{}]):
+        for indices in itertools.product(*(range(len(values)) for values in grid.values())):
+            yield _Place(number, grid, dict(zip(grid, indices, strict=True)))
+
+
+class _Parts:
+    """Validated parts of settings, each made once for each combination of the axes that touch it."""
+
+    def __init__(self, config: Config, data: dict[str, Any]) -> None:
+        self.config, self.data = config, data
+        self.problems: list[Problem] = []
+        self._made: dict[tuple[Any, ...], Options | None] = {}
+        self._serials: dict[int, int] = {}
+        self._known: dict[str, int] = {}
+        self._checked: set[tuple[int, ...]] = set()
+        self._listed = isinstance(data.get("grid"), list)
+        self._touching = [{part: _touching(grid, part) for part in PARTS} for grid in config.grid or [{}]]
+        self._unknown_axes()
+
+    def setting(self, place: _Place) -> Setting | None:
+        """The setting of a point, or None where it is wrong."""
+        made = {part: self._part(part, place) for part in PARTS}
+        return Setting.model_construct(**made) if all(made.values()) else None
+
+    def serial(self, part: Options) -> int:
+        """A number that equal parts share."""
+        if id(part) not in self._serials:
+            text = f"{type(part).__name__} {part.model_dump_json()}"
+            self._serials[id(part)] = self._known.setdefault(text, len(self._known))
+        return self._serials[id(part)]
+
+    def check(self, setting: Setting, place: _Place) -> None:
+        """Adds what does not fit together, once for each combination."""
+        key = tuple(self.serial(part) for part in (setting.dataset, setting.architecture, setting.probe))
+        if key not in self._checked:
+            self._checked.add(key)
+            for path, text in misfits(setting, hints_of(setting.dataset)):
+                self._add(self._placed(path, place), text)
+
+    def _part(self, part: str, place: _Place) -> Options | None:
+        axes = self._touching[place.number][part]
+        key = (part, place.number, *(place.choice[axis] for axis in axes))
+        if not axes:
+            return getattr(self.config, part)  # type: ignore[no-any-return]
+        if key not in self._made:
+            self._made[key] = self._make(part, axes, place)
+        return self._made[key]
+
+    def _make(self, part: str, axes: list[str], place: _Place) -> Options | None:
+        data = {part: _copy(self.data[part])} if part in self.data else {}
+        for axis in axes:
+            put(data, axis.split("."), _copy(place.grid[axis][place.choice[axis]]))
+        try:
+            made: Options = getattr(Setting.model_validate(data), part)
+        except ValidationError as error:
+            for path, text in problems_of(error, Setting, data):
+                self._add(self._placed(path, place), text)
+            return None
+        return made
+
+    def _placed(self, path: Sequence[str | int], place: _Place) -> tuple[str | int, ...]:
+        """Where the grid says it, if an axis does: `grid.activation[2].alpha`."""
+        for axis in sorted(place.choice, key=len, reverse=True):
+            own = axis.split(".")
+            if list(path[: len(own)]) == own or own[: len(path)] == list(path):
+                before = ("grid", place.number) if self._listed else ("grid",)
+                return (*before, axis, place.choice[axis], *path[len(own) :])
+        return tuple(path)
+
+    def _add(self, path: tuple[str | int, ...], text: str) -> None:
+        if (path, text) not in self.problems:
+            self.problems.append((path, text))
+
+    def _unknown_axes(self) -> None:
+        for number, touching in enumerate(self._touching):
+            grid = (self.config.grid or [{}])[number]
+            known = {axis for axes in touching.values() for axis in axes}
+            for axis in grid:
+                if axis not in known or axis in ("train", "probe"):
+                    before = ("grid", number) if self._listed else ("grid",)
+                    parts = [*PARTS[:4], "train.optimizer.lr", "train.batch_size"]
+                    self._add((*before, axis), f"unknown axis; allowed: dotted keys of a setting, such as "
+                              f"{', '.join(parts)}{nearest(axis, [*parts, *PARTS])}")  # fmt: skip
+
+
+def _touching(grid: dict[str, list[Any]], part: str) -> list[str]:
+    """The axes that change a part, the whole of it first."""
+    return sorted((axis for axis in grid if axis == part or axis.startswith(f"{part}.")), key=lambda a: a.count("."))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def misfits(setting: Setting, hints: Hints) -> list[Problem]:
+    """What in a setting cannot go together, as far as the data set is known."""
+    found: list[Problem] = []
+    architecture, dataset = setting.architecture, setting.dataset
+    if hints.shape and architecture.name in ARCHITECTURES:
+        text = ARCHITECTURES[architecture.name].check(architecture, hints.shape)
+        if text:
+            found.append((("architecture",), text))
+    for key, known in (("train_size", hints.train), ("test_size", hints.test)):
+        size = getattr(dataset, key)
+        if known is not None and size is not None and size > known:
+            found.append((("dataset", key), f"got {size}; {dataset.name} has {known} such samples"))
+    if hints.train is not None:
+        count = min(dataset.train_size or hints.train, hints.train)
+        count -= validation_count(count, dataset.validation)
+        if setting.probe.size != "auto" and setting.probe.size > count:
+            found.append((("probe", "size"), f"got {setting.probe.size}; there are {count} training samples"))
+    return found

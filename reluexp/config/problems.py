@@ -1,0 +1,132 @@
+"""Validation errors as sentences: where, which key, what was given, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from reluexp.catalogue.registry import nearest
+from reluexp.config.models import CHOICES
+from reluexp.config.source import Path_
+
+__all__ = ["Problem", "problems_of", "render", "shown"]
+
+Problem = tuple[Path_, str]
+"""a path in the data, and the sentence about it"""
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "none_required": "null",
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "too_short": "at least {min_length} value",
+    "string_too_short": "at least {min_length} character",
+    "string_too_long": "at most {max_length} characters",
+    "value_error": "{error}",
+}
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
+    """One problem for each place in the data, in the order of the model; alternatives of a union are put together."""
+    found: dict[Path_, list[str]] = {}
+    values: dict[Path_, Any] = {}
+    for entry in error.errors(include_url=False):
+        path, value = _follow(data, entry["loc"], entry["type"] == "missing")
+        text = _sentence(dict(entry), model)
+        if text not in found.setdefault(path, []):
+            found[path].append(text)
+        values[path] = value
+    return [(path, _joined(values[path], texts)) for path, texts in found.items()]
+
+
+def render(lines: Sequence[str]) -> str:
+    """All problems as one message."""
+    return lines[0] if len(lines) == 1 else "\n".join([f"{len(lines)} problems in the config:", *(f"  {x}" for x in lines)])
+
+
+def shown(value: Any, length: int = 60) -> str:
+    """A value as YAML would have it, cut to a length, without control characters."""
+    words = {True: "true", False: "false", None: "null"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _joined(value: Any, texts: list[str]) -> str:
+    whole = [text for text in texts if not text.startswith("=")]
+    if whole:
+        return whole[0].format(shown(value)) if "{}" in whole[0] else whole[0]
+    return f"got {shown(value)}; allowed: {' or '.join(text[1:] for text in texts)}"
+
+
+def _follow(data: Any, loc: tuple[int | str, ...], missing: bool) -> tuple[Path_, Any]:
+    """The part of an error's location that is really in the data: pydantic adds tags and types of unions."""
+    path: list[int | str] = []
+    for index, part in enumerate(loc):
+        inside = isinstance(data, Mapping) and part in data
+        inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
+        if inside:
+            path.append(part)
+            data = data[part]
+        elif missing and index == len(loc) - 1:
+            path.append(part)
+    return tuple(path), data
+
+
+def _sentence(entry: dict[str, Any], model: type[BaseModel]) -> str:
+    """What is allowed, with a leading `=`, or a whole sentence."""
+    kind, loc, context = entry["type"], entry["loc"], entry.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _keys_at(model, loc[:-1])
+        known = f"; allowed: {', '.join(allowed)}" if allowed else ""
+        return f"unknown key{known}{nearest(str(loc[-1]), allowed)}".replace("{", "{{").replace("}", "}}")
+    if kind == "missing":
+        return "missing; it must be given"
+    if kind == "union_tag_invalid":
+        return _unknown_name(str(context.get("tag")), str(loc[-1]))
+    if kind == "union_tag_not_found":
+        return "=a name, or a mapping with `name` in it"
+    if kind in _TYPES:
+        return "=" + _TYPES[kind].format(**context)
+    return "=" + str(entry["msg"])
+
+
+def _unknown_name(name: str, field: str) -> str:
+    names = CHOICES[field].names if field in CHOICES else []
+    own = ", or package.module:attribute" if field in ("activation", "architecture", "dataset") else ""
+    text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
+    return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}".replace("{", "{{").replace("}", "}}")
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at a location of pydantic's, which names tags and union members on its way."""
+    registry = None
+    for part in loc:
+        if registry and part in registry:
+            model, registry = registry.models[str(part)], None
+        elif part in CHOICES:
+            registry = CHOICES[str(part)]
+        elif part in model.model_fields:
+            inner = _model_in(model.model_fields[str(part)].annotation)
+            model = inner or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, types.UnionType):
+        return next((found for found in map(_model_in, get_args(annotation)) if found), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

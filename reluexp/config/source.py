@@ -1,0 +1,243 @@
+"""Text to plain data: YAML read safely, with the line of everything in it, and `--set` on top."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reluexp.errors import ConfigError
+
+__all__ = ["Document", "Path_", "dotted", "read_document"]
+
+Path_ = tuple[str | int, ...]
+"""keys and indices that lead to a value"""
+
+_MOST_BYTES, _MOST_NODES, _MOST_DEPTH = 1_000_000, 200_000, 40
+_WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,4000}")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
+_TEXT = "tag:yaml.org,2002:str"
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes only; what a scalar means is decided here, by YAML 1.2's rules."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+
+
+@dataclass
+class Document:
+    """Plain data and where each part of it was written: `file:line`, or the `--set` that gave it."""
+
+    data: dict[str, Any]
+    source: str
+    text: str = ""
+    places: dict[Path_, str] = field(default_factory=dict)
+    problems: list[tuple[Path_, str]] = field(default_factory=list)
+
+    def place(self, path: Path_) -> str:
+        """Where a value, or the nearest thing around it, was written."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return self.source
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A path as the user writes it.
+
+    >>> dotted(("grid", "activation", 2, "alpha"))
+    'grid.activation[2].alpha'
+    """
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def read_document(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Document:
+    """The data of a YAML file or of a mapping, changed by overrides such as `train.lr=0.1`.
+
+    Raises ConfigError when there is no such file, or it is not the YAML of one mapping.
+    """
+    if isinstance(source, Mapping):
+        document = Document(_plain(source, 0), "config")
+    else:
+        document = _parse(_read(Path(source)), str(source))
+    _move_rate(document)
+    for override in overrides:
+        _override(document, override)
+    return document
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """A copy of nested mappings and lists as dicts and lists."""
+    if depth > _MOST_DEPTH:
+        raise ConfigError(f"config: nested more than {_MOST_DEPTH} deep")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    return [_plain(item, depth + 1) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _read(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ConfigError(f"{path}: this is a folder; a config is a YAML file")
+        if size > _MOST_BYTES:
+            raise ConfigError(f"{path}: {size:,} bytes; a config has at most {_MOST_BYTES:,}")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parse(text: str, source: str) -> Document:
+    document = Document({}, source, text)
+    try:
+        node = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+        raise ConfigError(f"{source}{line}: not YAML: {error.problem or error.context}{hint}") from error
+    except yaml.YAMLError as error:  # characters that YAML forbids
+        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: nested too deep; a config is at most {_MOST_DEPTH} levels deep") from error
+    if node is None:
+        raise ConfigError(f"{source}: the file is empty; it needs at least one key, such as `activation: relu`")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{source}:{node.start_mark.line + 1}: a config is a mapping of keys to values")
+    document.data = _Builder(document).build(node, ())
+    return document
+
+
+class _Builder:
+    """Turns composed nodes into data and writes down their lines; aliases count as often as they are used."""
+
+    def __init__(self, document: Document) -> None:
+        self.document, self.nodes = document, 0
+
+    def build(self, node: yaml.Node, path: Path_) -> Any:
+        line = f"{self.document.source}:{node.start_mark.line + 1}"
+        self.nodes += 1
+        if self.nodes > _MOST_NODES:
+            raise ConfigError(f"{line}: more than {_MOST_NODES:,} values once aliases are written out")
+        if len(path) > _MOST_DEPTH:
+            raise ConfigError(f"{line}: nested more than {_MOST_DEPTH} deep")
+        self.document.places.setdefault(path, line)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key: Hashable = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            own = (*path, str(key))
+            if key in found:
+                self.document.places[own] = f"{self.document.source}:{key_node.start_mark.line + 1}"
+                self.document.problems.append((own, "given twice; once is allowed"))
+            self.document.places.setdefault(own, f"{self.document.source}:{key_node.start_mark.line + 1}")
+            found[str(key)] = self.build(value_node, own)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path_) -> Any:
+        value: str = node.value
+        if node.style in ("'", '"', "|", ">") or node.tag not in (_TEXT, "tag:yaml.org,2002:null"):
+            if node.tag != _TEXT:
+                self.document.problems.append((path, f"tag {node.tag!r}; tags are not allowed"))
+            return value
+        return scalar(value)
+
+
+def scalar(text: str) -> Any:
+    """What an unquoted word means: YAML 1.2's core schema, decimal numbers only.
+
+    >>> [scalar(word) for word in ("1e-3", "3", "true", "no", "~")]
+    [0.001, 3, True, 'no', None]
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    special = _SPECIAL.fullmatch(text)
+    return float(special[1] + special[2]) if special else text
+
+
+def _move_rate(document: Document) -> None:
+    """`train.lr` is short for `train.optimizer.lr`, in the base and as an axis."""
+    train = document.data.get("train")
+    if isinstance(train, dict) and "lr" in train:
+        optimizer = train.get("optimizer", "sgd")
+        optimizer = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+        if isinstance(optimizer, dict):
+            if "lr" in optimizer:
+                document.problems.append((("train", "lr"), "given twice; train.optimizer.lr says it too"))
+            train["optimizer"] = {**optimizer, "lr": train.pop("lr")}
+            document.places[("train", "optimizer", "lr")] = document.place(("train", "lr"))
+    grids = document.data.get("grid")
+    for index, grid in enumerate(grids if isinstance(grids, list) else [grids]):
+        if isinstance(grid, dict) and "train.lr" in grid:
+            before: Path_ = ("grid", index) if isinstance(grids, list) else ("grid",)
+            document.places[(*before, "train.optimizer.lr")] = document.place((*before, "train.lr"))
+            renamed = {("train.optimizer.lr" if axis == "train.lr" else axis): grid[axis] for axis in grid}
+            grid.clear()
+            grid.update(renamed)
+
+
+def _override(document: Document, override: str) -> None:
+    """Applies `key=value`; it takes the place of a grid axis of that name."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    key = {"train.lr": "train.optimizer.lr", "grid.train.lr": "grid.train.optimizer.lr"}.get(key, key)
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: write it as key=value, such as --set train.lr=0.1")
+    value = _parse_value(text, override)
+    head, _, rest = key.partition(".")
+    path: Path_ = ("grid", rest) if head == "grid" and rest else tuple(key.split("."))
+    if path[0] == "grid" and rest and isinstance(document.data.get("grid"), list):
+        raise ConfigError(f"--set {override}: the grid is a list of grids; set the whole of it")
+    _drop_axis(document, key, override)
+    put(document.data, path, value)
+    document.places = {p: w for p, w in document.places.items() if p[: len(path)] != path}
+    document.places[path] = f"--set {key}"
+
+
+def _parse_value(text: str, override: str) -> Any:
+    try:
+        node = yaml.compose(text, _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    return None if node is None else _Builder(Document({}, f"--set {override}")).build(node, ())
+
+
+def _drop_axis(document: Document, key: str, override: str) -> None:
+    grids = document.data.get("grid")
+    for grid in grids if isinstance(grids, list) else [grids]:
+        if isinstance(grid, dict):
+            grid.pop(key, None)
+            for axis in grid:
+                if key.startswith(f"{axis}."):
+                    raise ConfigError(f"--set {override}: the grid sets {axis} as a whole; --set grid.{axis}=[…] instead")
+
+
+def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
+    """Sets a nested value in place; a name alone on the way, such as `relu`, becomes {name: relu}."""
+    for part in path[:-1]:
+        inner = data.get(str(part))
+        if not isinstance(inner, dict):
+            inner = {"name": inner} if isinstance(inner, str) else {}
+            data[str(part)] = inner
+        data = inner
+    data[str(path[-1])] = value
