@@ -34,6 +34,9 @@ SELU_SCALE = 1.0507009873554805
 class Function(nn.Module):
     """An elementwise function that knows its derivative."""
 
+    piecewise_linear = False
+    """whether f'(z) is the same for a float32 z and the same z in float64"""
+
     def derivative(self, z: Tensor) -> Tensor:
         """f'(z) as autograd computes it: by autograd here, in closed form in most subclasses."""
         with torch.enable_grad():
@@ -44,6 +47,8 @@ class Function(nn.Module):
 
 class Relu(Function):
     """max(z, 0)."""
+
+    piecewise_linear = True
 
     def forward(self, z: Tensor) -> Tensor:
         """h."""
@@ -56,6 +61,8 @@ class Relu(Function):
 
 class LeakyRelu(Function):
     """z above 0, a·z below."""
+
+    piecewise_linear = True
 
     def __init__(self, negative_slope: float) -> None:
         super().__init__()
@@ -72,6 +79,8 @@ class LeakyRelu(Function):
 
 class Prelu(Function):
     """z above 0, a·z below, where a, [..., channel] or [..., 1], is learned (He et al. 2015, arXiv 1502.01852)."""
+
+    piecewise_linear = True
 
     def __init__(self, channels: int, init: float) -> None:
         super().__init__()
@@ -179,6 +188,8 @@ class Tanh(Function):
 class Relu6(Function):
     """min(max(z, 0), 6)."""
 
+    piecewise_linear = True
+
     def forward(self, z: Tensor) -> Tensor:
         """h."""
         return nn.functional.relu6(z)
@@ -190,6 +201,8 @@ class Relu6(Function):
 
 class Identity(Function):
     """z itself, the linear control."""
+
+    piecewise_linear = True
 
     def forward(self, z: Tensor) -> Tensor:
         """z."""

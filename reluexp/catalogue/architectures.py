@@ -24,6 +24,8 @@ __all__ = ["ARCHITECTURES", "Architecture", "ArchitectureOptions", "build_model"
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 Shape = tuple[int, ...]
 Activate = Callable[[int], "nn.Module"]
+Layer = tuple[int, int, int]
+"""of a linear map: inputs (times the kernel's area), outputs, positions that it is applied at"""
 
 
 class ArchitectureOptions(Options):
@@ -65,7 +67,8 @@ class Architecture:
     """One architecture; `build(options, input_shape, outputs, activate)` makes the module.
 
     `activate(width)` makes a fresh activation for a site of `width` channels; `check(options, input_shape)`
-    says in a phrase why the two do not fit, or nothing.
+    says in a phrase why the two do not fit, or nothing; `layers(options, input_shape, outputs)` foretells the linear
+    maps, so that a plan can be made without building anything.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Architecture:
     options: type[Options]
     build: Callable[[Any, Shape, int, Activate], nn.Module]
     check: Callable[[Any, Shape], str]
+    layers: Callable[[Any, Shape, int], list[Layer]]
     convolutional: bool = False
 
 
@@ -165,6 +169,30 @@ def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> 
     return _sequential(shape, features, _dense(options, 16 * height * width, [120, 84], outputs, activate))
 
 
+def _dense_layers(inputs: int, widths: list[int], outputs: int) -> list[Layer]:
+    sizes = [inputs, *widths, outputs]
+    return [(before, after, 1) for before, after in zip(sizes, sizes[1:], strict=False)]
+
+
+def _cnn_layers(options: Cnn, shape: Shape, outputs: int) -> list[Layer]:
+    inputs, height, width = shape
+    layers = []
+    for channels in options.channels:
+        for _ in range(options.convolutions):
+            layers.append((inputs * 9, channels, height * width))
+            inputs = channels
+        height, width = height // 2, width // 2
+    return layers + _dense_layers(inputs * height * width, options.dense, outputs)
+
+
+def _lenet_layers(options: LeNet5, shape: Shape, outputs: int) -> list[Layer]:
+    padding = 2 if min(shape[1:]) < 32 else 0
+    first = [side + 2 * padding - 4 for side in shape[1:]]
+    second = [side // 2 - 4 for side in first]
+    convolutions = [(shape[0] * 25, 6, math.prod(first)), (6 * 25, 16, math.prod(second))]
+    return convolutions + _dense_layers(16 * math.prod(side // 2 for side in second), [120, 84], outputs)
+
+
 ARCHITECTURES: Registry[Architecture] = Registry(
     "architecture",
     [
@@ -176,6 +204,7 @@ ARCHITECTURES: Registry[Architecture] = Registry(
             Mlp,
             _mlp,
             _fits_any,
+            lambda options, shape, outputs: _dense_layers(math.prod(shape), options.widths, outputs),
         ),
         Architecture(
             "cnn",
@@ -185,6 +214,7 @@ ARCHITECTURES: Registry[Architecture] = Registry(
             Cnn,
             _cnn,
             lambda options, shape: _fits_images(len(options.channels), shape),
+            _cnn_layers,
             convolutional=True,
         ),
         Architecture(
@@ -195,6 +225,7 @@ ARCHITECTURES: Registry[Architecture] = Registry(
             LeNet5,
             _lenet5,
             _lenet_fits,
+            _lenet_layers,
             convolutional=True,
         ),
     ],

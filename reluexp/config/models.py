@@ -45,25 +45,26 @@ class UserDataset(DatasetOptions):
 class Choice:
     """Annotation of a field that names one entry of a registry: its name alone, or a mapping with `name` in it."""
 
-    def __init__(self, registry: Registry[Any], own: type[Options] | None = None) -> None:
-        self.registry, self.own = registry, own
+    def __init__(self, registry: Registry[Any], default: str, own: type[Options] | None = None) -> None:
+        self.registry, self.default, self.own = registry, default, own
         members = [Annotated[model, Tag(name)] for name, model in registry.models.items()]
         if own:
             members.append(Annotated[own, Tag("user")])
         self.union = Annotated[Union[tuple(members)], Discriminator(_tag_of)]  # noqa: UP007 made at run time
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_spelt_out, handler.generate_schema(self.union))
+        return core_schema.no_info_before_validator_function(self._spelt_out, handler.generate_schema(self.union))
+
+    def _spelt_out(self, value: Any) -> Any:
+        if isinstance(value, dict) and "name" not in value:
+            return {"name": self.default, **value}
+        return {"name": value} if isinstance(value, str) else value
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         forms: list[dict[str, Any]] = [{"enum": self.registry.names}]
         if self.own:
             forms.append({"type": "string", "pattern": r"^[\w.]+:[\w.]+$"})
         return {"anyOf": [*forms, handler(schema)]}
-
-
-def _spelt_out(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _tag_of(value: Any) -> str | None:
@@ -80,8 +81,8 @@ class Train(Options):
 
     epochs: int = Field(20, ge=0, le=1_000_000, description="passes over the training split")
     batch_size: int = Field(64, ge=1, le=10_000_000, description="samples per step; the last batch may be smaller")
-    optimizer: Annotated[Any, Choice(OPTIMIZERS)] = Field("sgd", validate_default=True)
-    schedule: Annotated[Any, Choice(SCHEDULES)] = Field("constant", validate_default=True)
+    optimizer: Annotated[Any, Choice(OPTIMIZERS, "sgd")] = Field("sgd", validate_default=True)
+    schedule: Annotated[Any, Choice(SCHEDULES, "constant")] = Field("constant", validate_default=True)
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the whole gradient; no clipping if null")
     deterministic: bool = Field(False, description="on a GPU: exact repetition where the kernels allow it, slower")
     save_weights: bool = Field(True, description="keep the final weights of every trial")
@@ -106,10 +107,10 @@ class Probe(Options):
 class Setting(Options):
     """Everything but the seed that decides a trial's numbers."""
 
-    dataset: Annotated[Any, Choice(DATASETS, UserDataset)] = Field("digits", validate_default=True)
-    architecture: Annotated[Any, Choice(ARCHITECTURES, UserArchitecture)] = Field("mlp", validate_default=True)
-    activation: Annotated[Any, Choice(ACTIVATIONS, UserActivation)] = Field("relu", validate_default=True)
-    init: Annotated[Any, Choice(INITS)] = Field("he_normal", validate_default=True)
+    dataset: Annotated[Any, Choice(DATASETS, "digits", UserDataset)] = Field("digits", validate_default=True)
+    architecture: Annotated[Any, Choice(ARCHITECTURES, "mlp", UserArchitecture)] = Field("mlp", validate_default=True)
+    activation: Annotated[Any, Choice(ACTIVATIONS, "relu", UserActivation)] = Field("relu", validate_default=True)
+    init: Annotated[Any, Choice(INITS, "he_normal")] = Field("he_normal", validate_default=True)
     train: Train = Field(default_factory=Train)
     probe: Probe = Field(default_factory=Probe)
 
@@ -139,7 +140,7 @@ def _listed(value: Any) -> Any:
 class Baseline(Options):
     """What the statistics compare against."""
 
-    activation: Annotated[Any, Choice(ACTIVATIONS, UserActivation)] = Field("relu", validate_default=True)
+    activation: Annotated[Any, Choice(ACTIVATIONS, "relu", UserActivation)] = Field("relu", validate_default=True)
 
 
 class Config(Setting):

@@ -17,6 +17,8 @@ __all__ = ["Problem", "problems_of", "render", "shown"]
 Problem = tuple[Path_, str]
 """a path in the data, and the sentence about it"""
 
+_MOST = 30
+
 _TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -56,7 +58,10 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
 
 def render(lines: Sequence[str]) -> str:
     """All problems as one message."""
-    return lines[0] if len(lines) == 1 else "\n".join([f"{len(lines)} problems in the config:", *(f"  {x}" for x in lines)])
+    if len(lines) == 1:
+        return lines[0]
+    more = [f"  … and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
+    return "\n".join([f"{len(lines)} problems in the config:", *(f"  {line}" for line in lines[:_MOST]), *more])
 
 
 def shown(value: Any, length: int = 60) -> str:

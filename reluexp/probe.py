@@ -1,0 +1,226 @@
+"""Measuring a stack of networks on fixed samples, in measuring mode; nothing of the networks changes.
+
+Shapes as in `metrics`; losses and accuracies are float64 [replica].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reluexp.gains import derivative, reference_slope
+from reluexp.metrics import Sums, merge, site_sums, summarise, top_count
+from reluexp.network import Network
+
+__all__ = ["Measurement", "Probe", "evaluate", "loss_per_sample", "settled_norms"]
+
+_DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measurement: metrics of each site and of the output, states of each site's units, the loss."""
+
+    layers: list[dict[str, Tensor]]
+    units: list[dict[str, Tensor]]
+    output: dict[str, Tensor]
+    loss: Tensor
+    accuracy: Tensor
+    output_range: Tensor
+
+    @property
+    def dead_fraction(self) -> Tensor:
+        """Share of dead units over all sites [replica], each unit counted once."""
+        dead = torch.cat([units["dead"] for units in self.units], 1) if self.units else torch.zeros(len(self.loss), 1)
+        return dead.double().mean(1)
+
+
+def loss_per_sample(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy [replica, sample] of logits [replica, sample, class] for labels [replica or 1, sample]."""
+    labels = y.expand(logits.shape[0], -1).unsqueeze(-1)
+    return -torch.log_softmax(logits, -1).gather(-1, labels).squeeze(-1)
+
+
+def _chunks(network: Network, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of nearly equal size, the same whatever shares the stack."""
+    size = _IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK
+    count = math.ceil(len(x) / size)
+    return zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True)
+
+
+def evaluate(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean loss and accuracy of every replica on [sample, …]; the module must be in evaluation mode."""
+    loss = torch.zeros(network.replicas, dtype=torch.float64, device=x.device)
+    right = torch.zeros_like(loss)
+    with torch.no_grad():
+        for part, labels in _chunks(network, x, y):
+            logits = network.forward(part)
+            loss += loss_per_sample(logits, labels[None]).double().sum(1)
+            right += (logits.argmax(-1) == labels).sum(1)
+    return loss / len(x), right / len(x)
+
+
+@contextmanager
+def settled_norms(network: Network, x: Tensor, y: Tensor) -> Iterator[None]:
+    """While open, running statistics are those of one cumulative pass over x; afterwards they are what they were.
+
+    Before the first step they are (0, 1), which would make normalisation the identity.
+    """
+    norms = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = {name: buffer.clone() for name, buffer in network.buffers().items()}
+    momenta = [norm.momentum for norm in norms]
+    try:
+        with torch.no_grad():
+            for norm in norms:
+                norm.momentum = None
+                norm.train()
+            for part, _ in _chunks(network, x, y) if norms else ():
+                network.forward(part)
+        for norm in norms:
+            norm.eval()
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for name, buffer in network.buffers().items():
+            buffer.copy_(kept[name])
+
+
+class Probe:
+    """The probe samples x [sample, …] and their labels, and how a stack is measured on them."""
+
+    def __init__(self, network: Network, x: Tensor, y: Tensor) -> None:
+        self.network, self.x, self.y = network, x, y
+        self._references: dict[int, Tensor] = {}
+
+    def measure(self, full: bool) -> Measurement:
+        """A light measurement (forward only), or a full one, with gradients; the module must be in evaluation mode."""
+        network = self.network
+        sums: list[Sums] = []
+        tops = [top_count(len(self.x) * s.positions * s.width) if full else 0 for s in network.sites]
+        totals = _Totals(network, self.x.device)
+        for x, y in _chunks(network, self.x, self.y):
+            found: list[Sums] = []
+            pre: list[Tensor] = []
+
+            def listen(site: int, z: Tensor, function: Callable[[Tensor], Tensor], found: list[Sums] = found,
+                       pre: list[Tensor] = pre) -> None:  # fmt: skip
+                pre.append(z)
+                with torch.no_grad():
+                    found.append(self._site(site, z.detach(), function, tops[site]))
+
+            with torch.set_grad_enabled(full):
+                logits = network.forward(x, listener=listen)
+                losses = loss_per_sample(logits, y[None])
+            totals.add(logits.detach(), losses.detach(), y)
+            if full:
+                totals.backward(losses.sum(), pre, logits)
+            sums = [merge(a, b, top) for a, b, top in zip(sums, found, tops, strict=True)] if sums else found
+        summaries = [summarise(part, self._references[site]) for site, part in enumerate(sums)]
+        layers = [layer for layer, _ in summaries]
+        output = totals.finish(layers, len(self.x), full)
+        return Measurement(
+            layers, [u for _, u in summaries], output, totals.loss / len(self.x), totals.right / len(self.x), totals.range
+        )
+
+    def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int) -> Sums:
+        self._references[site] = self._reference(site, z, function)
+        h = function(z)
+        exact = z if getattr(function, "piecewise_linear", False) else z.double()
+        slope = derivative(function, exact)  # type: ignore[arg-type]
+        wide_z, wide_h, slope = (self._wide(site, values) for values in (z, h, slope))
+        if self.network.masks:
+            mask = self.network.masks[site][:, None, :, None]
+            wide_h, slope = wide_h * mask, slope * mask
+        return site_sums(wide_z, wide_h, slope, self._references[site], top)
+
+    def _wide(self, site: int, values: Tensor) -> Tensor:
+        """[replica, sample, channel, position], whatever the site's own layout."""
+        values = self.network.per_replica(values).movedim(self.network.sites[site].axis + 1, 2)
+        return values.flatten(3) if values.dim() > 3 else values.unsqueeze(-1)
+
+    def _reference(self, site: int, z: Tensor, function: Any) -> Tensor:
+        """s_f as [replica or 1, channel or 1]; worked out again only for learned parameters."""
+        learned = isinstance(function, nn.Module) and next(function.parameters(), None) is not None
+        if site in self._references and not learned:
+            return self._references[site]
+        lead = int(self.network.stacked)
+        slope = reference_slope(function, z.shape, self.network.sites[site].axis + lead, lead)
+        slope = slope.reshape(1, 1) if slope.dim() == 0 else slope.reshape(-1, slope.shape[-1])
+        return slope.to(z.device)
+
+
+class _Totals:
+    """What adds up over chunks besides the sites' sums: losses, the logits' moments, squared gradients."""
+
+    def __init__(self, network: Network, device: torch.device) -> None:
+        self.network = network
+        zero = torch.zeros(network.replicas, dtype=torch.float64, device=device)
+        self.loss, self.right, self.first, self.second = zero, zero, zero, zero
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+        self.count = 0
+        self.gradients: list[Tensor] = []
+        self.places: list[int] = []
+        self.weights = [network.weight(site.layer) for site in network.sites] + [network.weight(network.output_layer)]
+        self.leaves = list({id(w): w for w in self.weights if w is not None}.values())
+        self.weight_gradients: list[Tensor] = []
+
+    def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
+        self.loss = self.loss + losses.double().sum(1)
+        self.right = self.right + (logits.argmax(-1) == y).sum(1)
+        wide = logits.double()
+        self.first, self.second = self.first + wide.sum((1, 2)), self.second + (wide * wide).sum((1, 2))
+        self.count += logits.shape[1] * logits.shape[2]
+        low, high = logits.amin(1), logits.amax(1)
+        self.low = low if self.low is None else torch.minimum(self.low, low)
+        self.high = high if self.high is None else torch.maximum(self.high, high)
+
+    @property
+    def range(self) -> Tensor:
+        """The largest range of an output over the probe."""
+        return (self.high - self.low).amax(1).double()  # type: ignore[operator]
+
+    def backward(self, loss: Tensor, pre: list[Tensor], logits: Tensor) -> None:
+        """Adds the squares of ∂ℓ_p/∂z_p, and the gradients of weights."""
+        inputs = [*pre, logits]
+        wanted = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
+        found = torch.autograd.grad(loss, [inputs[i] for i in wanted] + self.leaves, allow_unused=True)
+        squares = [torch.full_like(self.loss, math.nan) for _ in inputs]
+        for index, gradient in zip(wanted, found, strict=False):
+            own = inputs[index] if index == len(inputs) - 1 else self.network.per_replica(inputs[index])
+            if gradient is None:
+                squares[index] = torch.zeros_like(self.loss)
+            else:
+                squares[index] = gradient.reshape(own.shape).double().square().flatten(1).sum(1)
+        places = [t.numel() // len(self.loss) for t in inputs]
+        self.gradients = [a + b for a, b in zip(self.gradients, squares, strict=True)] if self.gradients else squares
+        self.places = [a + b for a, b in zip(self.places, places, strict=True)] if self.places else places
+        weights = [
+            torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, found[len(wanted) :], strict=True)
+        ]
+        before = self.weight_gradients
+        self.weight_gradients = [a + b for a, b in zip(before, weights, strict=True)] if before else weights
+
+    def finish(self, layers: list[dict[str, Tensor]], samples: int, full: bool) -> dict[str, Tensor]:
+        """Adds the gradient columns to the sites' metrics and returns the output's."""
+        mean = self.first / self.count
+        output = {"pre_mean": mean, "pre_std": (self.second / self.count - mean * mean).clamp(min=0).sqrt()}
+        by_leaf = {id(leaf): g / samples for leaf, g in zip(self.leaves, self.weight_gradients, strict=False)}
+        for index, (metrics, weight) in enumerate(zip([*layers, output], self.weights, strict=True)):
+            if weight is not None:
+                metrics["weight_norm"] = self._norm(weight)
+            if full:
+                metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
+                if weight is not None:
+                    metrics["weight_grad_norm"] = self._norm(by_leaf[id(weight)])
+        return output
+
+    def _norm(self, values: Tensor) -> Tensor:
+        return self.network.per_replica(values.detach()).double().square().flatten(1).sum(1).sqrt()

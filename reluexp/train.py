@@ -1,0 +1,327 @@
+"""The training loop: one stack of replicas, from birth or from a checkpoint to its tables.
+
+Shapes: losses, norms and accuracies are [replica]; parameters and gradients [replica, number].
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reluexp.catalogue import schedules
+from reluexp.catalogue.datasets import Dataset, augment_batch
+from reluexp.catalogue.optimizers import OPTIMIZERS
+from reluexp.config import Setting, label_of
+from reluexp.metrics import LAYER_METRICS
+from reluexp.network import Network
+from reluexp.plan import probe_size
+from reluexp.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
+from reluexp.records import Lives, Records
+from reluexp.seeds import derive, generator
+
+__all__ = ["EPOCH_COLUMNS", "StackResult", "Training", "early_steps", "full_epochs"]
+
+EPOCH_COLUMNS = (
+    *("epoch", "step", "train_loss", "train_accuracy", "probe_loss", "probe_accuracy", "validation_loss"),
+    *("validation_accuracy", "test_loss", "test_accuracy", "grad_norm", "grad_norm_max", "output_range", "lr"),
+)
+_DIVERGED = 1e3
+_COLLAPSED = 1e-3
+Progress = Callable[[int, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """The tables of a stack by name, and each trial's final weights."""
+
+    tables: dict[str, pd.DataFrame]
+    weights: dict[str, dict[str, Tensor]]
+
+
+def full_epochs(rule: str, epochs: int) -> set[int]:
+    """The epochs whose measurement has gradients: log-spaced and the last, the last alone, or every one."""
+    if rule == "every":
+        return set(range(epochs + 1))
+    return {epochs} | ({0} | {2**k for k in range(30) if 2**k <= epochs} if rule == "log" else set())
+
+
+def early_steps(count: int, steps: int) -> set[int]:
+    """`count` log-spaced steps within the first epoch, fewer where they coincide."""
+    if not count or steps < 2:
+        return set()
+    return {round(math.exp(math.log(steps) * k / count)) for k in range(count)}
+
+
+class Training:
+    """The state of one stack's training; `run` goes on from wherever it is."""
+
+    def __init__(
+        self, setting: Setting, trials: list[dict[str, Any]], data: Dataset, study: str, device: str = "cpu"
+    ) -> None:
+        self.setting, self.trials, self.data, self.study, self.device = setting, trials, data, study, device
+        self.seeds = [trial["seed"] for trial in trials]
+        self.network = Network(setting, self.seeds, data.input_shape, data.classes, device)
+        chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
+        self.probe = Probe(self.network, data.train_x[chosen], data.train_y[chosen])
+        self.optimizer = OPTIMIZERS[setting.train.optimizer.name]
+        self.steps_per_epoch = math.ceil(len(data.train_x) / setting.train.batch_size)
+        self.epoch, self.step = 0, 0
+        self.state: dict[str, Tensor] = {}
+        self.alive = torch.ones(len(trials), dtype=torch.bool, device=device)
+        self.diverged_at = torch.full((len(trials),), -1, device=device)
+        self.sums: dict[str, Tensor] = {}
+        self.records, self.lives = Records(), Lives()
+        self.seconds: dict[str, float] = {}
+
+    def run(self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None) -> bool:
+        """Trains to the end, or until asked to stop between two steps; says whether it came to the end.
+
+        `pause` is called between steps and may save a checkpoint.
+        """
+        epochs, every = self.setting.train.epochs, self.setting.probe.every
+        full = full_epochs(self.setting.probe.full, epochs)
+        early = early_steps(self.setting.probe.early, self.steps_per_epoch)
+        if not self.records.tables:
+            self._measure(0.0, 0 in full, torch.ones_like(self.alive), progress)
+
+        while self.epoch < epochs and bool(self.alive.any()):
+            if not self.sums:
+                self._begin_epoch()
+            order = self._order()
+            for batch in range(self.step % self.steps_per_epoch if self.sums["steps"].any() else 0, self.steps_per_epoch):
+                if should_stop():
+                    return False
+                with self._timed("train"):
+                    self._step(order, batch)
+                if self.epoch == 0 and batch + 1 in early and batch + 1 < self.steps_per_epoch:
+                    self._light(self.step / self.steps_per_epoch)
+                pause()
+
+            self.epoch += 1
+            active = self.sums["active"].bool()
+            self._end_epoch()
+            last = self.epoch == epochs or not bool(self.alive.any())
+            measured = last or self.epoch % every == 0
+            self._measure(float(self.epoch), measured and (last or self.epoch in full), active, progress, measured)
+            self.sums = {}
+        return True
+
+    def _begin_epoch(self) -> None:
+        zero = torch.zeros(len(self.seeds), dtype=torch.float64, device=self.device)
+        names = ("steps", "loss", "accuracy", "norm", "norm_max")
+        self.sums = {name: zero.clone() for name in names} | {"active": self.alive.double()}
+        self.network.module.train()
+
+    def _order(self) -> Tensor:
+        """The samples of this epoch [replica, sample], each replica's by its own seed."""
+        self.network.module.train()
+        orders = [torch.randperm(len(self.data.train_x), generator=generator(s, "order", self.epoch)) for s in self.seeds]
+        return torch.stack(orders).to(self.device)
+
+    def _batch(self, order: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        size = self.setting.train.batch_size
+        index = order[:, batch * size : (batch + 1) * size]
+        x, y = self.data.train_x[index], self.data.train_y[index]
+        kind = getattr(self.setting.dataset, "augment", "none")
+        if kind != "none":
+            moment = (self.epoch, batch)
+            x = torch.stack(
+                [augment_batch(part, kind, generator(s, "augment", *moment)) for part, s in zip(x, self.seeds, strict=True)]
+            )
+        return x, y
+
+    def _step(self, order: Tensor, batch: int) -> None:
+        network, train = self.network, self.setting.train
+        if not network.stacked:
+            torch.manual_seed(derive(self.seeds[0], "user", self.step))
+        x, y = self._batch(order, batch)
+        logits = network.forward(x, moment=(self.epoch, batch))
+        loss = loss_per_sample(logits, y).mean(1)
+        gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
+
+        with torch.no_grad():
+            norm = (gradient * gradient).sum(1).sqrt()
+            right = (logits.argmax(-1) == y).double().mean(1)
+            self._count(loss.double(), right, norm.double())
+            if train.clip_norm is not None:
+                gradient = gradient * (train.clip_norm / norm.clamp(min=train.clip_norm))[:, None]
+            rate = train.optimizer.lr * self._factor(self.step)
+            lr = torch.full((len(self.seeds), 1), rate, device=self.device)
+            decay = self.network.decayed * train.optimizer.weight_decay
+            self.step += 1
+            amount = self.optimizer.update(network.flat, gradient, self.state, self.step, lr, decay, train.optimizer)
+            ok = torch.isfinite(loss) & torch.isfinite(norm)
+            self.diverged_at = torch.where(self.alive & ~ok, self.step, self.diverged_at)
+            self.alive = self.alive & ok
+            if self.device != "cpu" or not bool(self.alive.all()):
+                amount = torch.where(self.alive[:, None], amount, 0.0)
+            network.flat.sub_(amount)
+
+    def _factor(self, step: int) -> float:
+        train = self.setting.train
+        return schedules.factor(train.schedule, step, self.steps_per_epoch, train.epochs)
+
+    def _count(self, loss: Tensor, right: Tensor, norm: Tensor) -> None:
+        """Adds a step to the epoch's sums, of the replicas that still train."""
+        one, sums = self.alive.double(), self.sums
+        sums["steps"] += one
+        for name, value in (("loss", loss), ("accuracy", right), ("norm", norm)):
+            sums[name] += torch.where(self.alive, value, 0.0)
+        sums["norm_max"] = torch.where(self.alive, torch.maximum(sums["norm_max"], norm), sums["norm_max"])
+
+    def _end_epoch(self) -> None:
+        """Replicas whose mean loss ran away have diverged, too."""
+        limit = _DIVERGED * self.first_loss.clamp(min=1e-3)
+        away = self.alive & (self.sums["loss"] / self.sums["steps"] > limit)
+        self.diverged_at = torch.where(away, self.step, self.diverged_at)
+        self.alive = self.alive & ~away
+
+    @property
+    def first_loss(self) -> Tensor:
+        """The probe loss before training."""
+        first: Tensor = self.records.tables["epochs"][0]["probe_loss"]
+        return first.to(self.device)
+
+    def _measure(
+        self, epoch: float, full: bool, active: Tensor, progress: Progress, measured: bool = True
+    ) -> None:
+        """One row of `epochs`, and the rows of a measurement."""
+        row: dict[str, Any] = {"epoch": int(epoch), "step": self.step, "lr": self._rate()}
+        if self.sums:
+            steps = self.sums["steps"]
+            row |= {"train_loss": self.sums["loss"] / steps, "train_accuracy": self.sums["accuracy"] / steps}
+            row |= {"grad_norm": self.sums["norm"] / steps, "grad_norm_max": self.sums["norm_max"]}
+        self.network.module.eval()
+        found = None
+        with self._settled():
+            with self._timed("evaluate"):
+                row["test_loss"], row["test_accuracy"] = evaluate(self.network, self.data.test_x, self.data.test_y)
+                if self.data.validation_x is not None and self.data.validation_y is not None:
+                    split = self.data.validation_x, self.data.validation_y
+                    row["validation_loss"], row["validation_accuracy"] = evaluate(self.network, *split)
+            if measured:
+                with self._timed("measure"):
+                    found = self.probe.measure(full)
+                    self._write(found, epoch, active)
+        if found:
+            row |= {"probe_loss": found.loss, "probe_accuracy": found.accuracy, "output_range": found.output_range}
+        self.records.add("epochs", active, row)
+        dead = found.dead_fraction if found else torch.full_like(row["test_loss"], math.nan)
+        for phase, seconds in self.seconds.items():
+            self.records.add("timing", torch.ones(1, dtype=torch.bool), {"epoch": int(epoch), "phase": phase,
+                             "replicas": len(self.seeds), "seconds": seconds})  # fmt: skip
+        self.seconds = {}
+        progress(int(epoch), row["test_accuracy"].cpu(), dead.cpu())
+
+    def _light(self, epoch: float) -> None:
+        self.network.module.eval()
+        with self._timed("measure"):
+            self._write(self.probe.measure(full=False), epoch, self.alive)
+        self.network.module.train()
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        if self.step:
+            yield
+            return
+        with settled_norms(self.network, self.probe.x, self.probe.y):
+            yield
+
+    def _rate(self) -> float:
+        return float(self.setting.train.optimizer.lr * self._factor(max(self.step - 1, 0)))
+
+    def _write(self, found: Measurement, epoch: float, active: Tensor) -> None:
+        if self.setting.probe.metrics == "network":
+            return
+        when = {"epoch": epoch, "step": self.step}
+        for number, (site, metrics) in enumerate(zip(self.network.sites, found.layers, strict=True)):
+            about = {"site": number, "site_name": site.name, "kind": site.kind, "width": site.width}
+            self.records.add("layers", active, {**when, **about, **metrics})
+        about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.classes}
+        self.records.add("layers", active, {**when, **about, **found.output})
+        self.lives.update(self.step, found.units, active)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as tensors and plain values."""
+        return {
+            **{"epoch": self.epoch, "step": self.step, "flat": self.network.flat, "state": self.state},
+            **{"buffers": self.network.buffers(), "alive": self.alive, "diverged_at": self.diverged_at},
+            **{"sums": self.sums, "records": self.records.tables, "lives": self.lives.sites, "seconds": self.seconds},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Takes up a checkpoint of a stack of the same trials."""
+        self.epoch, self.step, self.state = saved["epoch"], saved["step"], saved["state"]
+        self.alive, self.diverged_at, self.sums = saved["alive"], saved["diverged_at"], saved["sums"]
+        self.records, self.lives, self.seconds = Records(saved["records"]), Lives(saved["lives"]), saved["seconds"]
+        with torch.no_grad():
+            self.network.flat.copy_(saved["flat"])
+            for name, buffer in self.network.buffers().items():
+                buffer.copy_(saved["buffers"][name])
+
+    def result(self) -> StackResult:
+        """The tables and weights at the end."""
+        names = [trial["id"] for trial in self.trials]
+        layers = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
+        timing = self.records.frame("timing", ["stack"], ("epoch", "phase", "replicas", "seconds"))
+        tables = {
+            "epochs": self.records.frame("epochs", names, EPOCH_COLUMNS),
+            "layers": self.records.frame("layers", names, layers),
+            "units": self.lives.frame(names),
+            "timing": timing.drop(columns="trial"),
+        }
+        tables["trials"] = self._trials(tables["epochs"])
+        keep = self.setting.train.save_weights
+        return StackResult(tables, {n: self.network.state(i) for i, n in enumerate(names)} if keep else {})
+
+    def _trials(self, epochs: pd.DataFrame) -> pd.DataFrame:
+        setting = self.setting
+        shares = torch.bincount(self.data.train_y.cpu()).double() / len(self.data.train_y)
+        largest = float(shares.max())
+        bound = largest + 3 * math.sqrt(largest * (1 - largest) / len(self.data.train_y))
+        rows = []
+        for replica, trial in enumerate(self.trials):
+            own = epochs[epochs["trial"] == trial["id"]]
+            at = int(self.diverged_at[replica])
+            dead = [site["dead"][replica] for site in self.lives.sites]
+            ranges = own["output_range"].dropna()
+            rows.append(
+                {
+                    "trial": trial["id"],
+                    "study": self.study,
+                    "seed": trial["seed"],
+                    **{part: label_of(getattr(setting, part)) for part in ("dataset", "architecture", "activation")},
+                    "init": label_of(setting.init),
+                    "gain": self.network.gain,
+                    "normalization": getattr(setting.architecture, "normalization", None),
+                    "optimizer": setting.train.optimizer.name,
+                    "lr": setting.train.optimizer.lr,
+                    "batch_size": setting.train.batch_size,
+                    "parameters": self.network.flat.shape[1],
+                    "classes": self.data.classes,
+                    "outcome": "finished" if at < 0 else "diverged",
+                    "diverged_at_step": at if at >= 0 else math.nan,
+                    "stuck": None if len(own) < 2 else at < 0 and float(own["train_accuracy"].iloc[-1]) <= bound,
+                    "born_collapsed": bool(ranges.iloc[0] < _COLLAPSED) if len(ranges) else None,
+                    "collapsed_at_end": bool(ranges.iloc[-1] < _COLLAPSED) if len(ranges) else None,
+                    "dead_layers_at_end": sum(bool(site.all()) for site in dead) if dead else math.nan,
+                    "dead_fraction": float(torch.cat(dead).double().mean()) if dead else math.nan,
+                    "confirmed_dead_fraction": math.nan,
+                    **{k: v for k, v in trial["axes"].items() if k not in ("dataset", "architecture", "activation", "init")},
+                }
+            )
+        return pd.DataFrame(rows)
