@@ -198,6 +198,6 @@ _BATCHED: dict[Any, Callable[..., Tensor]] = {
     F.group_norm: _group_norm,
 }
 _FOLDED = {
-    *(torch.max_pool2d, F.max_pool2d, F.avg_pool2d, torch.adaptive_avg_pool2d),
+    *(torch.max_pool2d, F.max_pool2d, F.avg_pool2d),
     *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
 }
