@@ -1,0 +1,92 @@
+"""A study's results as frames and models."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reluexp.config import LoadedConfig, load_config
+from reluexp.errors import ConfigError, ResultsError
+from reluexp.plan import Trial, make_trials
+from reluexp.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+__all__ = ["Study", "load"]
+
+
+class Study:
+    """What a study found so far: the trials that its config asks for and that have ended."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        about = store.read_study()
+        try:
+            self._loaded: LoadedConfig = load_config(about["config"])
+        except ConfigError as error:
+            raise ResultsError(f"{store.study_file}: {error}") from error
+        self.name: str = self._loaded.config.study
+        self.path: Path = store.root
+        self.config: dict[str, Any] = about["config"]
+        self.config_text: str = about.get("given") or ""
+        self.provenance: dict[str, Any] = about.get("provenance", {})
+        self.axes: list[str] = self._loaded.config.axes
+        self.baseline: str | None = self._loaded.baseline
+        self.targets: dict[str, list[float]] | None = self._loaded.config.targets  # type: ignore[assignment]
+
+    @cached_property
+    def _wanted(self) -> dict[str, Trial]:
+        return {trial.id: trial for trial in make_trials(self._loaded)}
+
+    @cached_property
+    def _stacks(self) -> dict[str, str]:
+        ended = self._store.outcomes()
+        return {name: ended[name][1] for name in self._wanted if name in ended}
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial that has ended."""
+        return self._store.read_table("trials", self._stacks)
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row per trial and epoch; row 0 is before training."""
+        return self._store.read_table("epochs", self._stacks)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row per trial, measurement and site, and one for the output."""
+        return self._store.read_table("layers", self._stacks)
+
+    @cached_property
+    def units(self) -> pd.DataFrame:
+        """One row per trial, site and unit."""
+        return self._store.read_table("units", self._stacks)
+
+    @cached_property
+    def timing(self) -> pd.DataFrame:
+        """Seconds by stack, epoch and phase."""
+        return self._store.read_table("timing", self._stacks)
+
+    def model(self, trial: str) -> nn.Module:
+        """The network of a trial with its final weights, in evaluation mode.
+
+        Raises ResultsError when there is no such trial or its weights were not kept.
+        """
+        from reluexp.network import build_module
+
+        if trial not in self._stacks:
+            raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
+        stack = self._stacks[trial]
+        about = self._store.ended()[stack]
+        module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["classes"])
+        module.load_state_dict(self._store.read_weights(stack, trial))
+        return module.eval()
+
+
+def load(path: str | Path) -> Study:
+    """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none."""
+    return Study(Store(Path(path)))
