@@ -136,7 +136,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any) -> Tensor:
+def _conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any
+) -> Tensor:
     """All replicas as the groups of one convolution."""
     if len(rest) == 4:
         rest, groups = rest[:3], rest[3]

@@ -14,7 +14,18 @@ from reluexp.catalogue.datasets import hints_of, validation_count
 from reluexp.catalogue.registry import Options
 from reluexp.config import LoadedConfig, Point, Setting
 
-__all__ = ["NUMERICS", "Plan", "Stack", "Trial", "estimate", "make_plan", "make_trials", "probe_size", "stackable", "trial_id"]
+__all__ = [
+    "NUMERICS",
+    "Plan",
+    "Stack",
+    "Trial",
+    "estimate",
+    "make_plan",
+    "make_trials",
+    "probe_size",
+    "stackable",
+    "trial_id",
+]
 
 NUMERICS = 1
 """version of everything that decides numbers; raised whenever a trial's numbers change"""

@@ -126,7 +126,12 @@ class Probe:
         layers = [layer for layer, _ in summaries]
         output = totals.finish(layers, len(self.x), full)
         return Measurement(
-            layers, [u for _, u in summaries], output, totals.loss / len(self.x), totals.right / len(self.x), totals.range
+            layers,
+            [u for _, u in summaries],
+            output,
+            totals.loss / len(self.x),
+            totals.right / len(self.x),
+            totals.range,
         )
 
     def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int) -> Sums:
@@ -203,7 +208,8 @@ class _Totals:
         self.gradients = [a + b for a, b in zip(self.gradients, squares, strict=True)] if self.gradients else squares
         self.places = [a + b for a, b in zip(self.places, places, strict=True)] if self.places else places
         weights = [
-            torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, found[len(wanted) :], strict=True)
+            torch.zeros_like(leaf) if g is None else g
+            for leaf, g in zip(self.leaves, found[len(wanted) :], strict=True)
         ]
         before = self.weight_gradients
         self.weight_gradients = [a + b for a, b in zip(before, weights, strict=True)] if before else weights

@@ -64,7 +64,9 @@ def run_loaded(
     with _ctrl_c() as stop, store.lock():
         finished = {} if fresh else store.outcomes()
         done = [name for name, (outcome, _) in finished.items() if outcome != "failed"]
-        plan = make_plan(trials, done, [] if fresh else store.begun(), count, "cpu" if device == "auto" else device, stack)
+        plan = make_plan(
+            trials, done, [] if fresh else store.begun(), count, "cpu" if device == "auto" else device, stack
+        )
         if not plan.stacks:
             _write_study(store, loaded, {})
             return Study(store)

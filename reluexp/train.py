@@ -81,7 +81,9 @@ class Training:
         self.records, self.lives = Records(), Lives()
         self.seconds: dict[str, float] = {}
 
-    def run(self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None) -> bool:
+    def run(
+        self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None
+    ) -> bool:
         """Trains to the end, or until asked to stop between two steps; says whether it came to the end.
 
         `pause` is called between steps and may save a checkpoint.
@@ -96,7 +98,9 @@ class Training:
             if not self.sums:
                 self._begin_epoch()
             order = self._order()
-            for batch in range(self.step % self.steps_per_epoch if self.sums["steps"].any() else 0, self.steps_per_epoch):
+            for batch in range(
+                self.step % self.steps_per_epoch if self.sums["steps"].any() else 0, self.steps_per_epoch
+            ):
                 if should_stop():
                     return False
                 with self._timed("train"):
@@ -123,7 +127,9 @@ class Training:
     def _order(self) -> Tensor:
         """The samples of this epoch [replica, sample], each replica's by its own seed."""
         self.network.module.train()
-        orders = [torch.randperm(len(self.data.train_x), generator=generator(s, "order", self.epoch)) for s in self.seeds]
+        orders = [
+            torch.randperm(len(self.data.train_x), generator=generator(s, "order", self.epoch)) for s in self.seeds
+        ]
         return torch.stack(orders).to(self.device)
 
     def _batch(self, order: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +140,10 @@ class Training:
         if kind != "none":
             moment = (self.epoch, batch)
             x = torch.stack(
-                [augment_batch(part, kind, generator(s, "augment", *moment)) for part, s in zip(x, self.seeds, strict=True)]
+                [
+                    augment_batch(part, kind, generator(s, "augment", *moment))
+                    for part, s in zip(x, self.seeds, strict=True)
+                ]
             )
         return x, y
 
@@ -190,9 +199,7 @@ class Training:
         first: Tensor = self.records.tables["epochs"][0]["probe_loss"]
         return first.to(self.device)
 
-    def _measure(
-        self, epoch: float, full: bool, active: Tensor, progress: Progress, measured: bool = True
-    ) -> None:
+    def _measure(self, epoch: float, full: bool, active: Tensor, progress: Progress, measured: bool = True) -> None:
         """One row of `epochs`, and the rows of a measurement."""
         row: dict[str, Any] = {"epoch": int(epoch), "step": self.step, "lr": self._rate()}
         if self.sums:
@@ -321,7 +328,11 @@ class Training:
                     "dead_layers_at_end": sum(bool(site.all()) for site in dead) if dead else math.nan,
                     "dead_fraction": float(torch.cat(dead).double().mean()) if dead else math.nan,
                     "confirmed_dead_fraction": math.nan,
-                    **{k: v for k, v in trial["axes"].items() if k not in ("dataset", "architecture", "activation", "init")},
+                    **{
+                        k: v
+                        for k, v in trial["axes"].items()
+                        if k not in ("dataset", "architecture", "activation", "init")
+                    },
                 }
             )
         return pd.DataFrame(rows)

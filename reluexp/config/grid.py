@@ -22,7 +22,6 @@ __all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfit
 MOST_TRIALS = 1_000_000
 
 
-
 @dataclass(frozen=True)
 class Point:
     """One setting of the grid; `axes` holds the value of every axis of the study, as tables show it."""

@@ -83,7 +83,9 @@ class Train(Options):
     batch_size: int = Field(64, ge=1, le=10_000_000, description="samples per step; the last batch may be smaller")
     optimizer: Annotated[Any, Choice(OPTIMIZERS, "sgd")] = Field("sgd", validate_default=True)
     schedule: Annotated[Any, Choice(SCHEDULES, "constant")] = Field("constant", validate_default=True)
-    clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the whole gradient; no clipping if null")
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest L2 norm of the whole gradient; no clipping if null"
+    )
     deterministic: bool = Field(False, description="on a GPU: exact repetition where the kernels allow it, slower")
     save_weights: bool = Field(True, description="keep the final weights of every trial")
 
@@ -96,7 +98,8 @@ class Probe(Options):
     )
     every: int = Field(1, ge=1, description="epochs between light measurements (forward only)")
     full: Literal["log", "every", "last"] = Field(
-        "log", description="when gradients are measured too: log-spaced epochs and the last, every measurement, the last"
+        "log",
+        description="when gradients are measured too: log-spaced epochs and the last, every measurement, the last",
     )
     early: int = Field(0, ge=0, le=1000, description="light measurements at log-spaced steps of the first epoch")
     metrics: Literal["full", "basic", "network"] = Field(

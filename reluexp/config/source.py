@@ -229,7 +229,9 @@ def _drop_axis(document: Document, key: str, override: str) -> None:
             grid.pop(key, None)
             for axis in grid:
                 if key.startswith(f"{axis}."):
-                    raise ConfigError(f"--set {override}: the grid sets {axis} as a whole; --set grid.{axis}=[…] instead")
+                    raise ConfigError(
+                        f"--set {override}: the grid sets {axis} as a whole; --set grid.{axis}=[…] instead"
+                    )
 
 
 def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:

@@ -1,0 +1,261 @@
+"""The command line: parses, makes one call to the library, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reluexp.errors import ConfigError, Interrupted, ReluexpError, ResultsError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Train every architecture × activation × seed of a YAML file and measure what lives and dies.\n\n"
+    "Example: reluexp run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config.")]
+Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
+
+
+def _say(text: str = "") -> None:
+    print(text, file=sys.stdout)
+
+
+@app.command()
+def run(
+    config: ConfigName,
+    set_: Overrides = None,
+    results: Results = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default: one per core.")] = None,
+    stack: Annotated[int | None, typer.Option(min=1, help="Largest number of trials in a stack.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier results of this study.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Train every trial that is not done yet, then say what was found.
+
+    Example: reluexp run quickstart --set train.lr=0.1 --set seeds=5
+    """
+    from reluexp.config import load_config
+
+    _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
+    loaded = load_config(config, set_ or [])
+    if dry_run:
+        _show_plan(loaded, results, workers or 1)
+        return
+    from reluexp.progress import watching
+    from reluexp.run import run_loaded
+
+    with watching(quiet) as listener:
+        study = run_loaded(loaded, results, device, workers, stack, fresh, listener)
+    _conclude(study, as_json)
+    if study.trials["outcome"].eq("failed").any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies or their folders; default: the latest.")] = None,
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the study's own report folder.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="Any of html,csv,md,tex,png,svg,pdf.")] = (
+        "html,csv,md,tex,png,svg"
+    ),
+) -> None:
+    """Draw figures and tables and one page of what was found.
+
+    Example: reluexp report quickstart --format html,pdf
+    """
+    from reluexp.report import write_report
+    from reluexp.study import load
+
+    names = studies or [""]
+    for name in names:
+        study = load(_folder(name, results))
+        target = out / study.name if out and len(names) > 1 else out
+        _say(str(write_report(study, target, [form.strip() for form in formats.split(",")])))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="One kind of thing; default: all.", show_default=False)] = None,
+) -> None:
+    """Show what a config can name.
+
+    Example: reluexp list activations
+    """
+    from reluexp.config.models import CHOICES
+    from reluexp.metrics_names import METRICS
+
+    kinds: dict[str, list[tuple[str, str]]] = {
+        f"{field}s".replace("ys", "ies"): [
+            (entry.name, f"{entry.summary} ({entry.reference})") for entry in registry.entries
+        ]
+        for field, registry in CHOICES.items()
+    }
+    kinds["metrics"] = list(METRICS.items())
+    _one_of("kind", kind or "activations", tuple(kinds))
+    for name in [kind] if kind else kinds:
+        _say(f"{name}:")
+        width = max(len(entry) for entry, _ in kinds[name])
+        for entry, summary in kinds[name]:
+            _say(f"  {entry:<{width}}  {summary}")
+
+
+@app.command()
+def plan(
+    config: ConfigName,
+    set_: Overrides = None,
+    results: Results = Path("results"),
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes to plan for.")] = 2,
+) -> None:
+    """Show the trials, how they stack, and a rough estimate; trains nothing.
+
+    Example: reluexp plan mnist_cnn
+    """
+    from reluexp.config import load_config
+
+    _show_plan(load_config(config, set_ or []), results, workers)
+
+
+@app.command()
+def status(
+    study: Annotated[str, typer.Argument(help="A study or its folder; default: the latest.")] = "",
+    results: Results = Path("results"),
+) -> None:
+    """Count the trials that are done, begun, failed and to do.
+
+    Example: reluexp status quickstart
+    """
+    from reluexp.config import load_config
+    from reluexp.plan import make_trials
+    from reluexp.store import Store
+
+    store = Store(_folder(study, results))
+    trials = {trial.id for trial in make_trials(load_config(store.read_study()["config"]))}
+    outcomes = {name: outcome for name, (outcome, _) in store.outcomes().items() if name in trials}
+    begun = {name for names in store.begun() for name in names} & trials - set(outcomes)
+    counts = {
+        kind: sum(outcome == kind for outcome in outcomes.values()) for kind in ("finished", "diverged", "failed")
+    }
+    counts |= {"begun": len(begun), "to do": len(trials) - len(outcomes) - len(begun)}
+    _say(f"{store.root}: {len(trials)} trials: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configs, for editors.
+
+    Example: reluexp schema > schema.json
+    """
+    from reluexp.config import json_schema
+
+    _say(json_schema())
+
+
+def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
+    from reluexp.catalogue.registry import nearest
+
+    if given not in allowed:
+        raise ConfigError(f"{what}: got {given!r}; allowed: {', '.join(allowed)}{nearest(given, list(allowed))}")
+
+
+def _folder(name: str, results: Path) -> Path:
+    """The folder of a study: the latest, a name below the results, or a folder."""
+    from reluexp.catalogue.registry import nearest
+    from reluexp.store import find_studies
+
+    found = find_studies(results)
+    if not name:
+        if not found:
+            raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
+        return found[-1]
+    for path in (results / name, Path(name)):
+        if (path / "study.yaml").is_file():
+            return path
+    names = [path.name for path in found]
+    raise ResultsError(
+        f"no study {name!r} in {str(results)!r}; there: {', '.join(names) or 'none'}{nearest(name, names)}"
+    )
+
+
+def _show_plan(loaded: Any, results: Path, workers: int) -> None:
+    from reluexp.plan import estimate, make_plan, make_trials
+    from reluexp.store import Store
+
+    store = Store(results / loaded.config.study)
+    finished = [name for name, (outcome, _) in store.outcomes().items() if outcome != "failed"]
+    made = make_plan(make_trials(loaded), finished, store.begun(), workers)
+    sizes = [len(stack.trials) for stack in made.stacks]
+    _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
+    _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
+    cost = estimate(made, workers)
+    if cost is None:
+        _say("estimate: unknown before the data set or the model of your own is loaded")
+    elif sizes:
+        _say(f"estimate, rough: {cost['seconds']:,.0f} s with {workers} workers, {cost['memory'] / 1e9:.1f} GB of memory "
+             f"per worker, {cost['disk'] / 1e6:,.0f} MB on disk")  # fmt: skip
+
+
+def _conclude(study: Any, as_json: bool) -> None:
+    from reluexp.claims import findings
+    from reluexp.report import write_report
+    from reluexp.report.tables import summary_rows
+
+    path = write_report(study)
+    headers, rows = summary_rows(study)
+    if as_json:
+        content = {"study": study.name, "summary": [dict(zip(headers, row, strict=True)) for row in rows]}
+        _say(json.dumps({**content, "findings": findings(study), "report": str(path)}, ensure_ascii=False, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*headers, box=box.SIMPLE_HEAD, caption="mean ± half of the 95 % t interval over seeds; steps: median")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    for sentence in findings(study):
+        console.print(f"• {sentence}")
+    _say(f"\nreport: {path}")
+
+
+def main() -> None:
+    """Runs the command line; our own errors become a message and an exit code, a bug keeps its traceback."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[..., Any]) -> int:
+    try:
+        code = command(standalone_mode=False)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("stopped at once; finished stacks are kept", file=sys.stderr)
+        return 130
+    except ReluexpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except typer.Exit as error:
+        return error.exit_code
+    except Exception as error:
+        if hasattr(error, "format_message"):  # wrong usage, as Typer's parser found it
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            return 2
+        raise
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,124 @@
+"""What is shown while a study runs: a live table on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from reluexp.catalogue.activations import style_of
+from reluexp.config import label_of
+from reluexp.run import Listener
+
+__all__ = ["watching"]
+
+_LINES_APART = 2.0
+
+
+class _State:
+    """The latest of every stack, and how far all of them are, in trials."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, dict[str, Any]] = {}
+        self.stacks: dict[str, Any] = {}
+        self.total = self.before = self.done = 0
+
+    def take(self, event: dict[str, Any]) -> None:
+        kind, stack = event["event"], event.get("stack", "")
+        if kind == "plan":
+            self.stacks = {item.id: item for item in event["stacks"]}
+            self.total, self.before = event["trials"], event["trials"] - event["to_do"]
+        elif kind == "progress":
+            self.latest[stack] = event
+        elif kind in ("done", "error"):
+            self.done += len(self.stacks[stack].trials)
+            self.latest.setdefault(stack, {"epoch": 1, "epochs": 1})["epoch"] = self.latest[stack]["epochs"]
+
+    @property
+    def trials_worked(self) -> float:
+        """Trials' worth of work that is done, those under way by their epochs."""
+        shares = (len(self.stacks[s].trials) * e["epoch"] / max(1, e["epochs"]) for s, e in self.latest.items())
+        return self.before + sum(shares)
+
+    def by_activation(self) -> list[tuple[str, float, float]]:
+        """Label, current test accuracy and dead fraction, means over what has been heard of."""
+        found: dict[str, list[tuple[float, float, int]]] = {}
+        for stack, event in self.latest.items():
+            if "accuracy" in event:
+                label = label_of(self.stacks[stack].setting.activation)
+                count = len(self.stacks[stack].trials)
+                found.setdefault(label, []).append((event["accuracy"], event["dead"], count))
+        return [(style_of(label)[0], _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
+
+
+def _mean(rows: list[tuple[float, float, int]], column: int) -> float:
+    return sum(row[column] * row[2] for row in rows) / sum(row[2] for row in rows)
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Listener]:
+    """A listener for `run`, for the time of the block."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal:
+        with _live(console) as listener:
+            yield listener
+    else:
+        yield _lines(console)
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[Listener]:
+    state = _State()
+    bar = Progress(
+        TextColumn("trials"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+    )
+    task = bar.add_task("trials", total=None)
+    with Live(Group(bar), console=console, refresh_per_second=4, transient=True) as live:
+
+        def listen(event: dict[str, Any]) -> None:
+            state.take(event)
+            bar.update(task, total=state.total, completed=round(state.trials_worked))
+            table = Table("activation", "test accuracy %", "dead %", box=None)
+            for label, accuracy, dead in state.by_activation():
+                table.add_row(label, f"{100 * accuracy:.1f}", f"{100 * dead:.1f}")
+            live.update(Group(bar, table))
+
+        yield listen
+
+
+def _lines(console: Console) -> Listener:
+    state, start = _State(), time.monotonic()
+    last = start
+
+    def listen(event: dict[str, Any]) -> None:
+        nonlocal last
+        state.take(event)
+        now = time.monotonic()
+        if event["event"] == "plan":
+            console.print(
+                f"{state.total} trials, {event['to_do']} to do in {len(state.stacks)} stacks", highlight=False
+            )
+        elif event["event"] == "error":
+            console.print(f"failed: {event['text']}", markup=False, highlight=False, soft_wrap=True)
+        elif now - last > _LINES_APART or state.before + state.done == state.total:
+            last = now
+            worked = max(state.trials_worked - state.before, 1e-9)
+            left = (now - start) * (state.total - state.before - worked) / worked
+            shown = "  ".join(f"{a} {100 * b:.1f}/{100 * c:.1f}" for a, b, c in state.by_activation())
+            text = f"{state.trials_worked:.0f}/{state.total} trials, {left:.0f} s left; accuracy/dead %: {shown}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return listen
