@@ -224,9 +224,13 @@ def _conclude(study: Any, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*headers, box=box.SIMPLE_HEAD, caption="mean ± half of the 95 % t interval over seeds; steps: median")
+    short = {"test accuracy %": "acc. %", "diverged": "div.", "test accuracy of those that learned %": "learned %"}
+    note = "mean ± half of the 95 % t interval over seeds; steps: median; † cannot be dead exactly"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
+    for index, header in enumerate(headers):
+        table.add_column(short.get(header, header), justify="right" if index else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell.replace(" ± ", "±").replace(" †", "†") for cell in row))
     console = Console(markup=False, highlight=False)
     console.print(table)
     for sentence in findings(study):

@@ -103,8 +103,8 @@ def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
 def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The metrics of a site [replica], and the states of its units [replica, channel].
 
-    dead: f'(z) = 0 at every sample and position (Lu et al. 2019, arXiv 1903.06733); off: max z ≤ 0; always on: min z > 0;
-    saturated: max |f'(z)| < 10⁻³ s_f; dormant: mean|h| ≤ 0.025 of the layer's mean (Sokar et al. 2023, arXiv 2302.12902);
+    dead: f'(z) = 0 at every sample and position (Lu et al. 2019, arXiv 1903.06733); off: max z ≤ 0; always on:
+    min z > 0; saturated: max |f'(z)| < 10⁻³ s_f; dormant: mean|h| ≤ 0.025 of the layer's mean (Sokar et al. 2023);
     firing rate: share of places with |f'(z)| ≥ 10⁻³ s_f (Dohare et al. 2024); rare: such a place in under 1 % of the
     samples but in some, null below 300 samples; mean shift: √mean_i(mean h_i)²/√mean h² (Clevert et al. 2015).
     A unit with a z that is not finite is in none of the states.

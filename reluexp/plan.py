@@ -75,8 +75,7 @@ def identity(options: Options) -> str:
 
 def _identity(value: Any) -> Any:
     if isinstance(value, Options):
-        own = {key: _identity(item) for key, item in value if key not in value.outside_identity}
-        return own
+        return {key: _identity(item) for key, item in value if key not in value.outside_identity}
     return [_identity(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -134,8 +134,10 @@ def _record_failure(store: Store, loaded: LoadedConfig, stack: Stack, event: dic
          "stuck": None, **{k: v for k, v in trial.point.axes.items() if "." in k}}
         for trial in stack.trials
     ]  # fmt: skip
-    about = {"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": [], "classes": 0,
-             "trace": event["trace"]}  # fmt: skip
+    about = {
+        **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows)},
+        **{"shape": [], "classes": 0, "trace": event["trace"]},
+    }
     store.write_stack(stack.id, about, {"trials": pd.DataFrame(rows)}, {})
 
 

@@ -210,6 +210,8 @@ class Store:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+            if [path.name for path in self.root.iterdir()] == [".lock"]:  # nothing came of it: leave no trace
+                shutil.rmtree(self.root)
 
     @contextmanager
     def _guard(self, path: Path) -> Iterator[None]:

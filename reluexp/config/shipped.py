@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from reluexp.catalogue.registry import nearest
@@ -29,10 +30,8 @@ def find_config(name: str | Path) -> Path:
     known = shipped_configs()
     if text in known and not Path(text).is_file():
         return known[text]
-    try:
+    with contextlib.suppress(OSError, ValueError):  # names that no file system can hold are simply not there
         if Path(text).exists():
             return Path(text)
-    except (OSError, ValueError):
-        pass  # names that no file system can hold are simply not there
     hint = nearest(Path(text).stem, list(known))
     raise ConfigError(f"no such config: {text!r}; give a YAML file, or a shipped one: {', '.join(known)}{hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -56,11 +57,9 @@ class _Process:
     def give(self, job: Job) -> None:
         self.job = job
         if self.process.stdin:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # its end is an event of its own
                 self.process.stdin.write(json.dumps(job) + "\n")
                 self.process.stdin.flush()
-            except BrokenPipeError:
-                pass  # its end is an event of its own
 
     def last_words(self) -> str:
         self.log.seek(0)
@@ -68,10 +67,8 @@ class _Process:
 
     def close(self) -> None:
         if self.process.stdin and not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass  # it has ended already
 
     def end(self) -> None:
         self.close()

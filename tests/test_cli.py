@@ -1,0 +1,139 @@
+"""The command line as its users meet it: real processes, real files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import reluexp
+from reluexp.cli import app
+
+SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = "from reluexp.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    study = reluexp.load(folder)
+    frames = {name: getattr(study, name) for name in ("trials", "epochs", "layers", "units")}
+    return {n: f.sort_values("trial", kind="stable").reset_index(drop=True) for n, f in frames.items()}
+
+
+def same(left: Path, right: Path) -> None:
+    first, second = tables(left), tables(right)
+    for name in first:
+        pd.testing.assert_frame_equal(first[name], second[name], check_exact=True)
+
+
+def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
+    names = [entry.name or entry.callback.__name__ for entry in app.registered_commands if entry.callback]
+    assert names == ["run", "report", "list", "plan", "status", "schema"]
+    for name in names:
+        found = command(name, "--help", cwd=tmp_path)
+        assert found.returncode == 0
+        assert "Example: reluexp" in found.stdout
+
+
+BAD = [
+    (["run", "missing.yaml"], "no such config"),
+    (["run", "empty.yaml"], "empty"),
+    (["run", "small.yaml", "--set", "train.epoch=1"], "did you mean 'epochs'"),
+    (["run", "small.yaml", "--set", "train.epochs=x"], "whole number"),
+    (["run", "small.yaml", "--set", "activation=rellu"], "did you mean 'relu'"),
+    (["run", "small.yaml", "--set", "dataset={name: mnist, root: nowhere, download: false}"], "mnist"),
+    (["run", "small.yaml", "--device", "cuda"], "no cuda device"),
+    (["run", "small.yaml", "--device", "gpu"], "allowed: auto"),
+    (["run", "small.yaml", "--workers", "0"], "0"),
+    (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),
+    (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),
+    (["report", "nothing"], "no study"),
+    (["report", "s", "--format", "docx"], "docx"),
+    (["list", "activation"], "did you mean"),
+    (["nonsense"], "nonsense"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "small.yaml").write_text(SMALL + "train: {epochs: 2}\ngrid: {activation: [relu, elu]}\n")
+    (folder / "empty.yaml").write_text("")
+    found = command("run", "small.yaml", "--workers", "1", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert "ReLU" in found.stdout
+    assert "report:" in found.stdout
+    return folder
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words[:4])[:50] for words, _ in BAD])
+def test_bad_input_gets_one_message_and_leaves_results_alone(folder: Path, words: list[str], message: str) -> None:
+    if "cuda" in words:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device")
+    before = (folder / "results" / "s" / "study.yaml").read_bytes(), len(tables(folder / "results" / "s")["trials"])
+    found = command(*words, cwd=folder)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    after = (folder / "results" / "s" / "study.yaml").read_bytes(), len(tables(folder / "results" / "s")["trials"])
+    assert after == before
+
+
+def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Path) -> None:
+    found = command("run", "small.yaml", "--workers", "2", "--results", "two", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    same(folder / "results" / "s", folder / "two" / "s")
+    assert command("run", "small.yaml", "--results", "two", "--quiet", cwd=folder).stderr == ""
+    assert "4 finished" in command("status", "s", "--results", "two", cwd=folder).stdout
+
+
+def test_a_study_gives_back_its_models(folder: Path) -> None:
+    study = reluexp.load(folder / "results" / "s")
+    row = study.trials.iloc[0]
+    from reluexp.catalogue.datasets import load_dataset
+    from reluexp.config import load_config
+
+    data = load_dataset(load_config(folder / "small.yaml").config.dataset)
+    accuracy = (study.model(row["trial"])(data.test_x).argmax(1) == data.test_y).double().mean()
+    last = study.epochs[study.epochs["trial"] == row["trial"]].iloc[-1]
+    assert float(accuracy) == pytest.approx(last["test_accuracy"])
+
+
+def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(SMALL + "train: {epochs: 300}\nprobe: {every: 50}\n")
+    code = "from reluexp.cli import main; main()"
+    words = [sys.executable, "-c", code, "run", "long.yaml", "--workers", "1"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "results" / "s" / "study.yaml").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert command("run", "long.yaml", "--workers", "1", cwd=tmp_path).returncode == 0
+    assert command("run", "long.yaml", "--workers", "1", "--results", "whole", cwd=tmp_path).returncode == 0
+    same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
+
+
+def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def bad(z):\n    raise RuntimeError('planted')\n")
+    text = SMALL + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bad']}\ninit: {gain: 1.0}\n"
+    (tmp_path / "f.yaml").write_text(text)
+    found = command("run", "f.yaml", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "planted" in found.stderr
+    outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
+    assert set(outcomes["mine:bad"]) == {"failed"}
+    assert set(outcomes["relu"]) == {"finished"}

@@ -1,0 +1,153 @@
+"""Config: what is accepted, what each mistake is told, and the grid."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reluexp.config import json_schema, label_of, load_config, shipped_configs
+from reluexp.config.models import CHOICES
+from reluexp.config.source import scalar
+from reluexp.errors import ConfigError
+from reluexp.plan import make_plan, make_trials
+
+
+def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value).replace(str(path), "FILE")
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_every_shipped_config_is_valid_and_states_question_and_time(name: str) -> None:
+    text = shipped_configs()[name].read_text("utf-8").splitlines()
+    assert text[0] == "# yaml-language-server: $schema=schema.json"
+    assert text[1].endswith("?")
+    assert "second" in text[2] or "minute" in text[2] or "hour" in text[2]
+    assert load_config(name).points
+
+
+def test_schema_file_is_what_the_command_prints() -> None:
+    folder = next(iter(shipped_configs().values())).parent
+    assert json.loads((folder / "schema.json").read_text("utf-8")) == json.loads(json_schema())
+
+
+MISTAKES = [
+    ("", "FILE: the file is empty"),
+    ("- a\n", "FILE:1: a config is a mapping"),
+    ("a: [\n", "FILE:2: not YAML"),
+    ("train:\n\tepochs: 3\n", "indent with spaces"),
+    ("\ntrain: {epoch: 3}\n", "FILE:2: train.epoch: unknown key; allowed: epochs"),
+    ("train: {epoch: 3}\n", "did you mean 'epochs'?"),
+    ("activation: rellu\n", "FILE:1: activation: unknown activation 'rellu'; allowed: relu, leaky_relu"),
+    ("train: {epochs: many}\n", "FILE:1: train.epochs: got 'many'; allowed: a whole number"),
+    ("train: {epochs: true}\n", "got true; allowed: a whole number"),
+    ("train: {lr: -1}\n", "FILE:1: train.optimizer.lr: got -1; allowed: greater than 0"),
+    ("train: {lr: .nan}\n", "a finite number"),
+    ("train: {lr: 1e999}\n", "a finite number"),
+    ("seeds: 0\n", "seeds: got 0; allowed: at least 1"),
+    ("seeds: [1, 1]\n", "differ"),
+    ("seeds: 3\nseeds: 4\n", "FILE:2: seeds: given twice"),
+    ("study: ../x\n", "FILE:1: study: got '../x'"),
+    ("study: CON\n", "reserved"),
+    ("grid: {activation: relu}\n", "grid.activation: got 'relu'; allowed: a list"),
+    ("grid:\n  activation: [relu, {name: elu, alpha: -1}]\n", "FILE:2: grid.activation[1].alpha: got -1"),
+    ("grid: {speed: [1]}\n", "grid.speed: unknown axis"),
+    ("architecture: cnn\ndataset: blobs\n", "FILE:1: architecture: a convolution needs images"),
+    ("probe: {size: 5000}\n", "FILE:1: probe.size: got 5000; there are 1437"),
+    ("dataset: {name: digits, train_size: 9999}\n", "dataset.train_size: got 9999; digits has 1437"),
+    ("baseline: {activation: elu}\n", "baseline.activation: got 'elu'; allowed: an activation of the study: relu"),
+    ("seeds: 1000000\ngrid: {init.gain: [1, 2]}\n", "2,000,000 trials"),
+    ("activation: !!python/object:os.system x\n", "tags are not allowed"),
+    ("[" * 3000, "nested too deep"),
+    ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e]\n", "aliases"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(tmp_path, text)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "activation: rellu\ntrain: {epochs: -1, lr: x}\nseeds: 0\n")
+    assert message.startswith("4 problems")
+
+
+def test_overrides_are_checked_and_win_over_the_grid(tmp_path: Path) -> None:
+    assert "--set train.epochs: train.epochs: got 'x'" in refusal(tmp_path, "seeds: 1\n", "train.epochs=x")
+    loaded = load_config({"study": "s", "grid": {"train.lr": [1, 2]}}, ["train.lr=1e-3"])
+    assert [point.setting.train.optimizer.lr for point in loaded.points] == [0.001]
+
+
+def test_numbers_without_a_dot_are_numbers() -> None:
+    assert [scalar(word) for word in ("1e-3", "1E5", "-2", ".5", "0x1f", "yes")] == [1e-3, 1e5, -2, 0.5, "0x1f", "yes"]
+
+
+def test_grids_multiply_and_lists_of_grids_add_up_without_repetition() -> None:
+    product = {"activation": ["relu", "elu"], "architecture.depth": [1, 2, 3]}
+    loaded = load_config({"study": "s", "grid": [product, {"activation": ["relu"], "architecture.depth": [3, 4]}]})
+    assert len(loaded.points) == 7
+    assert loaded.points[-1].axes == {"activation": "relu", "architecture.depth": 4}
+
+
+def test_labels_show_what_is_not_default() -> None:
+    loaded = load_config({"study": "s", "activation": {"name": "leaky_relu", "negative_slope": 0.3}})
+    assert label_of(loaded.points[0].setting.activation) == "leaky_relu(negative_slope=0.3)"
+    assert label_of(loaded.config.dataset) == "digits"
+
+
+@pytest.mark.parametrize("field", sorted(CHOICES))
+def test_every_entry_can_be_named(field: str) -> None:
+    prefix = "train." if field in ("optimizer", "schedule") else ""
+    for name in CHOICES[field].names:
+        needed = [f"{field}.path=x"] if name == "imagefolder" else []
+        wide = ["dataset=mnist"] if field == "architecture" else []
+        loaded = load_config({"study": "s"}, [*wide, f"{prefix}{field}={name}", *needed])
+        part = loaded.config.train if prefix else loaded.config
+        assert getattr(part, field).name == name
+
+
+def test_a_trials_name_depends_on_what_decides_its_numbers_alone() -> None:
+    def ids(**changes: Any) -> list[str]:
+        return [trial.id for trial in make_trials(load_config({"study": "s", "seeds": 2, **changes}))]
+
+    assert ids() == ids(study="t") == ids(train={"save_weights": False}) == ids(activation={"name": "relu"})
+    assert len({*ids(), *ids(train={"lr": 0.1}), *ids(activation="elu"), *ids(seeds=[7, 8])}) == 8
+
+
+def test_stacks_hold_equal_settings_and_begun_ones_stay_together() -> None:
+    trials = make_trials(load_config({"study": "s", "seeds": 6, "grid": {"activation": ["relu", "elu"]}}))
+    begun = [tuple(trial.id for trial in trials[:5])]
+    plan = make_plan(trials, finished=[trials[-1].id], begun=begun, workers=2)
+    assert plan.to_do == 11
+    assert len(plan.stacks[0].trials) == 5
+    assert all(len({trial.point.setting.activation.name for trial in stack.trials}) == 1 for stack in plan.stacks)
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_no_text_raises_anything_but_our_own_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("any") / "x.yaml"
+    path.write_text(text, "utf-8", errors="replace")
+    try:
+        load_config(path)
+    except ConfigError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["schema"], ["plan", "quickstart"], ["run", "nonsense"], ["list"]])
+def test_torch_is_not_imported(command: list[str]) -> None:
+    code = f"import sys; from reluexp.cli import _guarded, app; sys.argv[1:] = {command}; _guarded(app); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "False"

@@ -1,0 +1,209 @@
+"""Training and measuring: hand-worked metrics, theory, and numbers that depend on config and seed alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from reluexp.catalogue.activations import ACTIVATIONS, build_activation
+from reluexp.catalogue.datasets import load_dataset
+from reluexp.config import load_config
+from reluexp.gains import auto_gain, derivative, reference_slope
+from reluexp.metrics import merge, site_sums, summarise, top_count
+from reluexp.network import Network, build_module
+from reluexp.plan import make_plan, make_trials
+from reluexp.train import Training, early_steps, full_epochs
+
+TINY = {"name": "digits", "train_size": 100, "test_size": 50}
+
+
+def trainings(config: dict[str, Any], largest: int | None = None) -> list[Training]:
+    loaded = load_config({"study": "s", "dataset": TINY, "probe": {"size": 60}, **config})
+    found = []
+    for stack in make_plan(make_trials(loaded), largest=largest).stacks:
+        trials = [{"id": trial.id, "seed": trial.seed, "axes": trial.point.axes} for trial in stack.trials]
+        found.append(Training(stack.setting, trials, load_dataset(stack.setting.dataset), "s"))
+    return found
+
+
+def tables(found: list[Training]) -> dict[str, pd.DataFrame]:
+    results = []
+    for training in found:
+        assert training.run(lambda: False, lambda *event: None)
+        results.append(training.result().tables)
+    names = ("trials", "epochs", "layers", "units")
+    return {
+        n: pd.concat([r[n] for r in results]).sort_values("trial", kind="stable").reset_index(drop=True) for n in names
+    }
+
+
+def same(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> None:
+    for name in left:
+        pd.testing.assert_frame_equal(left[name], right[name], check_exact=True)
+
+
+def built(name: str) -> torch.nn.Module:
+    return build_activation(ACTIVATIONS.models[name](), 1)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS.names)
+def test_closed_form_derivative_is_autograds(name: str) -> None:
+    function = built(name).double()
+    z = torch.tensor([-100.0, -18, -6.5, -1, -1e-3, 1e-3, 1, 5.9, 6.5, 18, 100], dtype=torch.float64).unsqueeze(-1)
+    x = z.clone().requires_grad_()
+    (auto,) = torch.autograd.grad(function(x).sum(), x)
+    torch.testing.assert_close(derivative(function, z), auto, rtol=1e-9, atol=1e-14)
+    assert torch.isfinite(auto).all()
+
+
+def test_gains_and_reference_slopes_are_the_published_ones() -> None:
+    gains = {"relu": math.sqrt(2), "elu": 1.245, "selu": 1, "sigmoid": 1.846, "tanh": 1.593, "identity": 1}
+    for name, gain in gains.items():
+        assert auto_gain(built(name)) == pytest.approx(gain, abs=1e-3)
+    slopes = {"relu": 1, "prelu": 1, "selu": 1.758, "sigmoid": 0.25, "leaky_relu": 1}
+    for name, slope in slopes.items():
+        assert float(reference_slope(built(name), torch.Size([4, 3]), 1, 0).max()) == pytest.approx(slope, abs=1e-3)
+
+
+def measured(z: torch.Tensor, chunks: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics of a ReLU site for z [sample, channel] in so many chunks."""
+    one, total = torch.ones(1, 1, dtype=torch.float64), None
+    top = top_count(z.numel())
+    for part in torch.tensor_split(z[None, :, :, None], chunks, 1):
+        sums = site_sums(part, part.relu(), (part > 0).to(part.dtype), one, top)
+        total = merge(total, sums, top) if total else sums
+    assert total
+    return summarise(total, one)
+
+
+def test_a_hand_worked_layer() -> None:
+    z = torch.tensor([[-1.0, 2, -1, 0], [-2, 1, 3, -1]])
+    layer, units = measured(z)
+    assert units["dead"].tolist() == [[True, False, False, True]]
+    assert units["off"].tolist() == units["dead"].tolist()
+    assert units["always_on"].tolist() == [[False, True, False, False]]
+    assert units["firing_rate"].tolist() == [[0, 1, 0.5, 0]]
+    assert layer["dead_fraction"] == 0.5
+    assert layer["zero_fraction"] == 5 / 8
+    assert layer["zero_fraction_live"] == 0.25
+    assert layer["post_mean"] == 6 / 8
+    assert layer["post_absmax"] == 3
+    assert layer["post_q999"] == pytest.approx(float(torch.quantile(z.relu().flatten(), 0.999)))
+    first, second = 1.0, (2 - 4 / math.sqrt(10)) / (2 - 1)
+    assert layer["hoyer_sparsity"] == pytest.approx((first + second) / 2)
+    means = torch.tensor([0, 1.5, 1.5, 0])
+    assert layer["mean_shift"] == pytest.approx(float(means.square().mean().sqrt() / z.relu().square().mean().sqrt()))
+    assert layer["pre_std"] == pytest.approx(float(z.std(correction=0)))
+    assert math.isnan(layer["rare_fraction"])
+
+
+def test_chunking_changes_nothing() -> None:
+    z = torch.randn(64, 7, generator=torch.Generator().manual_seed(0))
+    for whole, parts in zip(measured(z), measured(z, 5), strict=True):
+        for name in whole:
+            torch.testing.assert_close(whole[name], parts[name], equal_nan=True)
+
+
+def test_schedule_of_measurements() -> None:
+    assert full_epochs("log", 20) == {0, 1, 2, 4, 8, 16, 20}
+    assert full_epochs("last", 20) == {20}
+    assert early_steps(3, 64) == {1, 4, 16}
+
+
+STACKABLE = [
+    {"grid": {"activation": list(ACTIVATIONS.names)}, "architecture": {"name": "mlp", "width": [10, 33]}},
+    {"architecture": {"name": "mlp", "width": [17, 5], "normalization": "batch", "dropout": 0.2}},
+    {"architecture": {"name": "mlp", "width": [16], "normalization": "layer"}, "init": {"dead": 0.25}},
+    *({"architecture": {"width": [10]}, "train": {"epochs": 2, "optimizer": n}} for n in ("adam", "adamw", "rmsprop")),
+    {
+        "architecture": {"width": [9, 1]},
+        "train": {"epochs": 2, "clip_norm": 0.5, "schedule": {"name": "cosine", "warmup": 1}},
+    },
+]
+
+
+@pytest.mark.parametrize("config", STACKABLE, ids=range(len(STACKABLE)))
+def test_a_trial_has_the_same_bits_alone_and_in_a_stack(config: dict[str, Any]) -> None:
+    config = {"train": {"epochs": 2, "batch_size": 29}, "seeds": 3, **config}
+    same(tables(trainings(config)), tables(trainings(config, largest=1)))
+
+
+@pytest.mark.parametrize(
+    "architecture", [{"name": "cnn", "channels": [4]}, {"width": [8], "normalization": "batch", "dropout": 0.1}]
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_an_interrupted_training_ends_with_the_same_bits(architecture: dict[str, Any], optimizer: str) -> None:
+    config = {"architecture": architecture, "seeds": 1, "train": {"epochs": 3, "optimizer": optimizer}}
+    whole = tables(trainings(config))
+    (first,), (second,) = trainings(config), trainings(config)
+    steps = iter(range(1000))
+    assert not first.run(lambda: next(steps) >= 3, lambda *event: None)
+    second.restore(first.checkpoint())
+    same(whole, tables([second]))
+
+
+def test_a_measurement_changes_nothing() -> None:
+    config = {
+        "architecture": {"width": [8], "normalization": "batch", "dropout": 0.3},
+        "seeds": 2,
+        "train": {"epochs": 2},
+    }
+    (often,), (seldom,) = trainings(config), trainings({**config, "probe": {"size": 60, "full": "last", "every": 2}})
+    tables([often]), tables([seldom])
+    assert torch.equal(often.network.flat, seldom.network.flat)
+
+
+def test_sgd_is_torchs() -> None:
+    config = {"architecture": {"width": [8]}, "seeds": 1, "train": {"epochs": 2, "batch_size": 32, "lr": 0.1}}
+    (ours,) = trainings(config)
+    plain = build_module(ours.setting, ours.data.input_shape, 10)
+    plain.load_state_dict(ours.network.state(0))
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)
+    for epoch in range(2):
+        ours.epoch = epoch
+        for index in ours._order()[0].split(32):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(plain(ours.data.train_x[index]), ours.data.train_y[index]).backward()
+            optimizer.step()
+    ours.epoch = 0
+    tables([ours])
+    for name, value in ours.network.state(0).items():
+        torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-3, atol=1e-5)
+
+
+def test_divergence_is_an_outcome_and_does_not_touch_the_others() -> None:
+    found = tables(trainings({"activation": "identity", "seeds": 3, "train": {"epochs": 4, "lr": 50.0}}))
+    assert set(found["trials"]["outcome"]) == {"diverged"}
+    assert found["trials"]["diverged_at_step"].gt(0).all()
+    assert found["epochs"].groupby("trial")["epoch"].max().lt(4).any() or found["epochs"]["epoch"].max() <= 4
+
+
+def test_disabled_units_are_dead_and_seeds_pair_the_weights() -> None:
+    found = tables(
+        trainings({"architecture": {"width": [20]}, "init": {"dead": 0.5}, "seeds": 2, "train": {"epochs": 1}})
+    )
+    assert found["trials"]["dead_fraction"].ge(0.5).all()
+    setting = load_config({"study": "s", "grid": {"activation": ["relu", "prelu"]}}).points
+    relu, prelu = (Network(point.setting, [3], (1, 8, 8), 10).state(0)["dense1.linear.weight"] for point in setting)
+    torch.testing.assert_close(relu / relu.std(), prelu / prelu.std())
+
+
+def test_backprop_norm_and_weight_gradient_by_a_slow_reference() -> None:
+    (training,) = trainings({"architecture": {"width": [6, 5]}, "seeds": 1, "train": {"epochs": 1}})
+    network, probe = training.network, training.probe
+    network.module.eval()
+    found = probe.measure(full=True)
+    plain = build_module(training.setting, training.data.input_shape, 10).double()
+    plain.load_state_dict(network.state(0))
+    pre: list[torch.Tensor] = []
+    handle = plain.get_submodule("dense1.linear").register_forward_hook(lambda m, i, o: pre.append(o))
+    loss = torch.nn.functional.cross_entropy(plain(probe.x.double()), probe.y, reduction="none")
+    handle.remove()
+    (gradient,) = torch.autograd.grad(loss.sum(), pre[0], retain_graph=True)
+    (weight,) = torch.autograd.grad(loss.mean(), plain.get_parameter("dense1.linear.weight"))
+    assert float(found.layers[0]["backprop_norm"]) == pytest.approx(float(gradient.square().mean().sqrt()), rel=1e-4)
+    assert float(found.layers[0]["weight_grad_norm"]) == pytest.approx(float(weight.norm()), rel=1e-4)
