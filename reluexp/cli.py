@@ -205,8 +205,9 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
     if cost is None:
         _say("estimate: unknown before the data set or the model of your own is loaded")
     elif sizes:
-        _say(f"estimate, rough: {cost['seconds']:,.0f} s with {workers} workers, {cost['memory'] / 1e9:.1f} GB of memory "
-             f"per worker, {cost['disk'] / 1e6:,.0f} MB on disk")  # fmt: skip
+        memory, disk = cost["memory"] / 1e9, cost["disk"] / 1e6
+        _say(f"estimate, rough: {cost['seconds']:,.0f} s with {workers} workers")
+        _say(f"{memory:.1f} GB of memory per worker, {disk:,.0f} MB on disk")
 
 
 def _conclude(study: Any, as_json: bool) -> None:

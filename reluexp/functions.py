@@ -74,7 +74,7 @@ class LeakyRelu(Function):
 
     def derivative(self, z: Tensor) -> Tensor:
         """1 above 0, else a."""
-        return torch.where(z > 0, 1.0, self.negative_slope).to(z.dtype)
+        return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, self.negative_slope))
 
 
 class Prelu(Function):

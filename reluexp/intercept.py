@@ -140,12 +140,14 @@ def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any
 ) -> Tensor:
     """All replicas as the groups of one convolution."""
-    if len(rest) == 4:
-        rest, groups = rest[:3], rest[3]
+    spacing: list[Any] = list(rest)
+    if len(spacing) == 4:
+        groups = spacing.pop()
+    convolve: Any = F.conv2d
     replicas = x.shape[0]
     together = x.transpose(0, 1).flatten(1, 2)
     flat = None if bias is None else bias.flatten()
-    out = F.conv2d(together, weight.flatten(0, 1), flat, *rest, groups=groups * replicas, **kwargs)
+    out: Tensor = convolve(together, weight.flatten(0, 1), flat, *spacing, groups=groups * replicas, **kwargs)
     return out.unflatten(1, (replicas, -1)).transpose(0, 1)
 
 

@@ -117,7 +117,7 @@ class Network:
 
     def _decayed(self) -> Tensor:
         """1 for each number that weight decay applies to, 0 for what the activations learn."""
-        activations = [m for m in self.module.modules() if isinstance(m, (Function, nn.PReLU))]
+        activations: list[object] = [m for m in self.module.modules() if isinstance(m, (Function, nn.PReLU))]
         activations += [m.function for m in self.module.modules() if hasattr(m, "function")]
         own = {id(p) for m in activations if isinstance(m, nn.Module) for p in m.parameters()}
         sizes = [torch.full((p.numel(),), float(id(p) not in own)) for p in self.module.parameters()]
@@ -182,9 +182,9 @@ class Network:
         self.leaves = list(placed.values())
         self._counters = {name for name, b in self.module.named_buffers() if not b.is_floating_point()}
         for module in self.module.modules():
-            for name, own in list(module._parameters.items()):
-                if own is not None:
-                    module._parameters[name] = placed[id(own)]
+            for name, before in list(module._parameters.items()):
+                if before is not None:
+                    module._parameters[name] = placed[id(before)]
             for name, buffer in list(module._buffers.items()):
                 if buffer is not None:
                     wide = self.stacked and buffer.is_floating_point()

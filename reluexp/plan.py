@@ -133,7 +133,7 @@ def make_plan(
     for group in groups.values():
         size = 1
         if stackable(group[0].point.setting, device):
-            pieces = max(1, math.ceil(2 * workers / len(groups)))
+            pieces = max(1, math.ceil(workers / len(groups)))
             size = min(largest or _LARGEST_STACK, math.ceil(len(group) / pieces))
         stacks += [_stack(group[start : start + size]) for start in range(0, len(group), size)]
     return Plan(trials, stacks)

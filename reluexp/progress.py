@@ -38,7 +38,8 @@ class _State:
             self.latest[stack] = event
         elif kind in ("done", "error"):
             self.done += len(self.stacks[stack].trials)
-            self.latest.setdefault(stack, {"epoch": 1, "epochs": 1})["epoch"] = self.latest[stack]["epochs"]
+            own = self.latest.setdefault(stack, {"epoch": 1, "epochs": 1})
+            self.latest[stack] = {**own, "epoch": own["epochs"]}
 
     @property
     def trials_worked(self) -> float:

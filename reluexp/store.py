@@ -156,7 +156,7 @@ class Store:
         """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks."""
         import pandas as pd
 
-        parts = []
+        parts: list[pd.DataFrame] = []
         for stack in dict.fromkeys(trials.values()):
             path = self.stack(stack) / f"{table}.parquet"
             if not path.is_file():

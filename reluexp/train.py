@@ -136,7 +136,7 @@ class Training:
         size = self.setting.train.batch_size
         index = order[:, batch * size : (batch + 1) * size]
         x, y = self.data.train_x[index], self.data.train_y[index]
-        kind = getattr(self.setting.dataset, "augment", "none")
+        kind: Any = getattr(self.setting.dataset, "augment", "none")
         if kind != "none":
             moment = (self.epoch, batch)
             x = torch.stack(

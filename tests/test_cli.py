@@ -115,7 +115,7 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
     (tmp_path / "long.yaml").write_text(SMALL + "train: {epochs: 300}\nprobe: {every: 50}\n")
     code = "from reluexp.cli import main; main()"
     words = [sys.executable, "-c", code, "run", "long.yaml", "--workers", "1"]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "results" / "s" / "study.yaml").exists():
         assert time.monotonic() < deadline

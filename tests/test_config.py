@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -140,14 +141,12 @@ def test_stacks_hold_equal_settings_and_begun_ones_stay_together() -> None:
 def test_no_text_raises_anything_but_our_own_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("any") / "x.yaml"
     path.write_text(text, "utf-8", errors="replace")
-    try:
+    with contextlib.suppress(ConfigError):
         load_config(path)
-    except ConfigError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("command", [["--help"], ["schema"], ["plan", "quickstart"], ["run", "nonsense"], ["list"]])
 def test_torch_is_not_imported(command: list[str]) -> None:
-    code = f"import sys; from reluexp.cli import _guarded, app; sys.argv[1:] = {command}; _guarded(app); print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import sys; from reluexp.cli import _guarded, app; _guarded(app); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False"

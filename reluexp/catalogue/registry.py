@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -61,7 +61,7 @@ class Registry(Generic[R]):
                 entry.options.__name__,
                 __base__=entry.options,
                 __doc__=entry.summary,
-                name=(Literal[entry.name], entry.name),
+                name=cast(Any, (Literal[entry.name], entry.name)),
             )
             for entry in entries
         }

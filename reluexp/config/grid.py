@@ -121,7 +121,7 @@ class _Parts:
 
     def setting(self, place: _Place) -> Setting | None:
         """The setting of a point, or None where it is wrong."""
-        made = {part: self._part(part, place) for part in PARTS}
+        made: dict[str, Any] = {part: self._part(part, place) for part in PARTS}
         return Setting.model_construct(**made) if all(made.values()) else None
 
     def serial(self, part: Options) -> int:
@@ -143,7 +143,7 @@ class _Parts:
         axes = self._touching[place.number][part]
         key = (part, place.number, *(place.choice[axis] for axis in axes))
         if not axes:
-            return getattr(self.config, part)  # type: ignore[no-any-return]
+            return getattr(self.config, part)
         if key not in self._made:
             self._made[key] = self._make(part, axes, place)
         return self._made[key]

@@ -35,8 +35,8 @@ class _Process:
     """One worker, its job, and the thread that reads its events."""
 
     def __init__(self, number: int, events: queue.Queue[tuple[int, Event]]) -> None:
-        self.number, self.job, self.events = number, None, events
-        self.job: Job | None
+        self.number, self.events = number, events
+        self.job: Job | None = None
         self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 closed in `end`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "reluexp.engine.worker"],

@@ -36,6 +36,11 @@ class _Worker:
         self.stop.set()
         self.jobs.put(None)
 
+    def end(self, number: int, frame: Any) -> None:
+        """On SIGTERM: stop at the next safe point, then end."""
+        self.stop.set()
+        self.jobs.put(None)
+
     def work(self) -> None:
         while job := self.jobs.get():
             try:
@@ -113,7 +118,7 @@ def main() -> None:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = _Worker(events)
-    signal.signal(signal.SIGTERM, lambda *_: (worker.stop.set(), worker.jobs.put(None)))
+    signal.signal(signal.SIGTERM, worker.end)
     threading.Thread(target=worker.listen, daemon=True).start()
     import torch
 
