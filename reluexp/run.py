@@ -102,7 +102,8 @@ def _prepare(engine: LocalEngine, plan: Plan, results: Path, device: str, stop: 
     known: dict[str, dict[str, Any]] = {}
     chosen = device
     for stack in plan.stacks:
-        key = identity(stack.setting.dataset)
+        own = [part.name for part in (stack.setting.architecture, stack.setting.activation) if ":" in part.name]
+        key = " ".join([identity(stack.setting.dataset), *own])
         if key not in known:
             job = {"kind": "prepare", "stack": stack.id, "setting": stack.setting.model_dump(mode="json"),
                    "cache": str(results / ".cache"), "device": device}  # fmt: skip
@@ -144,12 +145,15 @@ def _record_failure(store: Store, loaded: LoadedConfig, stack: Stack, event: dic
 def _write_study(store: Store, loaded: LoadedConfig, about: dict[str, Any]) -> None:
     before = store.read_study().get("provenance", {}) if store.study_file.is_file() else {}
     provenance = {**before, **_provenance(), **about}
+    config = loaded.config.model_dump(mode="json")
+    if "baseline" not in loaded.config.model_fields_set:
+        del config["baseline"]  # a default need not be in the study
     store.write_study(
         {
             "study": loaded.config.study,
             "given": loaded.text,
             "overrides": list(loaded.overrides),
-            "config": loaded.config.model_dump(mode="json"),
+            "config": config,
             "provenance": provenance,
         }
     )

@@ -51,7 +51,7 @@ BAD = [
     (["run", "small.yaml", "--set", "train.epochs=x"], "whole number"),
     (["run", "small.yaml", "--set", "activation=rellu"], "did you mean 'relu'"),
     (["run", "small.yaml", "--set", "dataset={name: mnist, root: nowhere, download: false}"], "mnist"),
-    (["run", "small.yaml", "--device", "cuda"], "no cuda device"),
+    (["run", "small.yaml", "--set", "train.epochs=1", "--device", "cuda"], "no cuda device"),
     (["run", "small.yaml", "--device", "gpu"], "allowed: auto"),
     (["run", "small.yaml", "--workers", "0"], "0"),
     (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -171,7 +172,7 @@ def _lenet5(options: LeNet5, shape: Shape, outputs: int, activate: Activate) -> 
 
 def _dense_layers(inputs: int, widths: list[int], outputs: int) -> list[Layer]:
     sizes = [inputs, *widths, outputs]
-    return [(before, after, 1) for before, after in zip(sizes, sizes[1:], strict=False)]
+    return [(before, after, 1) for before, after in pairwise(sizes)]
 
 
 def _cnn_layers(options: Cnn, shape: Shape, outputs: int) -> list[Layer]:

@@ -114,8 +114,8 @@ class Setting(Options):
     architecture: Annotated[Any, Choice(ARCHITECTURES, "mlp", UserArchitecture)] = Field("mlp", validate_default=True)
     activation: Annotated[Any, Choice(ACTIVATIONS, "relu", UserActivation)] = Field("relu", validate_default=True)
     init: Annotated[Any, Choice(INITS, "he_normal")] = Field("he_normal", validate_default=True)
-    train: Train = Train()
-    probe: Probe = Probe()
+    train: Train = Train.model_validate({})
+    probe: Probe = Probe.model_validate({})
 
 
 PARTS = tuple(Setting.model_fields)
@@ -158,7 +158,7 @@ class Config(Setting):
         description="dotted keys and the values each takes: their product; a list of mappings is a union",
         json_schema_extra={"type": ["array", "object"]},
     )
-    baseline: Baseline = Baseline()
+    baseline: Baseline = Baseline.model_validate({})
     targets: dict[Target, Annotated[list[float], Field(min_length=1)]] | None = Field(
         None, description="levels fixed beforehand that times are measured to"
     )

@@ -14,6 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from reluexp.catalogue.registry import import_attribute
+
 __all__ = ["main"]
 
 _CHECKPOINT_SECONDS = 60.0
@@ -52,6 +54,9 @@ class _Worker:
 
     def prepare(self, job: dict[str, Any]) -> None:
         device = self.device(job["device"])
+        for part in ("architecture", "activation"):
+            if ":" in job["setting"][part]["name"]:
+                import_attribute(job["setting"][part]["name"])
         data = self.dataset(job)
         self.tell(event="prepared", device=device, shape=list(data.input_shape), classes=data.classes,
                   train=len(data.train_x), fingerprint=data.fingerprint)  # fmt: skip

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Everything that must hold: lint, types, tests with coverage, examples in docstrings, a study through the real command.
+set -e
+cd "$(dirname "$0")/.."
+ruff format --check reluexp tests
+ruff check reluexp tests
+mypy
+python -m pytest -q --doctest-modules --cov --cov-report=term:skip-covered reluexp tests
+reluexp run smoke --fresh --quiet --results "$(mktemp -d)"
