@@ -229,10 +229,10 @@ def _conclude(study: Any, as_json: bool) -> None:
     note = "mean ± half of the 95 % t interval over seeds; steps: median; † cannot be dead exactly"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
     for index, header in enumerate(headers):
-        table.add_column(short.get(header, header), justify="right" if index else "left")
+        table.add_column(short.get(header, header), justify="right" if index else "left", no_wrap=index > 0)
     for row in rows:
         table.add_row(*(cell.replace(" ± ", "±").replace(" †", "†") for cell in row))
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 110)
     console.print(table)
     for sentence in findings(study):
         console.print(f"• {sentence}")
