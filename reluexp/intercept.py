@@ -5,7 +5,8 @@ Shapes: [replica, sample, channel, *positions] in a batched reading, without the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -73,6 +74,17 @@ class Reading(TorchFunctionMode):
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
         self._site = 0
+        self._wanted: dict[int, str] = {}
+        self._heard: dict[str, Tensor] = {}
+
+    @contextmanager
+    def hearing(self, wanted: dict[int, str]) -> Iterator[dict[str, Tensor]]:
+        """While open, the inputs of linear maps whose weights have these ids are kept under the given names."""
+        self._wanted, self._heard = wanted, {}
+        try:
+            yield self._heard
+        finally:
+            self._wanted = {}
 
     def begin(self, moment: tuple[int, ...] | None, listener: SiteListener | None = None) -> Reading:
         """Prepares a forward pass: in training its moment (epoch, step), in measuring mode None."""
@@ -85,6 +97,8 @@ class Reading(TorchFunctionMode):
             return self._activate(args[0] if args else kwargs["input"], site_function(func, args, kwargs))
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
+        if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
+            self._heard[self._wanted[id(args[1])]] = args[0]
         if self.replicas is not None:
             if func in _BATCHED:
                 return _BATCHED[func](*args, **kwargs)

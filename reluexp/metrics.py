@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["LAYER_METRICS", "Sums", "hoyer", "merge", "site_sums", "summarise", "top_count"]
+__all__ = ["LAYER_METRICS", "Sums", "effective_rank", "hoyer", "merge", "site_sums", "summarise", "top_count"]
 
 Sums = dict[str, Tensor]
 
@@ -19,6 +19,7 @@ DORMANT = 0.025
 SATURATED = 1e-3
 RARE, RARE_NEEDS = 0.01, 300
 TAIL = 0.001
+SMALLEST_EIGENVALUE = 1e-12
 
 LAYER_METRICS = (
     *("dead_fraction", "off_fraction", "always_on_fraction", "saturated_fraction", "starved_fraction"),
@@ -51,10 +52,10 @@ def hoyer(h: Tensor) -> tuple[Tensor, Tensor]:
     return value.where(valid, 0).double().sum((1, 2)), valid.sum((1, 2)).double()
 
 
-def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int = 0) -> Sums:
+def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int = 0, spectrum: bool = False) -> Sums:
     """What one chunk adds: extremes, counts and sums. `slope` is f'(z), `reference` s_f [replica or 1, channel or 1].
 
-    `top` asks for as many of the largest |h| of each replica, for a quantile.
+    `top` asks for as many of the largest |h| of each replica, for a quantile; `spectrum` for the effective rank.
     """
     dims = (1, 3)
     active = slope.abs() >= SATURATED * reference[:, None, :, None]
@@ -81,14 +82,45 @@ def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int =
     if top:
         flat = size.flatten(1)
         sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
+    if spectrum:
+        sums["gram"] = _gram(wide_h, sums["h"] / sums["places"])
     return sums
+
+
+def _gram(h: Tensor, mean: Tensor) -> Tensor:
+    """Σ (h − mean)(h − mean)ᵀ over samples and positions [replica, channel, channel], in float64."""
+    centred = (h - mean[:, None, :, None]).transpose(1, 2).flatten(2)
+    if 1 in centred.shape[1:]:
+        # products with a dimension of 1 take another path in a stack than alone, with other rounding
+        return (centred[:, :, None] * centred[:, None]).sum(-1)
+    return torch.bmm(centred, centred.mT)
+
+
+def effective_rank(gram: Tensor) -> Tensor:
+    """exp of the entropy of the normalised singular values of the centred h (Roy & Vetterli 2007, there uncentred).
+
+    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0; 0 if all are 0,
+    NaN where the matrix is not finite.
+    """
+    sound = torch.isfinite(gram).flatten(1).all(1)
+    values = torch.linalg.eigvalsh(torch.where(sound[:, None, None], gram, 0.0)).clamp(min=0)
+    largest = values.amax(1, keepdim=True)
+    singular = torch.where(values >= SMALLEST_EIGENVALUE * largest, values, 0.0).sqrt()
+    share = singular / singular.sum(1, keepdim=True).clamp(min=torch.finfo(singular.dtype).tiny)
+    rank = torch.exp(-torch.special.xlogy(share, share).sum(1))
+    return torch.where(largest[:, 0] > 0, rank, 0.0).where(sound, math.nan)
 
 
 def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
     """Two parts of the probe together."""
     merged = {}
     for name, value in left.items():
-        if name == "top":
+        if name == "gram":
+            # the centred products of both parts, and what their means differ by (Chan, Golub & LeVeque 1983)
+            apart = right["h"] / right["places"] - left["h"] / left["places"]
+            weight = left["places"] * right["places"] / (left["places"] + right["places"])
+            merged[name] = value + right[name] + weight * apart[:, :, None] * apart[:, None]
+        elif name == "top":
             both = torch.cat([value, right[name]], 1)
             merged[name] = both.topk(min(top, both.shape[1]), 1).values
         elif name.endswith("_max"):
@@ -107,7 +139,8 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     min z > 0; saturated: max |f'(z)| < 10⁻³ s_f; dormant: mean|h| ≤ 0.025 of the layer's mean (Sokar et al. 2023);
     firing rate: share of places with |f'(z)| ≥ 10⁻³ s_f (Dohare et al. 2024); rare: such a place in under 1 % of the
     samples but in some, null below 300 samples; mean shift: √mean_i(mean h_i)²/√mean h² (Clevert et al. 2015).
-    A unit with a z that is not finite is in none of the states.
+    A unit with a z that is not finite is in none of the states. Two numbers of each unit serve other thresholds:
+    slope_ratio, max |f'(z)|/s_f, and activity, mean|h| over the layer's mean (0 in a layer of zeros).
     """
     places, samples = sums["places"], sums["samples"]
     finite = torch.isfinite(sums["z_max"]) & torch.isfinite(sums["z_min"])
@@ -120,7 +153,10 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
         "sample_rate": sums["samples_firing"] / samples,
     }
     mean_abs = sums["abs"] / places
-    dormant = mean_abs <= DORMANT * mean_abs.mean(1, keepdim=True)
+    whole = mean_abs.mean(1, keepdim=True)
+    dormant = mean_abs <= DORMANT * whole
+    units["slope_ratio"] = sums["slope_max"] / reference
+    units["activity"] = mean_abs / whole.clamp(min=torch.finfo(whole.dtype).tiny)
     rare = (units["sample_rate"] > 0) & (units["sample_rate"] < RARE)
     zero = sums["zeros"] / places
     live = (~units["dead"]).double()
@@ -138,6 +174,8 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     layer["mean_shift"] = (unit_means * unit_means).mean(1).sqrt() / (sums["hh"] / places).mean(1).sqrt()
     layer["post_absmax"] = sums["abs_max"].amax(1).double()
     layer["slope_mean"] = (sums["slope"] / places).mean(1)
+    if "gram" in sums:
+        layer["effective_rank"] = effective_rank(sums["gram"])
     if "top" in sums:
         layer["post_q999"] = _quantile(sums["top"], int(places.item()) * sums["zeros"].shape[1])
     return layer, units

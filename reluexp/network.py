@@ -6,7 +6,8 @@ Shapes: inputs [replica, sample, *input] or [sample, *input] shared by all; logi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from reluexp.plan import stackable
 from reluexp.seeds import derive, generator
 from reluexp.sites import Site, Trace, trace
 
-__all__ = ["Network", "build_module"]
+__all__ = ["Network", "Snapshot", "build_module"]
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Shape = tuple[int, ...]
@@ -35,6 +36,25 @@ def build_module(setting: Setting, shape: Shape, outputs: int, seed: int = 0) ->
         return build_model(
             setting.architecture, shape, outputs, lambda width: build_activation(setting.activation, width)
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The parameters [replica, number] and buffers of a network at one moment."""
+
+    flat: Tensor
+    buffers: dict[str, Tensor]
+
+    def value(self, network: Network, name: str, replica: int) -> Tensor | None:
+        """One replica's parameter or buffer of that name, if there is one; convolutions [out, in, *kernel]."""
+        if name in self.buffers:
+            found = self.buffers[name]
+            return found[replica] if network.stacked else found
+        if name not in network.columns:
+            return None
+        own = self.flat[replica : replica + 1, network.columns[name]]
+        shape = network.module.get_parameter(name).shape[int(network.stacked) :]
+        return own.view(shape) if network.stacked else network._view(own, shape)
 
 
 class Network:
@@ -109,6 +129,29 @@ class Network:
         """The buffers by name, such as running statistics."""
         return dict(self.module.named_buffers())
 
+    def snapshot(self) -> Snapshot:
+        """A copy of every parameter and buffer."""
+        return Snapshot(self.flat.clone(), {name: buffer.clone() for name, buffer in self.buffers().items()})
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Puts the values of a snapshot in place."""
+        with torch.no_grad():
+            self.flat.copy_(snapshot.flat)
+            for name, buffer in self.buffers().items():
+                buffer.copy_(snapshot.buffers[name])
+
+    def inputs_of(self, layers: Iterable[str], moment: Snapshot, x: Tensor) -> dict[str, Tensor]:
+        """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""
+        now = self.snapshot()
+        wanted = {id(self.weight(layer)): layer for layer in layers}
+        try:
+            self.take(moment)
+            with torch.no_grad(), self.reading.hearing(wanted) as heard:
+                self.forward(x)
+        finally:
+            self.take(now)
+        return {layer: self.per_replica(value) for layer, value in heard.items()}
+
     def _gain(self) -> float:
         init = self.setting.init
         if not INITS[init.name].uses_gain:
@@ -171,8 +214,10 @@ class Network:
         self.flat = torch.zeros(self.replicas, total, device=self.device)
         placed: dict[int, nn.Parameter] = {}
         offset = 0
+        self.columns: dict[str, slice] = {}
         for name, parameter in named.items():
-            part = self.flat[:, offset : offset + parameter.numel()]
+            self.columns[name] = slice(offset, offset + parameter.numel())
+            part = self.flat[:, self.columns[name]]
             offset += parameter.numel()
             view = self._view(part, parameter.shape)
             with torch.no_grad():

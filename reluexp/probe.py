@@ -98,9 +98,13 @@ class Probe:
     def __init__(self, network: Network, x: Tensor, y: Tensor) -> None:
         self.network, self.x, self.y = network, x, y
         self._references: dict[int, Tensor] = {}
+        self._learned: dict[int, dict[str, Tensor]] = {}
 
-    def measure(self, full: bool) -> Measurement:
-        """A light measurement (forward only), or a full one, with gradients; the module must be in evaluation mode."""
+    def measure(self, full: bool, spectra: bool = True) -> Measurement:
+        """A light measurement (forward only), or a full one, with gradients and, if wanted, spectra.
+
+        The module must be in evaluation mode.
+        """
         network = self.network
         sums: list[Sums] = []
         tops = [top_count(len(self.x) * s.positions * s.width) if full else 0 for s in network.sites]
@@ -113,7 +117,7 @@ class Probe:
                        pre: list[Tensor] = pre) -> None:  # fmt: skip
                 pre.append(z)
                 with torch.no_grad():
-                    found.append(self._site(site, z.detach(), function, tops[site]))
+                    found.append(self._site(site, z.detach(), function, tops[site], full and spectra))
 
             with torch.set_grad_enabled(full):
                 logits = network.forward(x, listener=listen)
@@ -124,6 +128,8 @@ class Probe:
             sums = [merge(a, b, top) for a, b, top in zip(sums, found, tops, strict=True)] if sums else found
         summaries = [summarise(part, self._references[site]) for site, part in enumerate(sums)]
         layers = [layer for layer, _ in summaries]
+        for site, layer in enumerate(layers):
+            layer.update(self._learned.get(site, {}))
         output = totals.finish(layers, len(self.x), full)
         return Measurement(
             layers,
@@ -134,16 +140,48 @@ class Probe:
             totals.range,
         )
 
-    def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int) -> Sums:
-        self._references[site] = self._reference(site, z, function)
-        h = function(z)
+    def confirm(self, x: Tensor, order: Tensor) -> list[Tensor]:
+        """For each site [replica, channel]: how many of the samples x[order] must be seen until the unit responds.
+
+        A unit responds to a sample where f'(z) ≠ 0 at some position; −1 says that it responds to none. The pass ends
+        when every unit has responded, so that it costs one evaluation at most.
+        """
+        seen = [torch.full((self.network.replicas, s.width), -1, device=x.device) for s in self.network.sites]
+        start = 0
+
+        def listen(site: int, z: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+            left = seen[site] < 0
+            if bool(left.any()):
+                responds = self._slope(site, z, function).ne(0).any(3)
+                first = start + 1 + responds.long().argmax(1)
+                seen[site] = torch.where(left & responds.any(1), first, seen[site])
+
+        for part, _ in _chunks(self.network, order.to(x.device), order):
+            if not any(bool((own < 0).any()) for own in seen):
+                break
+            with torch.no_grad():
+                self.network.forward(x[part], listener=listen)
+            start += len(part)
+        return seen
+
+    def _slope(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """f'(z) [replica, sample, channel, position] in float64, unless that makes no difference."""
         exact = z if getattr(function, "piecewise_linear", False) else z.double()
-        slope = derivative(function, exact)  # type: ignore[arg-type]
-        wide_z, wide_h, slope = (self._wide(site, values) for values in (z, h, slope))
+        slope = self._wide(site, derivative(function, exact))  # type: ignore[arg-type]
+        return slope * self.network.masks[site][:, None, :, None] if self.network.masks else slope
+
+    def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int, spectrum: bool) -> Sums:
+        self._references[site] = self._reference(site, z, function)
+        learned = getattr(function, "slope", None)
+        if isinstance(learned, Tensor):
+            own = self.network.per_replica(learned.detach()).flatten(1).double()
+            self._learned[site] = {"learned_slope_mean": own.mean(1), "learned_slope_min": own.amin(1),
+                                   "learned_slope_max": own.amax(1)}  # fmt: skip
+        slope = self._slope(site, z, function)
+        wide_z, wide_h = self._wide(site, z), self._wide(site, function(z))
         if self.network.masks:
-            mask = self.network.masks[site][:, None, :, None]
-            wide_h, slope = wide_h * mask, slope * mask
-        return site_sums(wide_z, wide_h, slope, self._references[site], top)
+            wide_h = wide_h * self.network.masks[site][:, None, :, None]
+        return site_sums(wide_z, wide_h, slope, self._references[site], top, spectrum)
 
     def _wide(self, site: int, values: Tensor) -> Tensor:
         """[replica, sample, channel, position], whatever the site's own layout."""

@@ -17,15 +17,18 @@ import torch
 from torch import Tensor
 
 from reluexp.catalogue import schedules
+from reluexp.catalogue.activations import dies
 from reluexp.catalogue.datasets import Dataset, augment_batch
 from reluexp.catalogue.optimizers import OPTIMIZERS
+from reluexp.causes import explain
 from reluexp.config import Setting, label_of
 from reluexp.metrics import LAYER_METRICS
-from reluexp.network import Network
+from reluexp.network import Network, Snapshot
 from reluexp.plan import probe_size
 from reluexp.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
 from reluexp.records import Lives, Records
 from reluexp.seeds import derive, generator
+from reluexp.steps import UPDATES, Steps
 
 __all__ = ["EPOCH_COLUMNS", "StackResult", "Training", "early_steps", "full_epochs"]
 
@@ -77,8 +80,9 @@ class Training:
         self.state: dict[str, Tensor] = {}
         self.alive = torch.ones(len(trials), dtype=torch.bool, device=device)
         self.diverged_at = torch.full((len(trials),), -1, device=device)
-        self.sums: dict[str, Tensor] = {}
-        self.records, self.lives = Records(), Lives()
+        self.steps, self.records, self.lives = Steps(self.network), Records(), Lives()
+        self.before: Snapshot | None = None
+        self._full = full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
 
     def run(
@@ -89,18 +93,17 @@ class Training:
         `pause` is called between steps and may save a checkpoint.
         """
         epochs, every = self.setting.train.epochs, self.setting.probe.every
-        full = full_epochs(self.setting.probe.full, epochs)
+        full = self._full
         early = early_steps(self.setting.probe.early, self.steps_per_epoch)
         if not self.records.tables:
             self._measure(0.0, 0 in full, torch.ones_like(self.alive), progress)
 
         while self.epoch < epochs and bool(self.alive.any()):
-            if not self.sums:
-                self._begin_epoch()
+            if not self.steps.begun:
+                self.steps.begin(self.alive)
             order = self._order()
-            for batch in range(
-                self.step % self.steps_per_epoch if self.sums["steps"].any() else 0, self.steps_per_epoch
-            ):
+            first = self.step - self.epoch * self.steps_per_epoch
+            for batch in range(first, self.steps_per_epoch):
                 if should_stop():
                     return False
                 with self._timed("train"):
@@ -110,19 +113,14 @@ class Training:
                 pause()
 
             self.epoch += 1
-            active = self.sums["active"].bool()
+            active = self.steps.active
             self._end_epoch()
             last = self.epoch == epochs or not bool(self.alive.any())
             measured = last or self.epoch % every == 0
             self._measure(float(self.epoch), measured and (last or self.epoch in full), active, progress, measured)
-            self.sums = {}
+            self.steps.end()
+        self._confirm()
         return True
-
-    def _begin_epoch(self) -> None:
-        zero = torch.zeros(len(self.seeds), dtype=torch.float64, device=self.device)
-        names = ("steps", "loss", "accuracy", "norm", "norm_max")
-        self.sums = {name: zero.clone() for name in names} | {"active": self.alive.double()}
-        self.network.module.train()
 
     def _order(self) -> Tensor:
         """The samples of this epoch [replica, sample], each replica's by its own seed."""
@@ -159,7 +157,7 @@ class Training:
         with torch.no_grad():
             norm = (gradient * gradient).sum(1).sqrt()
             right = (logits.argmax(-1) == y).double().mean(1)
-            self._count(loss.double(), right, norm.double())
+            self.steps.add(self.alive, loss, right, norm, gradient)
             if train.clip_norm is not None:
                 gradient = gradient * (train.clip_norm / norm.clamp(min=train.clip_norm))[:, None]
             rate = train.optimizer.lr * self._factor(self.step)
@@ -172,24 +170,18 @@ class Training:
             self.alive = self.alive & ok
             if self.device != "cpu" or not bool(self.alive.all()):
                 amount = torch.where(self.alive[:, None], amount, 0.0)
+            if self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full:
+                self.steps.update(amount)
             network.flat.sub_(amount)
 
     def _factor(self, step: int) -> float:
         train = self.setting.train
         return schedules.factor(train.schedule, step, self.steps_per_epoch, train.epochs)
 
-    def _count(self, loss: Tensor, right: Tensor, norm: Tensor) -> None:
-        """Adds a step to the epoch's sums, of the replicas that still train."""
-        one, sums = self.alive.double(), self.sums
-        sums["steps"] += one
-        for name, value in (("loss", loss), ("accuracy", right), ("norm", norm)):
-            sums[name] += torch.where(self.alive, value, 0.0)
-        sums["norm_max"] = torch.where(self.alive, torch.maximum(sums["norm_max"], norm), sums["norm_max"])
-
     def _end_epoch(self) -> None:
         """Replicas whose mean loss ran away have diverged, too."""
         limit = _DIVERGED * self.first_loss.clamp(min=1e-3)
-        away = self.alive & (self.sums["loss"] / self.sums["steps"] > limit)
+        away = self.alive & (self.steps.mean_loss() > limit)
         self.diverged_at = torch.where(away, self.step, self.diverged_at)
         self.alive = self.alive & ~away
 
@@ -202,10 +194,8 @@ class Training:
     def _measure(self, epoch: float, full: bool, active: Tensor, progress: Progress, measured: bool = True) -> None:
         """One row of `epochs`, and the rows of a measurement."""
         row: dict[str, Any] = {"epoch": int(epoch), "step": self.step, "lr": self._rate()}
-        if self.sums:
-            steps = self.sums["steps"]
-            row |= {"train_loss": self.sums["loss"] / steps, "train_accuracy": self.sums["accuracy"] / steps}
-            row |= {"grad_norm": self.sums["norm"] / steps, "grad_norm_max": self.sums["norm_max"]}
+        if self.steps.begun:
+            row |= self.steps.row()
         self.network.module.eval()
         found = None
         with self._settled():
@@ -216,22 +206,27 @@ class Training:
                     row["validation_loss"], row["validation_accuracy"] = evaluate(self.network, *split)
             if measured:
                 with self._timed("measure"):
-                    found = self.probe.measure(full)
-                    self._write(found, epoch, active)
+                    found = self.probe.measure(full, self.setting.probe.metrics == "full")
+                    self._write(found, epoch, active, full)
+                    self.steps.measured()
         if found:
             row |= {"probe_loss": found.loss, "probe_accuracy": found.accuracy, "output_range": found.output_range}
         self.records.add("epochs", active, row)
         dead = found.dead_fraction if found else torch.full_like(row["test_loss"], math.nan)
+        self._note_seconds(int(epoch))
+        progress(int(epoch), row["test_accuracy"].cpu(), dead.cpu())
+
+    def _note_seconds(self, epoch: int) -> None:
         for phase, seconds in self.seconds.items():
-            self.records.add("timing", torch.ones(1, dtype=torch.bool), {"epoch": int(epoch), "phase": phase,
+            self.records.add("timing", torch.ones(1, dtype=torch.bool), {"epoch": epoch, "phase": phase,
                              "replicas": len(self.seeds), "seconds": seconds})  # fmt: skip
         self.seconds = {}
-        progress(int(epoch), row["test_accuracy"].cpu(), dead.cpu())
 
     def _light(self, epoch: float) -> None:
         self.network.module.eval()
         with self._timed("measure"):
-            self._write(self.probe.measure(full=False), epoch, self.alive)
+            self._write(self.probe.measure(full=False), epoch, self.alive, full=False)
+            self.steps.measured()
         self.network.module.train()
 
     @contextmanager
@@ -245,16 +240,45 @@ class Training:
     def _rate(self) -> float:
         return float(self.setting.train.optimizer.lr * self._factor(max(self.step - 1, 0)))
 
-    def _write(self, found: Measurement, epoch: float, active: Tensor) -> None:
+    def _write(self, found: Measurement, epoch: float, active: Tensor, full: bool) -> None:
         if self.setting.probe.metrics == "network":
             return
+        ended = self.steps.begun and epoch == self.epoch
         when = {"epoch": epoch, "step": self.step}
         for number, (site, metrics) in enumerate(zip(self.network.sites, found.layers, strict=True)):
             about = {"site": number, "site_name": site.name, "kind": site.kind, "width": site.width}
-            self.records.add("layers", active, {**when, **about, **metrics})
+            starved = self.steps.starved(number) if ended else None
+            if starved is not None:
+                metrics["starved_fraction"] = starved.double().mean(1)
+                found.units[number]["starved"] = starved
+            ratio = self.steps.update_ratio(site.layer) if ended and full else None
+            self.records.add("layers", active, {**when, **about, **metrics, "update_ratio": ratio})
         about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.classes}
-        self.records.add("layers", active, {**when, **about, **found.output})
-        self.lives.update(self.step, found.units, active)
+        ratio = self.steps.update_ratio(self.network.output_layer) if ended and full else None
+        self.records.add("layers", active, {**when, **about, **found.output, "update_ratio": ratio})
+        died = self.lives.newly_dead(found.units, active)
+        spiked = self.steps.spiked() if any(bool(own.any()) for own in died) else None
+        self.lives.update(self.step, found.units, active, self._causes(found, died), spiked)
+
+    def _causes(self, found: Measurement, died: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Why units died since the last measurement, where their activation is 0 on a half-line."""
+        if self.setting.probe.metrics != "full" or not dies(self.setting.activation.name):
+            return {}
+        before, self.before = self.before, self.network.snapshot()
+        if before is None:
+            return {}
+        died = [own & units["off"].cpu() for own, units in zip(died, found.units, strict=True)]
+        return explain(self.network, before, self.before, self.probe.x, died, [units["dead"] for units in found.units])
+
+    def _confirm(self) -> None:
+        """At most one pass over the whole training set: which units are dead on all of it?"""
+        if not self.lives.sites:
+            return
+        self.network.module.eval()
+        with self._settled(), self._timed("measure"):
+            for site, seen in enumerate(self.probe.confirm(self.data.train_x, self.data.probe_order)):
+                self.lives.confirm(site, seen)
+        self._note_seconds(self.epoch)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -267,13 +291,16 @@ class Training:
         return {
             **{"epoch": self.epoch, "step": self.step, "flat": self.network.flat, "state": self.state},
             **{"buffers": self.network.buffers(), "alive": self.alive, "diverged_at": self.diverged_at},
-            **{"sums": self.sums, "records": self.records.tables, "lives": self.lives.sites, "seconds": self.seconds},
+            **{"steps": self.steps.state(), "records": self.records.tables, "lives": self.lives.sites},
+            **{"seconds": self.seconds, "before": vars(self.before) if self.before else None},
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Takes up a checkpoint of a stack of the same trials."""
         self.epoch, self.step, self.state = saved["epoch"], saved["step"], saved["state"]
-        self.alive, self.diverged_at, self.sums = saved["alive"], saved["diverged_at"], saved["sums"]
+        self.alive, self.diverged_at = saved["alive"], saved["diverged_at"]
+        self.steps.restore(saved["steps"])
+        self.before = Snapshot(**saved["before"]) if saved["before"] else None
         self.records, self.lives, self.seconds = Records(saved["records"]), Lives(saved["lives"]), saved["seconds"]
         with torch.no_grad():
             self.network.flat.copy_(saved["flat"])
@@ -305,6 +332,7 @@ class Training:
             own = epochs[epochs["trial"] == trial["id"]]
             at = int(self.diverged_at[replica])
             dead = [site["dead"][replica] for site in self.lives.sites]
+            confirmed = [site["seen"][replica] < 0 for site in self.lives.sites]
             ranges = own["output_range"].dropna()
             rows.append(
                 {
@@ -327,7 +355,7 @@ class Training:
                     "collapsed_at_end": bool(ranges.iloc[-1] < _COLLAPSED) if len(ranges) else None,
                     "dead_layers_at_end": sum(bool(site.all()) for site in dead) if dead else math.nan,
                     "dead_fraction": float(torch.cat(dead).double().mean()) if dead else math.nan,
-                    "confirmed_dead_fraction": math.nan,
+                    "confirmed_dead_fraction": float(torch.cat(confirmed).double().mean()) if dead else math.nan,
                     **{
                         k: v
                         for k, v in trial["axes"].items()

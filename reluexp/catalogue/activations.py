@@ -16,7 +16,7 @@ from reluexp.catalogue.registry import Options, Registry, import_attribute
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ACTIVATIONS", "Activation", "build_activation", "style_of"]
+__all__ = ["ACTIVATIONS", "Activation", "build_activation", "dies", "style_of"]
 
 
 class Plain(Options):
@@ -171,6 +171,11 @@ def build_activation(options: Any, width: int) -> nn.Module:
     extra: dict[str, Any] = dict(options.model_extra or {})
     module: nn.Module = found(**extra) if isinstance(found, type) else Elementwise(found, extra)
     return module
+
+
+def dies(name: str) -> bool:
+    """Whether the activation of that name is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
+    return name in ACTIVATIONS and ACTIVATIONS[name].half_line
 
 
 def style_of(label: str) -> tuple[str, str, str]:
