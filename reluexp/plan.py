@@ -27,7 +27,7 @@ __all__ = [
     "trial_id",
 ]
 
-NUMERICS = 1
+NUMERICS = 2
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
 _LARGEST_STACK = 64

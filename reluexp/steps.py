@@ -84,9 +84,11 @@ class Steps:
         """Counts ‖ΔW‖/‖W‖ of each layer for an update that is about to be subtracted."""
         for layer in self._layers:
             columns = self.network.columns[f"{layer}.weight"]
-            change, size = (values[:, columns].double().square().sum(1) for values in (amount, self.network.flat))
+            change, size = (
+                torch.linalg.vector_norm(values[:, columns], dim=1).double() for values in (amount, self.network.flat)
+            )
             name = f"ratio {layer}"
-            self.sums[name] = self.sums.get(name, torch.zeros_like(change)) + change / size
+            self.sums[name] = self.sums.get(name, torch.zeros_like(change)) + (change / size).square()
         self.sums["updates"] = self.sums.get("updates", torch.zeros_like(self.sums["steps"])) + 1
 
     def row(self) -> dict[str, Tensor]:

@@ -155,14 +155,14 @@ class Training:
         gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
 
         with torch.no_grad():
-            norm = (gradient * gradient).sum(1).sqrt()
+            norm = torch.linalg.vector_norm(gradient, dim=1)
             right = (logits.argmax(-1) == y).double().mean(1)
             self.steps.add(self.alive, loss, right, norm, gradient)
             if train.clip_norm is not None:
                 gradient = gradient * (train.clip_norm / norm.clamp(min=train.clip_norm))[:, None]
             rate = train.optimizer.lr * self._factor(self.step)
             lr = torch.full((len(self.seeds), 1), rate, device=self.device)
-            decay = self.network.decayed * train.optimizer.weight_decay
+            decay = self.network.decayed * train.optimizer.weight_decay if train.optimizer.weight_decay else None
             self.step += 1
             amount = self.optimizer.update(network.flat, gradient, self.state, self.step, lr, decay, train.optimizer)
             ok = torch.isfinite(loss) & torch.isfinite(norm)

@@ -67,14 +67,15 @@ class RmsProp(OptimizerOptions):
 
 
 State = dict[str, "Tensor"]
-Update = Callable[["Tensor", "Tensor", State, int, "Tensor", "Tensor", Any], "Tensor"]
+Update = Callable[["Tensor", "Tensor", State, int, "Tensor", "Tensor | None", Any], "Tensor"]
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """One optimizer; `update(p, g, state, step, lr, decay, options)` returns what is to be subtracted from p.
 
-    `state` is empty before step 1 and then holds the optimizer's own tensors, shaped like p.
+    `state` is empty before step 1 and then holds the optimizer's own tensors, shaped like p; decay is None where there
+    is none. Both p's state and the result may be changed in place: passes over memory are what a step costs.
     """
 
     name: str
@@ -85,41 +86,46 @@ class Optimizer:
     update: Update
 
 
-def _sgd(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: Sgd) -> Tensor:
-    g = g + decay * p
+def _decayed(p: Tensor, g: Tensor, decay: Tensor | None) -> Tensor:
+    return g if decay is None else g + decay * p
+
+
+def _running(state: State, name: str, kept: float, new: Tensor) -> Tensor:
+    """kept · what was before + new, in place; at first `new` itself."""
+    state[name] = state[name].mul_(kept).add_(new) if name in state else new.clone()
+    return state[name]
+
+
+def _sgd(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: Sgd) -> Tensor:
+    g = _decayed(p, g, decay)
     if not o.momentum:
         return lr * g
-    state["momentum"] = g.clone() if step == 1 else o.momentum * state["momentum"] + g
-    return lr * (g + o.momentum * state["momentum"] if o.nesterov else state["momentum"])
+    momentum = _running(state, "momentum", o.momentum, g)
+    return lr * (g + o.momentum * momentum if o.nesterov else momentum)
 
 
 def _moments(g: Tensor, state: State, step: int, o: Adam) -> Tensor:
     """The bias-corrected first moment over the root of the second (Kingma & Ba 2015)."""
-    first = (1 - o.beta1) * g
-    second = (1 - o.beta2) * g * g
-    state["first"] = first if step == 1 else o.beta1 * state["first"] + first
-    state["second"] = second if step == 1 else o.beta2 * state["second"] + second
-    root = state["second"].sqrt() / math.sqrt(1 - o.beta2**step)
-    return state["first"] / (1 - o.beta1**step) / (root + o.eps)
+    first = _running(state, "first", o.beta1, (1 - o.beta1) * g)
+    second = _running(state, "second", o.beta2, ((1 - o.beta2) * g).mul_(g))
+    root = second.sqrt().div_(math.sqrt(1 - o.beta2**step)).add_(o.eps)
+    return (first / (1 - o.beta1**step)).div_(root)
 
 
-def _adam(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: Adam) -> Tensor:
-    return lr * _moments(g + decay * p, state, step, o)
+def _adam(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: Adam) -> Tensor:
+    return _moments(_decayed(p, g, decay), state, step, o).mul_(lr)
 
 
-def _adamw(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: AdamW) -> Tensor:
-    return lr * (_moments(g, state, step, o) + decay * p)
+def _adamw(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: AdamW) -> Tensor:
+    moments = _moments(g, state, step, o)
+    return (moments if decay is None else moments.add_(decay * p)).mul_(lr)
 
 
-def _rmsprop(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor, o: RmsProp) -> Tensor:
-    g = g + decay * p
-    square = (1 - o.alpha) * g * g
-    state["square"] = square if step == 1 else o.alpha * state["square"] + square
-    scaled = g / (state["square"].sqrt() + o.eps)
-    if not o.momentum:
-        return lr * scaled
-    state["momentum"] = scaled if step == 1 else o.momentum * state["momentum"] + scaled
-    return lr * state["momentum"]
+def _rmsprop(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: RmsProp) -> Tensor:
+    g = _decayed(p, g, decay)
+    square = _running(state, "square", o.alpha, ((1 - o.alpha) * g).mul_(g))
+    scaled = g / square.sqrt().add_(o.eps)
+    return lr * (_running(state, "momentum", o.momentum, scaled) if o.momentum else scaled)
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry(
