@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reluexp.run import run
+    from reluexp.runner import run
     from reluexp.study import Study, load
 
 __all__ = ["Study", "load", "run"]
@@ -15,9 +15,7 @@ def __getattr__(name: str) -> Any:
     """Loads the public names when they are first used, so that the command line starts at once."""
     import importlib
 
-    places = {"run": "reluexp.run", "Study": "reluexp.study", "load": "reluexp.study"}
+    places = {"run": "reluexp.runner", "Study": "reluexp.study", "load": "reluexp.study"}
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
-    value = getattr(importlib.import_module(places[name]), name)
-    globals()[name] = value  # `reluexp.run` is the function, not the module of that name
-    return value
+    return getattr(importlib.import_module(places[name]), name)

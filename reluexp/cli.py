@@ -56,7 +56,7 @@ def run(
         _show_plan(loaded, results, workers or 1)
         return
     from reluexp.progress import watching
-    from reluexp.run import run_loaded
+    from reluexp.runner import run_loaded
 
     with watching(quiet) as listener:
         study = run_loaded(loaded, results, device, workers, stack, fresh, listener)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from reluexp.catalogue.activations import style_of
 from reluexp.config import label_of
-from reluexp.run import Listener
+from reluexp.runner import Listener
 
 __all__ = ["watching"]
 

@@ -129,7 +129,7 @@ def _written(life: dict[str, Tensor]) -> dict[str, Any]:
         "dead_at_end": flat["dead"],
         "off_at_end": flat["off"],
         "starved_at_end": pd.array(flat["starved"], "boolean") if "starved" in flat else None,
-        "cause": [CAUSES[number] for number in flat["cause"]],
+        "cause": pd.array([CAUSES[number] for number in flat["cause"]], "str"),
         "spike": pd.array(flat["spike"] > 0, "boolean"),
         **{name: flat[name] for name in ("firing_rate", "sample_rate", "slope_ratio", "activity")},
         **{name: flat[name] for name in _EXPLAINED if name != "cause"},
