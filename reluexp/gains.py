@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["auto_gain", "derivative", "reference_slope"]
+from reluexp.functions import Function, Mixed
+
+__all__ = ["auto_gain", "derivative", "exact_slope", "reference_slope", "slopes_of"]
 
 GRID = torch.arange(-500, 501, dtype=torch.float64) / 100
 """z = −5, −4.99 … 5"""
@@ -49,12 +51,44 @@ def derivative(function: nn.Module, z: Tensor) -> Tensor:
         return torch.autograd.grad(function(z).sum(), z)[0]
 
 
+def exact_slope(function: Any, z: Tensor) -> Tensor:
+    """f'(z) evaluated in float64, unless that makes no difference; shaped like z.
+
+    In float32 it is 0 or not by the accident of a formula: that of the sigmoid at +18, but not at −18.
+    """
+    if isinstance(function, Mixed) and not function.piecewise_linear:
+        parts = zip(function.functions, z.split(function.sizes), strict=True)
+        return torch.cat([exact_slope(own, part).double() for own, part in parts])
+    return derivative(function, z if getattr(function, "piecewise_linear", False) else z.double())
+
+
+def slopes_of(function: Any, replicas: int) -> Tensor | None:
+    """The learned slopes [replica, channel or 1] of a site's activation, NaN for replicas without; None if none has."""
+    if isinstance(function, Mixed):
+        parts = [slopes_of(own, size) for own, size in zip(function.functions, function.sizes, strict=True)]
+        width = max((own.shape[1] for own in parts if own is not None), default=0)
+        if not width:
+            return None
+        nothing = [torch.full((size, 1), torch.nan, dtype=torch.float64) for size in function.sizes]
+        known = [none if own is None else own for own, none in zip(parts, nothing, strict=True)]
+        return torch.cat([own.to(known[-1].device).expand(-1, width) for own in known])
+    slope = getattr(function, "slope", getattr(function, "weight", None))
+    if not isinstance(slope, Tensor) or not isinstance(function, (Function, nn.PReLU)):
+        return None
+    return slope.detach().double().reshape(replicas, -1)
+
+
 def reference_slope(function: nn.Module, shape: torch.Size, axis: int, samples: int) -> Tensor:
     """s_f = max |f'(z)| over z = −5, −4.99 … 5 for inputs of that shape: a number, or [*lead, channel].
 
     At the current values of the activation's parameters: relu 1, prelu max(1, |a|), selu 1.758, sigmoid ¼. `axis` is
     the channel axis of the shape, `samples` the sample axis; what stands before it are replicas.
     """
+    if isinstance(function, Mixed):
+        own = [(part, torch.Size([size, *shape[1:]]))
+               for part, size in zip(function.functions, function.sizes, strict=True)]  # fmt: skip
+        slopes = [reference_slope(part, sizes, axis, samples) for part, sizes in own]
+        return torch.cat([slope.expand(sizes[0], shape[axis]) for slope, (_, sizes) in zip(slopes, own, strict=True)])
     if not isinstance(function, nn.Module) or next(function.parameters(), None) is None:
         return derivative(function, GRID).detach().abs().amax()
     lead = shape[:samples]

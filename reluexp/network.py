@@ -1,22 +1,28 @@
 """A stack of replicas of one model: parameters [replica, …], one forward pass for all of them.
 
-Shapes: inputs [replica, sample, *input] or [sample, *input] shared by all; logits [replica, sample, class].
+Replicas may differ in seed, activation and initialisation. Shapes: inputs [replica, sample, *input], or
+[sample, *input] shared by all; logits [replica, sample, class].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reluexp.catalogue.activations import build_activation
 from reluexp.catalogue.architectures import build_model
-from reluexp.catalogue.inits import INITS
+from reluexp.catalogue.inits import INITS, draw_layer
+from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
-from reluexp.functions import Function
+from reluexp.functions import Function, Mixed
 from reluexp.gains import auto_gain
 from reluexp.intercept import Reading, SiteListener
 from reluexp.plan import stackable
@@ -31,11 +37,13 @@ Shape = tuple[int, ...]
 
 def build_module(setting: Setting, shape: Shape, outputs: int, seed: int = 0) -> nn.Module:
     """The model of a setting as an ordinary module; whatever its constructor draws depends on the seed alone."""
+    return _build(setting, shape, outputs, seed, lambda width: build_activation(setting.activation, width))
+
+
+def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Callable[[int], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "build"))
-        return build_model(
-            setting.architecture, shape, outputs, lambda width: build_activation(setting.activation, width)
-        )
+        return build_model(setting.architecture, shape, outputs, activate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,31 +62,33 @@ class Snapshot:
             return None
         own = self.flat[replica : replica + 1, network.columns[name]]
         shape = network.module.get_parameter(name).shape[int(network.stacked) :]
-        return own.view(shape) if network.stacked else network._view(own, shape)
+        return network._view(own, shape, alone=True)
 
 
 class Network:
-    """R replicas of a setting's model, which differ in their seeds.
+    """R replicas of one architecture, each with its own setting's activation and initialisation, and its own seed.
 
-    `flat` [replica, number] holds every parameter of every replica; the module's own parameters are views of it.
+    `flat` [replica, number] holds every parameter of every replica, what activations learn last; the module's own
+    parameters are views of it. Replicas with equal activations must stand beside each other.
     Raises ConfigError when the model cannot be built, ValueError when these replicas cannot share a stack.
     """
 
-    def __init__(self, setting: Setting, seeds: list[int], shape: Shape, outputs: int, device: str = "cpu") -> None:
-        self.setting, self.seeds, self.device = setting, seeds, device
-        self.stacked = stackable(setting, device)
+    def __init__(
+        self, settings: Sequence[Setting], seeds: Sequence[int], shape: Shape, outputs: int, device: str = "cpu"
+    ) -> None:
+        self.settings, self.seeds, self.device = list(settings), list(seeds), device
+        self.stacked = stackable(settings[0], device)
         if not self.stacked and len(seeds) > 1:
             raise ValueError("this setting's trials train one by one")
         self._input_dims = len(shape) + 1
-        self.module = build_module(setting, shape, outputs, seeds[0])
-        self.trace: Trace = trace(self.module, torch.zeros(2, *shape))
-        linear = [name for name, module in self.module.named_modules() if isinstance(module, _LINEAR)]
+        plain = build_module(settings[0], shape, outputs, seeds[0])
+        self.trace: Trace = trace(plain, torch.zeros(2, *shape))
+        linear = [name for name, module in plain.named_modules() if isinstance(module, _LINEAR)]
         self.output_layer = self.trace.output or (linear[-1] if linear else None)
-        self.gain = self._gain()
-        self.decayed = self._decayed()
+        self.gains = [self._gain(setting) for setting in settings]
+        self.module = self._mixed(plain, shape, outputs)
         self.masks = self._masks()
-        values = [dict(self._initial(seed)) for seed in seeds]
-        self._stack(values)
+        self._stack()
         self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds)
 
     @property
@@ -110,20 +120,37 @@ class Network:
         return values if self.stacked else values.unsqueeze(0)
 
     def flatten(self, gradients: tuple[Tensor | None, ...]) -> Tensor:
-        """Gradients of `leaves` as one [replica, number], laid out like `flat`; zeros for a leaf without gradient."""
-        rows = []
-        for leaf, gradient in zip(self.leaves, gradients, strict=True):
-            g = torch.zeros_like(leaf) if gradient is None else gradient
-            rows.append(_laid_out(g, self.stacked).reshape(self.replicas, -1))
-        return torch.cat(rows, 1)
+        """Gradients of `leaves` as one [replica, number], laid out like `flat`; zeros for a leaf without gradient.
+
+        The result is the same memory at every call.
+        """
+        for place, gradient in zip(self._places, gradients, strict=True):
+            if gradient is None:
+                place.zero_()
+            else:
+                place.copy_(gradient)
+        return self._gradient
+
+    def norm(self, gradient: Tensor) -> Tensor:
+        """L2 norm [replica] of a gradient laid out like `flat`: the same bits whatever other replicas learn."""
+        norm = torch.linalg.vector_norm(gradient[:, : self.plain], dim=1)
+        if self.plain == gradient.shape[1]:
+            return norm
+        learned = torch.linalg.vector_norm(gradient[:, self.plain :], dim=1)
+        return (norm.double().square() + learned.double().square()).sqrt().to(norm.dtype)
+
+    def size(self, replica: int) -> int:
+        """The number of a replica's parameters."""
+        return sum(columns.stop - columns.start for columns, _ in self._named[replica].values())
 
     def state(self, replica: int) -> dict[str, Tensor]:
         """One replica's parameters and buffers, as a plain module's state dict."""
-        own = {name: tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
-        return {
-            name: (tensor[replica] if self.stacked and name not in self._counters else tensor).contiguous().clone()
-            for name, tensor in own.items()
-        }
+        found = {}
+        for name, (columns, shape) in self._named[replica].items():
+            found[name] = self._view(self.flat[replica : replica + 1, columns], shape, alone=True)
+        for name, buffer in self.buffers().items():
+            found[name] = buffer[replica] if self.stacked and buffer.is_floating_point() else buffer
+        return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
 
     def buffers(self) -> dict[str, Tensor]:
         """The buffers by name, such as running statistics."""
@@ -152,80 +179,101 @@ class Network:
             self.take(now)
         return {layer: self.per_replica(value) for layer, value in heard.items()}
 
-    def _gain(self) -> float:
-        init = self.setting.init
+    @staticmethod
+    def _gain(setting: Setting) -> float:
+        init = setting.init
         if not INITS[init.name].uses_gain:
             return 1.0
-        return auto_gain(build_activation(self.setting.activation, 1)) if init.gain == "auto" else float(init.gain)
+        return _auto_gain(setting.activation) if init.gain == "auto" else float(init.gain)
 
-    def _decayed(self) -> Tensor:
-        """1 for each number that weight decay applies to, 0 for what the activations learn."""
-        activations: list[object] = [m for m in self.module.modules() if isinstance(m, (Function, nn.PReLU))]
-        activations += [m.function for m in self.module.modules() if hasattr(m, "function")]
-        own = {id(p) for m in activations if isinstance(m, nn.Module) for p in m.parameters()}
-        sizes = [torch.full((p.numel(),), float(id(p) not in own)) for p in self.module.parameters()]
-        return (torch.cat(sizes) if sizes else torch.zeros(0)).to(self.device)
+    def _mixed(self, plain: nn.Module, shape: Shape, outputs: int) -> nn.Module:
+        """The module of the stack: the plain one, or one whose activations are mixed."""
+        runs = [(own, len(list(same))) for own, same in groupby(s.activation for s in self.settings)]
+        if len(runs) == 1:
+            return plain
+        sizes = [count for _, count in runs]
+
+        def activate(width: int) -> nn.Module:
+            functions: list[Any] = [build_activation(own, width) for own, _ in runs]
+            return Mixed(functions, sizes)
+
+        return _build(self.settings[0], shape, outputs, self.seeds[0], activate)
 
     def _masks(self) -> list[Tensor]:
         """For each site [replica, channel]: 0 where `init.dead` disables a unit, else 1; nothing when it is 0."""
-        share = self.setting.init.dead
-        if not share:
+        shares = [setting.init.dead for setting in self.settings]
+        if not any(shares):
             return []
         masks = []
         for index, site in enumerate(self.sites):
             mask = torch.ones(self.replicas, site.width)
-            for replica, seed in enumerate(self.seeds):
+            for replica, (seed, share) in enumerate(zip(self.seeds, shares, strict=True)):
                 chosen = torch.randperm(site.width, generator=generator(seed, "dead", index))
                 mask[replica, chosen[: round(share * site.width)]] = 0
             masks.append(mask.to(self.device))
         return masks
 
-    def _initial(self, seed: int) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter at birth; a user's model with init `torch` keeps what its own constructor drew."""
-        for name, parameter in self.module.named_parameters():
-            yield name, parameter.detach().clone()
-        init = self.setting.init
-        if init.name == "torch" and ":" in self.setting.architecture.name:
-            return
+    def _draw(self, views: dict[str, Tensor]) -> None:
+        """Fills the weights and biases of linear maps [replica, …]; a user's model with init `torch` keeps its own."""
         layers = [(name, m) for name, m in self.module.named_modules() if isinstance(m, _LINEAR)]
         for index, (name, layer) in enumerate(layers):
-            weight = torch.empty(layer.weight.shape)
-            area = math.prod(weight.shape[2:])
-            fans = (weight.shape[1] * area, weight.shape[0] * area)
-            gain = 1.0 if name == self.output_layer else self.gain
-            INITS[init.name].draw(weight, fans, gain, generator(seed, "init", index, "weight"))
-            yield f"{name}.weight", weight
-            if layer.bias is not None:
-                yield f"{name}.bias", self._bias(layer.bias.shape, fans[0], generator(seed, "init", index, "bias"))
+            shape = layer.weight.shape
+            area = math.prod(shape[2:])
+            fans = (shape[1] * area, shape[0] * area)
+            for replica, (setting, seed) in enumerate(zip(self.settings, self.seeds, strict=True)):
+                if setting.init.name == "torch" and ":" in setting.architecture.name:
+                    continue
+                gain = 1.0 if name == self.output_layer else self.gains[replica]
+                draw_layer(
+                    setting.init,
+                    views[f"{name}.weight"][replica],
+                    views[f"{name}.bias"][replica] if layer.bias is not None else None,
+                    fans,
+                    gain,
+                    (seed, "init", index),
+                )
 
-    def _bias(self, shape: torch.Size, fan_in: int, random: torch.Generator) -> Tensor:
-        given = self.setting.init.bias
-        if given is None:
-            bound = 1 / math.sqrt(fan_in) if self.setting.init.name == "torch" else 0.0
-            return torch.empty(shape).uniform_(-bound, bound, generator=random) if bound else torch.zeros(shape)
-        if isinstance(given, float):
-            return torch.full(shape, given)
-        return torch.empty(shape).normal_(0, given.normal, generator=random)
-
-    def _stack(self, values: list[dict[str, Tensor]]) -> None:
-        """Replaces parameters and buffers by their stacked forms, filled with each replica's values."""
-        named = dict(self.module.named_parameters())
-        total = sum(p.numel() for p in named.values())
-        self.flat = torch.zeros(self.replicas, total, device=self.device)
-        placed: dict[int, nn.Parameter] = {}
-        offset = 0
+    def _stack(self) -> None:
+        """Replaces parameters and buffers by their stacked forms, and draws each replica's values."""
+        learned = {id(p) for m in self.module.modules() if isinstance(m, Function) for p in m.parameters()}
+        learned |= {id(p) for m in self.module.modules() if isinstance(m, nn.PReLU) for p in m.parameters()}
+        learned |= {
+            id(p)
+            for m in self.module.modules()
+            if isinstance(getattr(m, "function", None), nn.Module)
+            for p in m.function.parameters()  # type: ignore[union-attr]
+        }
+        named = [(name, p, *self._rows(name)) for name, p in self.module.named_parameters()]
+        named.sort(key=lambda item: id(item[1]) in learned)
         self.columns: dict[str, slice] = {}
-        for name, parameter in named.items():
-            self.columns[name] = slice(offset, offset + parameter.numel())
-            part = self.flat[:, self.columns[name]]
-            offset += parameter.numel()
-            view = self._view(part, parameter.shape)
+        total = 0
+        for _, parameter, plain, _ in named:
+            if plain not in self.columns:
+                self.columns[plain] = slice(total, total + parameter.numel())
+                total += parameter.numel()
+        self.plain = sum(p.numel() for _, p, _, _ in named if id(p) not in learned)
+        self.decayed = torch.zeros(total, device=self.device)
+        self.decayed[: self.plain] = 1
+        self.flat = torch.zeros(self.replicas, total, device=self.device)
+        self._gradient = torch.zeros_like(self.flat)
+        self._named: list[dict[str, tuple[slice, torch.Size]]] = [{} for _ in self.seeds]
+        self._places: list[Tensor] = []
+        placed: dict[int, nn.Parameter] = {}
+        for _, parameter, plain, rows in named:
+            columns, shape = self.columns[plain], parameter.shape
+            view = self._view(self.flat[rows, columns], shape)
             with torch.no_grad():
-                for replica, own in enumerate(values):
-                    (view[replica] if self.stacked else view).copy_(own[name])
+                view.copy_(parameter)
+            for replica in range(rows.start, rows.stop):
+                self._named[replica][plain] = (columns, shape)
             placed[id(parameter)] = nn.Parameter(view, requires_grad=parameter.requires_grad)
+            self._places.append(self._view(self._gradient[rows, columns], shape))
+        with torch.no_grad():
+            by_name = {
+                plain: self._view(self.flat[:, c], p.shape) for _, p, plain, _ in named for c in [self.columns[plain]]
+            }
+            self._draw(by_name if self.stacked else {name: view.unsqueeze(0) for name, view in by_name.items()})
         self.leaves = list(placed.values())
-        self._counters = {name for name, b in self.module.named_buffers() if not b.is_floating_point()}
         for module in self.module.modules():
             for name, before in list(module._parameters.items()):
                 if before is not None:
@@ -236,15 +284,25 @@ class Network:
                     copy = buffer.expand(self.replicas, *buffer.shape).clone() if wide else buffer.clone()
                     module._buffers[name] = copy.to(self.device)
 
-    def _view(self, part: Tensor, shape: torch.Size) -> Tensor:
+    def _rows(self, name: str) -> tuple[str, slice]:
+        """A parameter's name in the plain model, and the replicas that have it."""
+        found = re.fullmatch(r"(.*)\.parts\.(\d+)\.(.*)", name)
+        owner = self.module.get_submodule(found[1]) if found else None
+        if not found or not isinstance(owner, Mixed):
+            return name, slice(0, self.replicas)
+        first = sum(owner.sizes[: int(found[2])])
+        return f"{found[1]}.{found[3]}", slice(first, first + owner.sizes[int(found[2])])
+
+    def _view(self, part: Tensor, shape: torch.Size, alone: bool = False) -> Tensor:
         """Numbers [replica, n] as a parameter; convolutions alone are laid out channels last, which CPUs like."""
         if self.stacked:
-            return part.view(self.replicas, *shape)
+            return part[0].view(shape) if alone else part.unflatten(1, shape)
         if len(shape) == 4:
             out, inputs, *kernel = shape
             return part[0].view(out, *kernel, inputs).permute(0, 3, 1, 2)
         return part[0].view(shape)
 
 
-def _laid_out(gradient: Tensor, stacked: bool) -> Tensor:
-    return gradient if stacked or gradient.dim() != 4 else gradient.permute(0, 2, 3, 1)
+@cache
+def _auto_gain(activation: Options) -> float:
+    return auto_gain(build_activation(activation, 1))

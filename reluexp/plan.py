@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import hints_of, validation_count
 from reluexp.catalogue.registry import Options
-from reluexp.config import LoadedConfig, Point, Setting
+from reluexp.config import LoadedConfig, Point, Setting, Train
 
 __all__ = [
     "NUMERICS",
@@ -27,10 +28,11 @@ __all__ = [
     "trial_id",
 ]
 
-NUMERICS = 2
+NUMERICS = 3
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
-_LARGEST_STACK = 64
+_SMALLEST_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 128, 10_000
+_CACHE_BYTES, _BIRTH_BYTES = 4_000_000, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,38 @@ class Trial:
 
 @dataclass(frozen=True)
 class Stack:
-    """Trials of one setting that are trained together; `id` is a hash of theirs."""
+    """Trials that are trained together; `id` is a hash of theirs.
+
+    They may differ in their seeds, activations, initialisations, learning rates and weight decays.
+    """
 
     id: str
     trials: tuple[Trial, ...]
 
     @property
     def setting(self) -> Setting:
-        """What the trials have in common: everything but the seed."""
+        """The first trial's: of data set, architecture, training and probe all have the same, but for those rates."""
         return self.trials[0].point.setting
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Each trial's setting."""
+        return [trial.point.setting for trial in self.trials]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which `from_json` makes the same stack in another process."""
+        numbers = {id(trial.point): 0 for trial in self.trials}
+        numbers = {key: number for number, key in enumerate(numbers)}
+        points = {numbers[id(trial.point)]: trial.point for trial in self.trials}
+        shown = [{"setting": p.setting.model_dump(mode="json"), "axes": p.axes} for p in points.values()]
+        trials = [[trial.id, trial.seed, numbers[id(trial.point)]] for trial in self.trials]
+        return {"stack": self.id, "points": shown, "trials": trials}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Stack:
+        """The stack that `to_json` wrote down."""
+        points = [Point(Setting.model_validate(own["setting"]), own["axes"]) for own in data["points"]]
+        return cls(data["stack"], tuple(Trial(name, seed, points[number]) for name, seed, number in data["trials"]))
 
 
 @dataclass(frozen=True)
@@ -127,16 +152,73 @@ def make_plan(
     for names in map(tuple, begun):
         if names and all(name in left for name in names):
             stacks.append(_stack([left.pop(name) for name in names]))
-    groups: dict[int, list[Trial]] = {}
-    for trial in left.values():
-        groups.setdefault(id(trial.point), []).append(trial)
-    for group in groups.values():
-        size = 1
-        if stackable(group[0].point.setting, device):
-            pieces = max(1, math.ceil(workers / len(groups)))
-            size = min(largest or _LARGEST_STACK, math.ceil(len(group) / pieces))
-        stacks += [_stack(group[start : start + size]) for start in range(0, len(group), size)]
+    groups = _groups(left.values(), device)
+    for group in groups:
+        stacks += [_stack(part) for part in _parts(group, device, workers, len(groups), largest)]
     return Plan(trials, stacks)
+
+
+def _groups(trials: Iterable[Trial], device: str) -> list[list[Trial]]:
+    """Trials that may share a stack, those with the same activation beside each other."""
+    known: dict[int, str] = {}
+    layouts: dict[tuple[str, ...], dict[str | None, list[Trial]]] = {}
+    for trial in trials:
+        setting = trial.point.setting
+        parts = (setting.dataset, setting.architecture, setting.train, setting.probe)
+        for part in parts:
+            if id(part) not in known:
+                known[id(part)] = _common(part)
+        key = tuple(known[id(part)] for part in parts)
+        if not stackable(setting, device):
+            key = (*key, trial.id)
+        layouts.setdefault(key, {}).setdefault(_layout(setting), []).append(trial)
+    groups = []
+    for own in layouts.values():
+        plain = own.pop(None, [])
+        learned = list(own.values()) or [[]]
+        groups += [[*plain, *learned[0]], *learned[1:]]
+    order = {name: place for place, name in enumerate(ACTIVATIONS)}
+    return [sorted(group, key=lambda t: order.get(t.point.setting.activation.name, 0)) for group in groups]
+
+
+def _common(part: Options) -> str:
+    """What trials of one stack must have in common of a part: all but the rates, which each replica has for itself."""
+    return part.model_dump_json(exclude={"optimizer": {"lr", "weight_decay"}} if isinstance(part, Train) else None)
+
+
+def _layout(setting: Setting) -> str | None:
+    """Which learned parameters an activation adds; nets with different ones cannot lie in one block of memory."""
+    name = setting.activation.name
+    return identity(setting.activation) if name in ACTIVATIONS and ACTIVATIONS[name].learned else None
+
+
+def _parts(group: list[Trial], device: str, workers: int, groups: int, largest: int | None) -> Iterator[list[Trial]]:
+    """A group cut into stacks of nearly equal size and mixture, so that workers are busy to the end."""
+    setting = group[0].point.setting
+    most = 1 if not stackable(setting, device) else largest or _preferred(setting, device)
+    count = math.ceil(len(group) / most)
+    if most > 1 and groups < workers:
+        count = max(count, min(len(group), math.ceil(workers / groups)))
+    if 1 < count < 4 * workers and len(group) >= count + -count % workers:
+        count += -count % workers
+    for part in range(count):
+        yield group[part::count]
+
+
+def _preferred(setting: Setting, device: str) -> int:
+    """Trials in a stack: as many as keep a step's working memory near what a core's cache holds, but not too few.
+
+    A step reads and writes weights, gradients and the optimizer's state once each; from about 4 MB on more replicas
+    save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
+    """
+    work = _work(setting)
+    if device != "cpu" or work is None:
+        return _LARGEST_STACK
+    bytes_each = 4 * (4 * work[0] + setting.train.batch_size * work[3])
+    budget = _BIRTH_BYTES if setting.train.epochs == 0 else _CACHE_BYTES
+    return max(
+        _SMALLEST_STACK, min(_LARGEST_BIRTH if setting.train.epochs == 0 else _LARGEST_STACK, budget // bytes_each)
+    )
 
 
 def _stack(trials: list[Trial]) -> Stack:
@@ -172,9 +254,9 @@ def _work(setting: Setting) -> tuple[int, float, int, int] | None:
     """Parameters, multiply-adds per sample, training samples and numbers per sample."""
     hints = hints_of(setting.dataset)
     entry = setting.architecture.name
-    if hints.shape is None or hints.classes is None or hints.train is None or entry not in ARCHITECTURES:
+    if hints.shape is None or hints.width is None or hints.train is None or entry not in ARCHITECTURES:
         return None
-    layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.classes)
+    layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
     samples = min(setting.dataset.train_size or hints.train, hints.train)
     samples -= validation_count(samples, setting.dataset.validation)
     parameters = sum((inputs + 1) * outputs for inputs, outputs, _ in layers)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reluexp.gains import derivative, reference_slope
+from reluexp.gains import exact_slope, reference_slope, slopes_of
 from reluexp.metrics import Sums, merge, site_sums, summarise, top_count
 from reluexp.network import Network
 
-__all__ = ["Measurement", "Probe", "evaluate", "loss_per_sample", "settled_norms"]
+__all__ = ["Measurement", "Probe", "accuracy", "evaluate", "loss_per_sample", "settled_norms"]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
 
@@ -41,10 +41,23 @@ class Measurement:
         return dead.double().mean(1)
 
 
-def loss_per_sample(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy [replica, sample] of logits [replica, sample, class] for labels [replica or 1, sample]."""
-    labels = y.expand(logits.shape[0], -1).unsqueeze(-1)
-    return -torch.log_softmax(logits, -1).gather(-1, labels).squeeze(-1)
+def loss_per_sample(outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss [replica, sample] of outputs [replica, sample, output].
+
+    Cross-entropy for integer labels y [replica or 1, sample]; for real targets [replica or 1, sample, output] the mean
+    over the outputs of the squared error.
+    """
+    if y.is_floating_point():
+        return (outputs - y).square().mean(-1)
+    labels = y.expand(outputs.shape[0], -1).unsqueeze(-1)
+    return -torch.log_softmax(outputs, -1).gather(-1, labels).squeeze(-1)
+
+
+def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
+    """The share of right labels [replica], float64; NaN for real targets. Shapes as in `loss_per_sample`."""
+    if y.is_floating_point():
+        return torch.full((outputs.shape[0],), math.nan, dtype=torch.float64, device=outputs.device)
+    return (outputs.argmax(-1) == y).double().mean(1)
 
 
 def _chunks(network: Network, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,7 +75,7 @@ def evaluate(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         for part, labels in _chunks(network, x, y):
             logits = network.forward(part)
             loss += loss_per_sample(logits, labels[None]).double().sum(1)
-            right += (logits.argmax(-1) == labels).sum(1)
+            right += accuracy(logits, labels[None]) * len(part)
     return loss / len(x), right / len(x)
 
 
@@ -166,17 +179,15 @@ class Probe:
 
     def _slope(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """f'(z) [replica, sample, channel, position] in float64, unless that makes no difference."""
-        exact = z if getattr(function, "piecewise_linear", False) else z.double()
-        slope = self._wide(site, derivative(function, exact))  # type: ignore[arg-type]
+        slope = self._wide(site, exact_slope(function, z))
         return slope * self.network.masks[site][:, None, :, None] if self.network.masks else slope
 
     def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int, spectrum: bool) -> Sums:
         self._references[site] = self._reference(site, z, function)
-        learned = getattr(function, "slope", None)
-        if isinstance(learned, Tensor):
-            own = self.network.per_replica(learned.detach()).flatten(1).double()
-            self._learned[site] = {"learned_slope_mean": own.mean(1), "learned_slope_min": own.amin(1),
-                                   "learned_slope_max": own.amax(1)}  # fmt: skip
+        learned = slopes_of(function, self.network.replicas)
+        if learned is not None:
+            self._learned[site] = {"learned_slope_mean": learned.mean(1), "learned_slope_min": learned.amin(1),
+                                   "learned_slope_max": learned.amax(1)}  # fmt: skip
         slope = self._slope(site, z, function)
         wide_z, wide_h = self._wide(site, z), self._wide(site, function(z))
         if self.network.masks:
@@ -217,7 +228,7 @@ class _Totals:
 
     def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
         self.loss = self.loss + losses.double().sum(1)
-        self.right = self.right + (logits.argmax(-1) == y).sum(1)
+        self.right = self.right + accuracy(logits, y[None]) * len(y)
         wide = logits.double()
         self.first, self.second = self.first + wide.sum((1, 2)), self.second + (wide * wide).sum((1, 2))
         self.count += logits.shape[1] * logits.shape[2]

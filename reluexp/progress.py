@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from reluexp.catalogue.activations import style_of
-from reluexp.config import label_of
 from reluexp.runner import Listener
 
 __all__ = ["watching"]
@@ -50,11 +49,9 @@ class _State:
     def by_activation(self) -> list[tuple[str, float, float]]:
         """Label, current test accuracy and dead fraction, means over what has been heard of."""
         found: dict[str, list[tuple[float, float, int]]] = {}
-        for stack, event in self.latest.items():
-            if "accuracy" in event:
-                label = label_of(self.stacks[stack].setting.activation)
-                count = len(self.stacks[stack].trials)
-                found.setdefault(label, []).append((event["accuracy"], event["dead"], count))
+        for event in self.latest.values():
+            for label, (accuracy, dead, count) in event.get("latest", {}).items():
+                found.setdefault(label, []).append((accuracy, dead, count))
         return [(style_of(label)[0], _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
 
 

@@ -90,10 +90,9 @@ def run_loaded(
 
 
 def _job(stack: Stack, store: Store, results: Path, loaded: LoadedConfig, device: str) -> dict[str, Any]:
-    trials = [{"id": trial.id, "seed": trial.seed, "axes": trial.point.axes} for trial in stack.trials]
     return {
-        **{"kind": "train", "stack": stack.id, "setting": stack.setting.model_dump(mode="json"), "trials": trials},
-        **{"root": str(store.root), "cache": str(results / ".cache"), "study": loaded.config.study, "device": device},
+        **{"kind": "train", **stack.to_json(), "root": str(store.root), "cache": str(results / ".cache")},
+        **{"study": loaded.config.study, "device": device},
     }
 
 
@@ -105,8 +104,8 @@ def _prepare(engine: LocalEngine, plan: Plan, results: Path, device: str, stop: 
         own = [part.name for part in (stack.setting.architecture, stack.setting.activation) if ":" in part.name]
         key = " ".join([identity(stack.setting.dataset), *own])
         if key not in known:
-            job = {"kind": "prepare", "stack": stack.id, "setting": stack.setting.model_dump(mode="json"),
-                   "cache": str(results / ".cache"), "device": device}  # fmt: skip
+            alone = Stack(stack.id, stack.trials[:1])
+            job = {"kind": "prepare", **alone.to_json(), "cache": str(results / ".cache"), "device": device}
             for event in engine.run([job], stop):
                 if event["event"] == "error":
                     kind = getattr(errors, event["kind"] or "", None)
@@ -115,7 +114,7 @@ def _prepare(engine: LocalEngine, plan: Plan, results: Path, device: str, stop: 
             if key not in known:
                 raise Interrupted("stopped before anything was trained")
         found = known[key]
-        hints = Hints(tuple(found["shape"]), found["classes"], found["train"], None)
+        hints = Hints(tuple(found["shape"]), found["classes"], found["train"], None, found["outputs"])
         wrong = misfits(stack.setting, hints) if ":" in key or "imagefolder" in key else []
         if wrong:
             raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
@@ -130,14 +129,15 @@ def _record_failure(store: Store, loaded: LoadedConfig, stack: Stack, event: dic
 
     rows = [
         {"trial": trial.id, "study": loaded.config.study, "seed": trial.seed,
-         **{part: label_of(getattr(stack.setting, part)) for part in ("dataset", "architecture", "activation", "init")},
+         **{part: label_of(getattr(trial.point.setting, part))
+            for part in ("dataset", "architecture", "activation", "init")},
          "outcome": "failed", "failure": event["text"], "classes": float("nan"), "dead_fraction": float("nan"),
          "stuck": None, **{k: v for k, v in trial.point.axes.items() if "." in k}}
         for trial in stack.trials
     ]  # fmt: skip
     about = {
         **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows)},
-        **{"shape": [], "classes": 0, "trace": event["trace"]},
+        **{"shape": [], "outputs": 0, "trace": event["trace"]},
     }
     store.write_stack(stack.id, about, {"trials": pd.DataFrame(rows)}, {})
 

@@ -82,7 +82,7 @@ class Study:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
         about = self._store.ended()[stack]
-        module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["classes"])
+        module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
         module.load_state_dict(self._store.read_weights(stack, trial))
         return module.eval()
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -24,8 +25,8 @@ from reluexp.causes import explain
 from reluexp.config import Setting, label_of
 from reluexp.metrics import LAYER_METRICS
 from reluexp.network import Network, Snapshot
-from reluexp.plan import probe_size
-from reluexp.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
+from reluexp.plan import Stack, probe_size
+from reluexp.probe import Measurement, Probe, accuracy, evaluate, loss_per_sample, settled_norms
 from reluexp.records import Lives, Records
 from reluexp.seeds import derive, generator
 from reluexp.steps import UPDATES, Steps
@@ -66,12 +67,15 @@ def early_steps(count: int, steps: int) -> set[int]:
 class Training:
     """The state of one stack's training; `run` goes on from wherever it is."""
 
-    def __init__(
-        self, setting: Setting, trials: list[dict[str, Any]], data: Dataset, study: str, device: str = "cpu"
-    ) -> None:
-        self.setting, self.trials, self.data, self.study, self.device = setting, trials, data, study, device
-        self.seeds = [trial["seed"] for trial in trials]
-        self.network = Network(setting, self.seeds, data.input_shape, data.classes, device)
+    def __init__(self, stack: Stack, data: Dataset, study: str, device: str = "cpu") -> None:
+        self.setting, self.trials, self.data, self.study, self.device = stack.setting, stack.trials, data, study, device
+        self.seeds = [trial.seed for trial in stack.trials]
+        self.network = Network(stack.settings, self.seeds, data.input_shape, data.outputs, device)
+        setting, trials = stack.setting, stack.trials
+        self.lr = self._rates(stack.settings, "lr")
+        decay = self._rates(stack.settings, "weight_decay")
+        self.decay = decay.float() * self.network.decayed if bool(decay.any()) else None
+        self.dying = torch.tensor([dies(own.activation.name) for own in stack.settings])
         chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
         self.probe = Probe(self.network, data.train_x[chosen], data.train_y[chosen])
         self.optimizer = OPTIMIZERS[setting.train.optimizer.name]
@@ -122,6 +126,11 @@ class Training:
         self._confirm()
         return True
 
+    def _rates(self, settings: list[Setting], name: str) -> Tensor:
+        """A field of each replica's optimizer [replica, 1], in float64."""
+        values = [[getattr(setting.train.optimizer, name)] for setting in settings]
+        return torch.tensor(values, dtype=torch.float32 if self.device == "mps" else torch.float64).to(self.device)
+
     def _order(self) -> Tensor:
         """The samples of this epoch [replica, sample], each replica's by its own seed."""
         self.network.module.train()
@@ -155,16 +164,15 @@ class Training:
         gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
 
         with torch.no_grad():
-            norm = torch.linalg.vector_norm(gradient, dim=1)
-            right = (logits.argmax(-1) == y).double().mean(1)
+            norm = network.norm(gradient)
+            right = accuracy(logits, y)
             self.steps.add(self.alive, loss, right, norm, gradient)
             if train.clip_norm is not None:
                 gradient = gradient * (train.clip_norm / norm.clamp(min=train.clip_norm))[:, None]
-            rate = train.optimizer.lr * self._factor(self.step)
-            lr = torch.full((len(self.seeds), 1), rate, device=self.device)
-            decay = self.network.decayed * train.optimizer.weight_decay if train.optimizer.weight_decay else None
+            lr = (self.lr * self._factor(self.step)).float()
             self.step += 1
-            amount = self.optimizer.update(network.flat, gradient, self.state, self.step, lr, decay, train.optimizer)
+            args = (self.state, self.step, lr, self.decay, train.optimizer)
+            amount = self.optimizer.update(network.flat, gradient, *args)
             ok = torch.isfinite(loss) & torch.isfinite(norm)
             self.diverged_at = torch.where(self.alive & ~ok, self.step, self.diverged_at)
             self.alive = self.alive & ok
@@ -237,8 +245,8 @@ class Training:
         with settled_norms(self.network, self.probe.x, self.probe.y):
             yield
 
-    def _rate(self) -> float:
-        return float(self.setting.train.optimizer.lr * self._factor(max(self.step - 1, 0)))
+    def _rate(self) -> Tensor:
+        return self.lr[:, 0] * self._factor(max(self.step - 1, 0))
 
     def _write(self, found: Measurement, epoch: float, active: Tensor, full: bool) -> None:
         if self.setting.probe.metrics == "network":
@@ -253,7 +261,7 @@ class Training:
                 found.units[number]["starved"] = starved
             ratio = self.steps.update_ratio(site.layer) if ended and full else None
             self.records.add("layers", active, {**when, **about, **metrics, "update_ratio": ratio})
-        about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.classes}
+        about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.outputs}
         ratio = self.steps.update_ratio(self.network.output_layer) if ended and full else None
         self.records.add("layers", active, {**when, **about, **found.output, "update_ratio": ratio})
         died = self.lives.newly_dead(found.units, active)
@@ -262,12 +270,12 @@ class Training:
 
     def _causes(self, found: Measurement, died: list[Tensor]) -> dict[int, dict[str, Tensor]]:
         """Why units died since the last measurement, where their activation is 0 on a half-line."""
-        if self.setting.probe.metrics != "full" or not dies(self.setting.activation.name):
+        if self.setting.probe.metrics != "full" or not bool(self.dying.any()):
             return {}
         before, self.before = self.before, self.network.snapshot()
         if before is None:
             return {}
-        died = [own & units["off"].cpu() for own, units in zip(died, found.units, strict=True)]
+        died = [own & units["off"].cpu() & self.dying[:, None] for own, units in zip(died, found.units, strict=True)]
         return explain(self.network, before, self.before, self.probe.x, died, [units["dead"] for units in found.units])
 
     def _confirm(self) -> None:
@@ -309,7 +317,7 @@ class Training:
 
     def result(self) -> StackResult:
         """The tables and weights at the end."""
-        names = [trial["id"] for trial in self.trials]
+        names = [trial.id for trial in self.trials]
         layers = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
         timing = self.records.frame("timing", ["stack"], ("epoch", "phase", "replicas", "seconds"))
         tables = {
@@ -323,44 +331,60 @@ class Training:
         return StackResult(tables, {n: self.network.state(i) for i, n in enumerate(names)} if keep else {})
 
     def _trials(self, epochs: pd.DataFrame) -> pd.DataFrame:
-        setting = self.setting
+        """The table `trials`, column by column, since a stack may hold thousands."""
+        settings = [trial.point.setting for trial in self.trials]
+        first = epochs.drop_duplicates("trial").reset_index(drop=True)
+        last = epochs.drop_duplicates("trial", keep="last").reset_index(drop=True)
+        diverged = self.diverged_at.cpu().numpy()
+        axes = [a for a in self.trials[0].point.axes if a not in ("dataset", "architecture", "activation", "init")]
+        columns = {
+            "trial": [trial.id for trial in self.trials],
+            "study": self.study,
+            "seed": self.seeds,
+            **{part: _labels(settings, part) for part in ("dataset", "architecture", "activation", "init")},
+            "gain": self.network.gains,
+            "normalization": getattr(self.setting.architecture, "normalization", None),
+            "optimizer": self.setting.train.optimizer.name,
+            "lr": [setting.train.optimizer.lr for setting in settings],
+            "batch_size": self.setting.train.batch_size,
+            "parameters": [self.network.size(replica) for replica in range(len(settings))],
+            "classes": self.data.classes,
+            "outcome": np.where(diverged < 0, "finished", "diverged"),
+            "diverged_at_step": np.where(diverged < 0, np.nan, diverged),
+            "stuck": self._stuck(last["train_accuracy"].to_numpy(float), diverged),
+            "born_collapsed": pd.array(first["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
+            "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
+            **self._dead(),
+            **{axis: [trial.point.axes[axis] for trial in self.trials] for axis in axes},
+        }
+        return pd.DataFrame(columns)
+
+    def _stuck(self, accuracy: np.ndarray, diverged: np.ndarray) -> Any:
+        """Whether the final training accuracy is not above the largest class share + 3 standard errors."""
+        if not self.epoch or self.data.classes is None:
+            return pd.array([None] * len(self.trials), "boolean")
         shares = torch.bincount(self.data.train_y.cpu()).double() / len(self.data.train_y)
         largest = float(shares.max())
         bound = largest + 3 * math.sqrt(largest * (1 - largest) / len(self.data.train_y))
-        rows = []
-        for replica, trial in enumerate(self.trials):
-            own = epochs[epochs["trial"] == trial["id"]]
-            at = int(self.diverged_at[replica])
-            dead = [site["dead"][replica] for site in self.lives.sites]
-            confirmed = [site["seen"][replica] < 0 for site in self.lives.sites]
-            ranges = own["output_range"].dropna()
-            rows.append(
-                {
-                    "trial": trial["id"],
-                    "study": self.study,
-                    "seed": trial["seed"],
-                    **{part: label_of(getattr(setting, part)) for part in ("dataset", "architecture", "activation")},
-                    "init": label_of(setting.init),
-                    "gain": self.network.gain,
-                    "normalization": getattr(setting.architecture, "normalization", None),
-                    "optimizer": setting.train.optimizer.name,
-                    "lr": setting.train.optimizer.lr,
-                    "batch_size": setting.train.batch_size,
-                    "parameters": self.network.flat.shape[1],
-                    "classes": self.data.classes,
-                    "outcome": "finished" if at < 0 else "diverged",
-                    "diverged_at_step": at if at >= 0 else math.nan,
-                    "stuck": None if len(own) < 2 else at < 0 and float(own["train_accuracy"].iloc[-1]) <= bound,
-                    "born_collapsed": bool(ranges.iloc[0] < _COLLAPSED) if len(ranges) else None,
-                    "collapsed_at_end": bool(ranges.iloc[-1] < _COLLAPSED) if len(ranges) else None,
-                    "dead_layers_at_end": sum(bool(site.all()) for site in dead) if dead else math.nan,
-                    "dead_fraction": float(torch.cat(dead).double().mean()) if dead else math.nan,
-                    "confirmed_dead_fraction": float(torch.cat(confirmed).double().mean()) if dead else math.nan,
-                    **{
-                        k: v
-                        for k, v in trial["axes"].items()
-                        if k not in ("dataset", "architecture", "activation", "init")
-                    },
-                }
-            )
-        return pd.DataFrame(rows)
+        return pd.array((accuracy <= bound) & (diverged < 0), "boolean")
+
+    def _dead(self) -> dict[str, Any]:
+        """Shares of dead units over all sites at the end, and how many layers are dead whole."""
+        if not self.lives.sites:
+            nothing = np.full(len(self.trials), np.nan)
+            return dict.fromkeys(("dead_layers_at_end", "dead_fraction", "confirmed_dead_fraction"), nothing)
+        dead = [site["dead"] for site in self.lives.sites]
+        confirmed = torch.cat([site["seen"] < 0 for site in self.lives.sites], 1)
+        return {
+            "dead_layers_at_end": torch.stack([own.all(1) for own in dead], 1).sum(1).numpy(),
+            "dead_fraction": torch.cat(dead, 1).double().mean(1).numpy(),
+            "confirmed_dead_fraction": confirmed.double().mean(1).numpy(),
+        }
+
+
+def _labels(settings: list[Setting], part: str) -> list[str]:
+    """The label of a part of each setting, made once for parts that settings share."""
+    parts = [getattr(setting, part) for setting in settings]
+    known = {id(own): own for own in parts}
+    labels = {key: label_of(own) for key, own in known.items()}
+    return [labels[id(own)] for own in parts]

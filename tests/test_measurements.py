@@ -29,8 +29,7 @@ TINY = {"name": "digits", "train_size": 120, "test_size": 40}
 def train(config: dict[str, Any]) -> Training:
     loaded = load_config({"study": "s", "dataset": TINY, "probe": {"size": 40}, "seeds": 2, **config})
     (stack,) = make_plan(make_trials(loaded)).stacks
-    trials = [{"id": trial.id, "seed": trial.seed, "axes": trial.point.axes} for trial in stack.trials]
-    return Training(stack.setting, trials, load_dataset(stack.setting.dataset), "s")
+    return Training(stack, load_dataset(stack.setting.dataset), "s")
 
 
 def finish(training: Training, at_step: Any = lambda: False) -> dict[str, pd.DataFrame]:

@@ -25,8 +25,7 @@ def trainings(config: dict[str, Any], largest: int | None = None) -> list[Traini
     loaded = load_config({"study": "s", "dataset": TINY, "probe": {"size": 60}, **config})
     found = []
     for stack in make_plan(make_trials(loaded), largest=largest).stacks:
-        trials = [{"id": trial.id, "seed": trial.seed, "axes": trial.point.axes} for trial in stack.trials]
-        found.append(Training(stack.setting, trials, load_dataset(stack.setting.dataset), "s"))
+        found.append(Training(stack, load_dataset(stack.setting.dataset), "s"))
     return found
 
 
@@ -188,7 +187,7 @@ def test_disabled_units_are_dead_and_seeds_pair_the_weights() -> None:
     )
     assert found["trials"]["dead_fraction"].ge(0.5).all()
     setting = load_config({"study": "s", "grid": {"activation": ["relu", "prelu"]}}).points
-    relu, prelu = (Network(point.setting, [3], (1, 8, 8), 10).state(0)["dense1.linear.weight"] for point in setting)
+    relu, prelu = (Network([point.setting], [3], (1, 8, 8), 10).state(0)["dense1.linear.weight"] for point in setting)
     torch.testing.assert_close(relu / relu.std(), prelu / prelu.std())
 
 

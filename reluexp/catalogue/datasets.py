@@ -97,8 +97,28 @@ class Spirals(DatasetOptions):
     test_share: float = Field(0.2, gt=0, lt=1, description="share of each class for testing")
 
 
+class Functions(DatasetOptions):
+    """Options of the functions to be learned by regression."""
+
+    function: Literal["abs", "sine", "step", "plane"] = Field(
+        "abs", description="|x|; x·sin 5x; 1(x > 0) + 0.2·sin 5x; or (|x₁ + x₂|, |x₁ − x₂|), on [−√3, √3]"
+    )
+    samples: int = Field(3000, ge=4, le=100_000_000, description="samples, training and test together")
+    test_share: float = Field(1 / 3, gt=0, lt=1, description="share for testing")
+
+
+class Point(DatasetOptions):
+    """Options of the single input."""
+
+    features: int = Field(1, ge=1, le=100_000, description="dimensions")
+
+
 class Raw(NamedTuple):
-    """A data set as its source gives it: x of any real type, y integers 0 … classes − 1."""
+    """A data set as its source gives it: x of any real type, y integers 0 … classes − 1.
+
+    Or, for regression, y real [sample, output] and no class names; such data are taken as they are, without being
+    normalised.
+    """
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -118,6 +138,12 @@ class Hints:
     classes: int | None = None
     train: int | None = None
     test: int | None = None
+    outputs: int | None = None
+
+    @property
+    def width(self) -> int | None:
+        """The number of a network's outputs: one for each class, or for each real target."""
+        return self.outputs or self.classes
 
 
 @dataclass(frozen=True)
@@ -137,8 +163,9 @@ class DatasetEntry:
 class Dataset:
     """A data set as trials see it: split, normalised, in memory.
 
-    x is float32 [sample, *input_shape], y int64 [sample]. `probe_order` are indices into train_x: its first n are as
-    class-balanced as n samples can be, for every n.
+    x is float32 [sample, *input_shape], y int64 [sample], or for regression, where `classes` is None, float32
+    [sample, output]. `probe_order` are indices into train_x: its first n are as class-balanced as n samples can be, for
+    every n.
     """
 
     name: str
@@ -150,7 +177,8 @@ class Dataset:
     validation_y: torch.Tensor | None
     probe_order: torch.Tensor
     input_shape: Shape
-    classes: int
+    outputs: int
+    classes: int | None
     class_names: tuple[str, ...]
     fingerprint: str
 
@@ -223,6 +251,36 @@ def _spirals(options: Spirals, cache: Path | None, progress: Progress | None) ->
     return _generated(arms + options.noise * noise, y, options)
 
 
+def _functions(options: Functions, cache: Path | None, progress: Progress | None) -> Raw:
+    import torch
+
+    dimensions = 2 if options.function == "plane" else 1
+    random = generator("data", "functions")
+    x = (torch.rand((options.samples, dimensions), generator=random, dtype=torch.float64) * 2 - 1) * 3**0.5
+    y = {
+        "abs": lambda: x.abs(),
+        "sine": lambda: x * (5 * x).sin(),
+        "step": lambda: (x > 0).double() + 0.2 * (5 * x).sin(),
+        "plane": lambda: torch.stack([(x[:, 0] + x[:, 1]).abs(), (x[:, 0] - x[:, 1]).abs()], 1),
+    }[options.function]()
+    train = options.samples - _share(options.test_share, options.samples)
+    return Raw(x[:train].numpy(), y[:train].numpy(), x[train:].numpy(), y[train:].numpy(), ())
+
+
+def _line(options: DatasetOptions, cache: Path | None, progress: Progress | None) -> Raw:
+    import numpy as np
+
+    x = np.array([[-1.0], [1.0]])
+    return Raw(x, np.abs(x), x, np.abs(x), ())
+
+
+def _point(options: Point, cache: Path | None, progress: Progress | None) -> Raw:
+    import numpy as np
+
+    x = np.ones((1, options.features))
+    return Raw(x, x[:, :1], x, x[:, :1], ())
+
+
 def _generated(x: torch.Tensor, y: torch.Tensor, options: Blobs | Spirals) -> Raw:
     if options.samples < 2 * options.classes:
         raise DataError(f"{options.samples} samples are too few for {options.classes} classes; give at least two each")
@@ -238,6 +296,11 @@ def _fixed(shape: Shape, classes: int, train: int, test: int) -> Callable[[Any],
 def _generated_hints(options: Any) -> Hints:
     test = _share(options.test_share, options.samples)
     return Hints((getattr(options, "features", 2),), options.classes, options.samples - test, test)
+
+
+def _functions_hints(options: Functions) -> Hints:
+    dimensions, test = 2 if options.function == "plane" else 1, _share(options.test_share, options.samples)
+    return Hints((dimensions,), None, options.samples - test, test, dimensions)
 
 
 DATASETS: Registry[DatasetEntry] = Registry(
@@ -333,6 +396,33 @@ DATASETS: Registry[DatasetEntry] = Registry(
             _spirals,
             _generated_hints,
         ),
+        DatasetEntry(
+            "functions",
+            "Functions",
+            "regression: |x| and other functions on [−√3, √3], on which narrow deep ReLU nets collapse",
+            "Lu et al. 2019, arXiv 1903.06733",
+            Functions,
+            _functions,
+            _functions_hints,
+        ),
+        DatasetEntry(
+            "line",
+            "Line",
+            "the points −1 and +1, for networks at birth: with zero biases a ReLU net is linear on each ray",
+            "Lu et al. 2019, arXiv 1903.06733",
+            DatasetOptions,
+            _line,
+            lambda options: Hints((1,), None, 2, 2, 1),
+        ),
+        DatasetEntry(
+            "point",
+            "Point",
+            "a single input, (1, …, 1), for networks at birth",
+            "Lu et al. 2019, arXiv 1903.06733",
+            Point,
+            _point,
+            lambda options: Hints((options.features,), None, 1, 1, 1),
+        ),
     ],
 )
 
@@ -367,12 +457,13 @@ def load_dataset(options: Any, cache: Path | None = None, progress: Progress | N
     else:
         raw, sizes = DATASETS[options.name].load(options, cache, progress), options
     _check(options.name, raw)
-    order = _first(balanced_order(raw.train_y), sizes.train_size, "train_size", "training")
-    order, held = _hold_out(raw.train_y, order, sizes.validation)
-    tested = _first(balanced_order(raw.test_y), sizes.test_size, "test_size", "test")
+    train_labels, test_labels = _labels(raw.train_y), _labels(raw.test_y)
+    order = _first(balanced_order(train_labels), sizes.train_size, "train_size", "training")
+    order, held = _hold_out(train_labels, order, sizes.validation)
+    tested = _first(balanced_order(test_labels), sizes.test_size, "test_size", "test")
 
     kept = np.sort(order)
-    if len(np.unique(raw.train_y[kept])) < 2:
+    if raw.class_names and len(np.unique(raw.train_y[kept])) < 2:
         raise DataError(f"{options.name}: the {len(kept)} training samples are of one class; at least two are needed")
     train_x, train_y = _pick(raw.train_x, kept), _pick(raw.train_y, kept)
     validation_x, validation_y = _pick(raw.train_x, held), _pick(raw.train_y, held)
@@ -380,21 +471,41 @@ def load_dataset(options: Any, cache: Path | None = None, progress: Progress | N
     probe_order = np.searchsorted(kept, order)
     parts = (train_x, train_y, validation_x, validation_y, test_x, test_y, probe_order)
 
-    mean, std = _moments(train_x)
+    scale = _moments(train_x) if raw.class_names else _as_it_is(train_x)
     return Dataset(
         name=options.name,
-        train_x=_normalise(train_x, mean, std),
-        train_y=torch.tensor(train_y),
-        test_x=_normalise(test_x, mean, std),
-        test_y=torch.tensor(test_y),
-        validation_x=_normalise(validation_x, mean, std) if len(held) else None,
-        validation_y=torch.tensor(validation_y) if len(held) else None,
+        train_x=_normalise(train_x, *scale),
+        train_y=_targets(train_y),
+        test_x=_normalise(test_x, *scale),
+        test_y=_targets(test_y),
+        validation_x=_normalise(validation_x, *scale) if len(held) else None,
+        validation_y=_targets(validation_y) if len(held) else None,
         probe_order=torch.from_numpy(probe_order),
         input_shape=tuple(train_x.shape[1:]),
-        classes=len(raw.class_names),
+        outputs=len(raw.class_names) or raw.train_y.shape[1],
+        classes=len(raw.class_names) or None,
         class_names=raw.class_names,
         fingerprint=_fingerprint(parts),
     )
+
+
+def _labels(y: np.ndarray) -> np.ndarray:
+    """The labels by which samples are balanced: all the same for real targets."""
+    import numpy as np
+
+    return y if y.ndim == 1 else np.zeros(len(y), np.int64)
+
+
+def _targets(y: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(y) if y.ndim == 1 else torch.tensor(y, dtype=torch.float32)
+
+
+def _as_it_is(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    return np.zeros((x.shape[1], 1)), np.ones((x.shape[1], 1))
 
 
 def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
@@ -465,7 +576,7 @@ def _check(name: str, raw: Raw) -> None:
             raise DataError(f"{name}: {len(x)} {split} samples but {len(y)} labels")
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise DataError(f"{name}: the {split} samples contain NaN or infinite numbers")
-        if int(y.min()) < 0 or int(y.max()) >= len(raw.class_names):
+        if raw.class_names and (int(y.min()) < 0 or int(y.max()) >= len(raw.class_names)):
             raise DataError(f"{name}: the {split} labels must lie in 0 … {len(raw.class_names) - 1}")
     if raw.train_x.shape[1:] != raw.test_x.shape[1:]:
         raise DataError(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from reluexp.catalogue.registry import Options, Registry
+from reluexp.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-__all__ = ["INITS", "Init", "InitOptions", "NormalBias"]
+__all__ = ["INITS", "Init", "InitOptions", "NormalBias", "draw_layer"]
 
 
 class NormalBias(Options):
@@ -23,8 +24,16 @@ class NormalBias(Options):
     normal: float = Field(gt=0, le=100, description="standard deviation")
 
 
+class NoBiasOptions(Options):
+    """What an initialisation has that draws the biases itself."""
+
+    gain: Literal["auto"] = Field("auto", description="this initialisation has no gain")
+    bias: None = Field(None, description="this initialisation draws the biases itself")
+    dead: float = Field(0.0, ge=0, lt=1, description="share of each hidden site's units disabled for good")
+
+
 class InitOptions(Options):
-    """What every initialisation has."""
+    """What every other initialisation has."""
 
     gain: Literal["auto"] | float = Field("auto", description="factor of the weights; auto: from the activation")
     bias: float | NormalBias | None = Field(
@@ -39,7 +48,10 @@ Fans = tuple[int, int]
 
 @dataclass(frozen=True)
 class Init:
-    """One initialisation; `draw(weight, fans, gain, generator)` fills `weight` [out, in, *kernel] in place."""
+    """One initialisation; `draw(weight, fans, gain, generator)` fills `weight` [out, in, *kernel] in place.
+
+    With `joint` it is given weights and biases together, [out, in·kernel + 1], the bias last.
+    """
 
     name: str
     label: str
@@ -48,6 +60,7 @@ class Init:
     draw: Callable[[Tensor, Fans, float, Generator], object]
     uses_gain: bool = True
     options: type[Options] = InitOptions
+    joint: bool = False
 
 
 def _normal(std: Callable[[Fans, float], float]) -> Callable[[Tensor, Fans, float, Generator], object]:
@@ -66,6 +79,16 @@ def _orthogonal(weight: Tensor, fans: Fans, gain: float, generator: Generator) -
     from torch import nn
 
     return nn.init.orthogonal_(weight, gain, generator=generator)
+
+
+def _rai(weight: Tensor, fans: Fans, gain: float, generator: Generator) -> object:
+    """Normal entries, and in each row one at a random place from Beta(2, 1), which is the root of a uniform draw."""
+    import torch
+
+    weight.normal_(0, 0.6007 / math.sqrt(fans[0]), generator=generator)
+    rows, columns = weight.shape
+    place = torch.randint(columns, (rows, 1), generator=generator)
+    return weight.scatter_(1, place, torch.rand(rows, 1, generator=generator).sqrt())
 
 
 def _he(fans: Fans, gain: float) -> float:
@@ -110,5 +133,54 @@ INITS: Registry[Init] = Registry(
             _uniform(lambda f, g: _he(f, 1) / math.sqrt(3)),
             False,
         ),
+        Init(
+            "rai",
+            "Randomized asymmetric",
+            "weights and biases normal, std 0.6007/√fan_in, one of each row from Beta(2, 1)",
+            "Lu et al. 2019, arXiv 1903.06733",
+            _rai,
+            False,
+            NoBiasOptions,
+            joint=True,
+        ),
     ],
 )
+
+
+def draw_layer(
+    options: Any, weight: Tensor, bias: Tensor | None, fans: Fans, gain: float, key: tuple[int | str, ...]
+) -> None:
+    """Fills one linear map's weight [out, in, *kernel] and bias [out], each from its own generator under the key.
+
+    Drawn in memory of their own and copied, so that the numbers do not depend on how a stack lies in memory.
+    """
+    import torch
+
+    entry, random = INITS[options.name], generator(*key, "weight")
+    if entry.joint:
+        whole = torch.empty(len(weight), weight[0].numel() + 1)
+        entry.draw(whole, fans, gain, random)
+        weight.copy_(whole[:, :-1].reshape(weight.shape))
+        if bias is not None:
+            bias.copy_(whole[:, -1])
+        return
+    own = torch.empty(weight.shape)
+    entry.draw(own, fans, gain, random)
+    weight.copy_(own)
+    if bias is not None:
+        _draw_bias(options, bias, fans[0], key)
+
+
+def _draw_bias(options: Any, bias: Tensor, fan_in: int, key: tuple[int | str, ...]) -> None:
+    given = options.bias
+    if isinstance(given, NormalBias) or (given is None and options.name == "torch"):
+        import torch
+
+        own, random, bound = torch.empty(bias.shape), generator(*key, "bias"), 1 / math.sqrt(fan_in)
+        bias.copy_(
+            own.normal_(0, given.normal, generator=random)
+            if isinstance(given, NormalBias)
+            else own.uniform_(-bound, bound, generator=random)
+        )
+    else:
+        bias.fill_(given or 0.0)

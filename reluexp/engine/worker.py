@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.catalogue.registry import import_attribute
+from reluexp.config import Setting, label_of
+from reluexp.plan import Stack
 
 __all__ = ["main"]
 
@@ -54,12 +56,13 @@ class _Worker:
 
     def prepare(self, job: dict[str, Any]) -> None:
         device = self.device(job["device"])
-        for part in ("architecture", "activation"):
-            if ":" in job["setting"][part]["name"]:
-                import_attribute(job["setting"][part]["name"])
-        data = self.dataset(job)
+        setting = Stack.from_json(job).setting
+        for part in (setting.architecture, setting.activation):
+            if ":" in part.name:
+                import_attribute(part.name)
+        data = self.dataset(setting, job["cache"])
         self.tell(event="prepared", device=device, shape=list(data.input_shape), classes=data.classes,
-                  train=len(data.train_x), fingerprint=data.fingerprint)  # fmt: skip
+                  outputs=data.outputs, train=len(data.train_x), fingerprint=data.fingerprint)  # fmt: skip
 
     def device(self, wanted: str) -> str:
         import torch
@@ -73,24 +76,25 @@ class _Worker:
             raise DeviceError(f"no {wanted} device here; available: {', '.join(n for n, is_ in found.items() if is_)}")
         return wanted
 
-    def dataset(self, job: dict[str, Any]) -> Any:
+    def dataset(self, setting: Setting, cache: str) -> Any:
         from reluexp.catalogue.datasets import load_dataset
-        from reluexp.config import Setting
 
-        key = json.dumps(job["setting"]["dataset"], sort_keys=True)
+        key = setting.dataset.model_dump_json()
         if key not in self.data:
-            options = Setting.model_validate({"dataset": job["setting"]["dataset"]}).dataset
-            self.data[key] = load_dataset(options, Path(job["cache"]))
+            self.data[key] = load_dataset(setting.dataset, Path(cache))
         return self.data[key]
 
     def train(self, job: dict[str, Any]) -> None:
-        from reluexp.config import Setting
+        import torch
+
         from reluexp.store import Store
         from reluexp.train import Training
 
-        store, names = Store(Path(job["root"])), [trial["id"] for trial in job["trials"]]
-        setting, data = Setting.model_validate(job["setting"]), self.dataset(job).to(job["device"])
-        training = Training(setting, job["trials"], data, job["study"], job["device"])
+        stack, store = Stack.from_json(job), Store(Path(job["root"]))
+        names, setting = [trial.id for trial in stack.trials], stack.setting
+        data = self.dataset(setting, job["cache"]).to(job["device"])
+        training = Training(stack, data, job["study"], job["device"])
+        labels = [label_of(own.activation) for own in stack.settings]
         saved = store.load_checkpoint(job["stack"], job["device"])
         if saved:
             training.restore(saved)
@@ -103,8 +107,11 @@ class _Worker:
                 last = time.monotonic()
 
         def progress(epoch: int, accuracy: Any, dead: Any) -> None:
-            self.tell(event="progress", stack=job["stack"], epoch=epoch, epochs=setting.train.epochs,
-                      accuracy=float(accuracy.nanmean()), dead=float(dead.nanmean()))  # fmt: skip
+            latest = {}
+            for label in dict.fromkeys(labels):
+                own = torch.tensor([other == label for other in labels])
+                latest[label] = [float(accuracy[own].nanmean()), float(dead[own].nanmean()), int(own.sum())]
+            self.tell(event="progress", stack=job["stack"], epoch=epoch, epochs=setting.train.epochs, latest=latest)
 
         if not training.run(self.stop.is_set, progress, pause):
             store.save_checkpoint(job["stack"], names, training.checkpoint())
@@ -112,7 +119,7 @@ class _Worker:
             return
         result = training.result()
         about = {"trials": names, "outcomes": result.tables["trials"]["outcome"].tolist(),
-                 "shape": list(data.input_shape), "classes": data.classes}  # fmt: skip
+                 "shape": list(data.input_shape), "outputs": data.outputs}  # fmt: skip
         store.write_stack(job["stack"], about, result.tables, result.weights)
         self.tell(event="done", stack=job["stack"], outcomes=about["outcomes"])
 
