@@ -5,11 +5,21 @@ ReluexpError
 ├── DataError         a data set is missing, unreadable or unfit for the config
 ├── DeviceError       the device asked for is not there
 ├── ResultsError      a results folder cannot be read or written
+│   ├── DamagedError    a file of the results is not what was written
 │   └── StudyBusyError  another process is running this study
 └── Interrupted       the user asked to stop; everything is saved and resumable
 """
 
-__all__ = ["ConfigError", "DataError", "DeviceError", "Interrupted", "ReluexpError", "ResultsError", "StudyBusyError"]
+__all__ = [
+    "ConfigError",
+    "DamagedError",
+    "DataError",
+    "DeviceError",
+    "Interrupted",
+    "ReluexpError",
+    "ResultsError",
+    "StudyBusyError",
+]
 
 
 class ReluexpError(Exception):
@@ -30,6 +40,10 @@ class DeviceError(ReluexpError):
 
 class ResultsError(ReluexpError):
     """A results folder cannot be read or written."""
+
+
+class DamagedError(ResultsError):
+    """A file of the results is truncated, altered, foreign, or of another format."""
 
 
 class StudyBusyError(ResultsError):

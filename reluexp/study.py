@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reluexp.config import LoadedConfig, load_config
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials
+from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ class Study:
         return {trial.id: trial for trial in make_trials(self._loaded)}
 
     @cached_property
+    def standing(self) -> Standing:
+        """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
+        return take_stock(self._store, list(self._wanted.values()), self.provenance.get("data"), "tables")
+
+    @cached_property
     def _stacks(self) -> dict[str, str]:
-        ended = self._store.outcomes()
+        ended = self.standing.outcomes
         return {name: ended[name][1] for name in self._wanted if name in ended}
 
     @cached_property
@@ -81,7 +87,7 @@ class Study:
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
-        about = self._store.ended()[stack]
+        about = self.standing.records[stack]
         module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
         module.load_state_dict(self._store.read_weights(stack, trial))
         return module.eval()
