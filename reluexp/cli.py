@@ -240,10 +240,12 @@ def _folder(name: str, results: Path, readable: bool = True) -> Path:
 
 
 def _show_plan(loaded: Any, results: Path, workers: int) -> None:
+    from reluexp.limits import refuse_oversized
     from reluexp.plan import estimate, make_plan, make_trials
     from reluexp.standing import take_stock
     from reluexp.store import Store
 
+    refuse_oversized(loaded)
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
     made = make_plan(trials, take_stock(store, trials).done, store.begun(), workers)
     sizes = [len(stack.trials) for stack in made.stacks]

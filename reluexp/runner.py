@@ -16,7 +16,8 @@ from reluexp.config import LoadedConfig, label_of, load_config, misfits
 from reluexp.engine import ENGINES, Engine, Event, Resources
 from reluexp.engine.jobs import preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
-from reluexp.errors import ConfigError, Interrupted, ResultsError
+from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
+from reluexp.limits import refuse_oversized
 from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials
 from reluexp.provenance import now, provenance
 from reluexp.shards import part_of
@@ -68,6 +69,8 @@ def run_loaded(
         raise ConfigError("--fresh with --shard would remove what other shards did; use another --results folder")
     resources = resources or Resources.model_validate({})
     open_engine = ENGINES[resources.engine].open
+    if resources.engine == "local":
+        refuse_oversized(loaded)
     store = Store(results / loaded.config.study)
     with _stop_signals() as stop, store.lock(shard):
         session = _Session(loaded, store, resources, fresh, shard, listener, stop)
@@ -128,6 +131,8 @@ class _Session:
         for event in engine.events(self.stop):
             if event["event"] == "failed":
                 kind = getattr(errors, event["kind"] or "", None)
+                if event["kind"] == "memory":
+                    raise DataError(f"the data set does not fit into memory: {event['text']}")
                 raise (kind or RuntimeError)(event["text"] if kind else event["trace"])
             if event["event"] == "prepared":
                 key, stack = by_id[event["stack"]]
@@ -184,6 +189,7 @@ class _Session:
         earlier = dict(before.get("provenance") or {})
         runs = list(earlier.get("runs") or [])
         short = {key: self.about.get(key) for key in ("started", "ended", "host", "command", "device")}
+        short["command"] = list(self.about["command"])  # the same list twice would be an anchor in the YAML
         same = ("started", "host", "command")
         runs = [run for run in runs if any(run.get(key) != short[key] for key in same)]
         data = {**(earlier.get("data") or {}), **self.data}
