@@ -44,8 +44,8 @@ def _problems(setting: Setting, limit: int) -> list[str]:
             _sentence("dataset", label_of(setting.dataset), f"{numbers:,} numbers", numbers * _PER_NUMBER, limit)
         )
     entry = setting.architecture.name
-    if hints.classes is not None and entry in ARCHITECTURES:
-        layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.classes)
+    if hints.width is not None and entry in ARCHITECTURES:
+        layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
         parameters = sum((inputs + 1) * outputs for inputs, outputs, _ in layers)
         need = 4 * _COPIES * parameters
         if need > limit:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Shelf"]
 
 _TENSORS = ("train_x", "train_y", "test_x", "test_y", "validation_x", "validation_y", "probe_order")
-_FACTS = ("name", "input_shape", "classes", "class_names", "fingerprint")
+_FACTS = ("name", "input_shape", "classes", "outputs", "class_names", "fingerprint")
 _DECIDE = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
 logger = logging.getLogger(__name__)

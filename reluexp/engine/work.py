@@ -62,7 +62,12 @@ class Work:
         self._data = {data.fingerprint: data}
         return {
             **{"event": "prepared", "device": device, "shape": list(data.input_shape), "classes": data.classes},
-            **{"outputs": data.outputs, "train": len(data.train_x), "fingerprint": data.fingerprint, "cache": job["cache"]},
+            **{
+                "outputs": data.outputs,
+                "train": len(data.train_x),
+                "fingerprint": data.fingerprint,
+                "cache": job["cache"],
+            },
             "shelf": str(place) if place else None,
         }
 
