@@ -76,6 +76,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    worker.alive()
     with contextlib.suppress(BrokenPipeError):
         worker.serve()
 

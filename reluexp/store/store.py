@@ -262,12 +262,8 @@ class Store:
     @contextmanager
     def lock(self, shard: Shard | None = None) -> Iterator[None]:
         """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it."""
-        try:
-            with self._lock.held(shard):
-                yield
-        finally:
-            if self.root.is_dir() and [path.name for path in self.root.iterdir()] == [".locks"]:
-                shutil.rmtree(self.root, ignore_errors=True)  # nothing came of it: leave no trace
+        with self._lock.held(shard):
+            yield
 
     def owners(self) -> list[str]:
         """Who says to be running the study."""
