@@ -20,8 +20,8 @@ from reluexp.seeds import generator
 
 __all__ = ["Reading", "SiteListener", "is_site", "site_function"]
 
-SiteListener = Callable[[int, Tensor, Callable[[Tensor], Tensor]], None]
-"""called with a site's number, its pre-activation z and its function"""
+SiteListener = Callable[[int, Tensor, Tensor, Callable[[Tensor], Tensor]], None]
+"""called with a site's number, its pre-activation z, what its function makes of it, and that function"""
 
 _SITE_FUNCTIONS = {
     *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
@@ -112,11 +112,11 @@ class Reading(TorchFunctionMode):
 
     def _activate(self, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         site, self._site = self._site, self._site + 1
-        if self.listener:
-            self.listener(site, z, function)
         h = function(z)
         if self.masks:
             h = h * _beside(self.masks[site] if self.replicas is not None else self.masks[site][0], h)
+        if self.listener:
+            self.listener(site, z, h, function)
         return h
 
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
