@@ -211,7 +211,7 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
 
 
 def _conclude(study: Any, as_json: bool) -> None:
-    from reluexp.claims import findings
+    from reluexp.findings import findings
     from reluexp.report import write_report
     from reluexp.report.tables import summary_rows
 
