@@ -12,6 +12,8 @@ from reluexp.plan import Trial, make_trials
 from reluexp.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from torch import nn
 
@@ -35,6 +37,7 @@ class Study:
         self.provenance: dict[str, Any] = about.get("provenance", {})
         self.axes: list[str] = self._loaded.config.axes
         self.baseline: str | None = self._loaded.baseline
+        self.margins: dict[str, float] = self._loaded.config.margins or {}
         self.targets: dict[str, list[float]] | None = self._loaded.config.targets  # type: ignore[assignment]
 
     @cached_property
@@ -70,6 +73,18 @@ class Study:
     def timing(self) -> pd.DataFrame:
         """Seconds by stack, epoch and phase."""
         return self._store.read_table("timing", self._stacks)
+
+    def compare(
+        self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last", over: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Each level of `by` against the baseline over paired seeds; see `reluexp.stats.compare_pairs` for the columns.
+
+        `at`: `last`, `best` (chosen on the validation split) or `auc`; `over`: axes averaged within a seed first. The
+        baseline is the study's unless given. Raises ConfigError for what the study does not have.
+        """
+        from reluexp.stats import compare_study
+
+        return compare_study(self, metric, by, baseline, at, over, self.margins)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

@@ -6,35 +6,55 @@ The trial is the unit of replication; axes other than the one compared are never
 
 from __future__ import annotations
 
+from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.differences import paired_difference, paired_differences
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
+from reluexp.stats.margins import MARGINS, better_sign, margin_of
+from reluexp.stats.pairs import pairs
+from reluexp.stats.readings import MOMENTS, readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
+from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
 from reluexp.stats.targets import describe_targets, headline_target, steps_to_target
 
 __all__ = [
+    "MARGINS",
     "METRICS",
+    "MOMENTS",
     "Interval",
     "Results",
+    "SignedRank",
     "aggregate",
     "axis_names",
+    "better_sign",
     "can_die",
     "column_intervals",
+    "compare",
+    "compare_pairs",
+    "compare_study",
     "curves",
     "describe_targets",
     "final_metrics",
     "groups",
     "headline_target",
+    "holm",
     "in_order",
+    "margin_of",
     "mean_interval",
     "other_axes",
     "over_sites",
     "paired_difference",
     "paired_differences",
+    "pairs",
+    "pairs_for",
+    "pairs_to_resolve",
+    "readings",
     "setting_columns",
     "settings",
+    "signed_rank",
+    "smallest_p",
     "sound",
     "steps_to_target",
     "summary",

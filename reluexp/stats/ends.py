@@ -16,7 +16,7 @@ __all__ = ["end_of_training", "over_all_units", "over_sites"]
 
 def end_of_training(study: Results, trials: pd.DataFrame, metric: str) -> pd.Series:
     """The last finite value of each trial; of a diverged one that has none, what chance gives."""
-    values = trials["trial"].map(_lastfinite(study.epochs, metric))
+    values = trials["trial"].map(_last_finite(study.epochs, metric))
     chance = {"accuracy": 1 / trials["classes"], "loss": np.log(trials["classes"])}
     default = chance.get(metric.rpartition("_")[2], pd.Series(math.nan, index=trials.index))
     return values.where(values.notna() | (trials["outcome"] != "diverged"), default)
@@ -46,7 +46,7 @@ def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd
     return over_sites(rows[rows["step"] == step], metric, ["trial"]).set_index("trial")[metric]
 
 
-def _lastfinite(epochs: pd.DataFrame, metric: str) -> pd.Series:
+def _last_finite(epochs: pd.DataFrame, metric: str) -> pd.Series:
     if epochs.empty or metric not in epochs:
         return pd.Series(dtype=float)
     rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric)).dropna().sort_values("step", kind="stable")
