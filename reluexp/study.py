@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from reluexp.stats import Survival
+
 __all__ = ["Study", "load"]
 
 
@@ -85,6 +87,15 @@ class Study:
         from reluexp.stats import compare_study
 
         return compare_study(self, metric, by, baseline, at, over, self.margins)
+
+    def survival(self, by: str = "activation", baseline: Any = None) -> Survival:
+        """The lives of units: curves of lasting death, one number per trial, and their comparison over paired seeds.
+
+        Raises ConfigError for an axis that the study does not have, or without a table of units.
+        """
+        from reluexp.stats import survival_of
+
+        return survival_of(self, by, baseline, self.margins)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

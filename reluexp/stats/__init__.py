@@ -17,6 +17,7 @@ from reluexp.stats.readings import MOMENTS, readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
 from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
+from reluexp.stats.survival import Survival, survival_of
 from reluexp.stats.targets import describe_targets, headline_target, steps_to_target
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "Results",
     "SignedRank",
+    "Survival",
     "aggregate",
     "axis_names",
     "better_sign",
@@ -58,4 +60,5 @@ __all__ = [
     "sound",
     "steps_to_target",
     "summary",
+    "survival_of",
 ]

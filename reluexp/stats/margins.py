@@ -12,6 +12,7 @@ MARGINS = {
     "dead_fraction": 0.02,
     "off_fraction": 0.02,
     "starved_fraction": 0.02,
+    "restricted_life": 0.02,
     "steps": math.log(1.1),
 }
 """defaults of `margins:`; a kind stands for every metric that ends, or for steps begins, with it"""
