@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from reluexp.stats import Survival
+    from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
 
@@ -96,6 +96,27 @@ class Study:
         from reluexp.stats import survival_of
 
         return survival_of(self, by, baseline, self.margins)
+
+    def across(self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last") -> Across | None:
+        """The same over all data sets and architectures together; None where the study has one of each.
+
+        Raises ConfigError for what the study does not have.
+        """
+        from reluexp.stats import across_tasks
+
+        return across_tasks(self, metric, by, baseline, at)
+
+    def times(self, by: str = "activation", baseline: Any = None) -> pd.DataFrame:
+        """Times to every target against the baseline over paired seeds; a trial that never arrived ranks last."""
+        from reluexp.stats import compare_times
+
+        return compare_times(self, by, baseline, self.margins)
+
+    def relation(self, x: str = "dead_fraction", y: str = "test_accuracy") -> pd.DataFrame:
+        """Rank correlations of two metrics within settings of 20 seeds or more; no verdict rests on them."""
+        from reluexp.stats import relation
+
+        return relation(self, x, y)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from reluexp.errors import ConfigError
-from reluexp.stats import MARGINS, compare, compare_pairs, compare_study, margin_of, pairs, readings
+from reluexp.stats import MARGINS, compare, compare_pairs, compare_study, compare_times, margin_of, pairs, readings
 from reluexp.stats.signed_rank import pairs_for, pairs_to_resolve, signed_rank, smallest_p, tidy_differences
 
 
@@ -269,3 +269,25 @@ def test_margins_come_from_the_config_before_the_defaults() -> None:
     assert margin_of("steps_to_95%") == MARGINS["steps"] == pytest.approx(math.log(1.1))
     assert margin_of("confirmed_dead_fraction", {"dead_fraction": 0.1}) == 0.1
     assert margin_of("test_accuracy", {"test_accuracy": 0.2, "accuracy": 0.1}) == 0.2
+
+
+def test_times_to_all_targets_are_one_family_with_never_last() -> None:
+    fast, slow, never = [0.1, 0.95, 0.95, 0.95], [0.1, 0.5, 0.95, 0.95], [0.1, 0.6, 0.6, 0.6]
+    paths = {("relu", s): {"probe_accuracy": slow, "test_accuracy": slow} for s in range(10)}
+    paths |= {("elu", s): {"probe_accuracy": fast, "test_accuracy": fast} for s in range(10)}
+    paths |= {
+        ("tanh", s): {"probe_accuracy": p, "test_accuracy": p} for s in range(10) for p in [never if s < 6 else slow]
+    }
+    finals = dict.fromkeys(("relu", "elu", "tanh"), [0.0] * 10)
+    study = made(finals, paths, targets={"probe_accuracy": [0.5, 0.9]})
+    found = compare_times(study).set_index(["target", "activation"])
+    assert len(found) == 4
+    assert found["p_smallest"].iloc[0] == pytest.approx(4 * 2 / 2**10)
+    elu = found.loc[("probe_accuracy_0.9", "elu")]
+    crossing = [10 * 0.8 / 0.85, 10 + 10 * 0.4 / 0.45]
+    assert elu["ratio"] == pytest.approx(crossing[0] / crossing[1])
+    assert elu["verdict"] == "better"
+    tanh = found.loc[("probe_accuracy_0.9", "tanh")]
+    assert (tanh["never"], tanh["never_base"], tanh["censored"], tanh["ratio_median"]) == (6, 0, 6, math.inf)
+    assert math.isnan(tanh["ratio"])
+    assert found.loc[("probe_accuracy_0.5", "tanh"), "censored"] == 0

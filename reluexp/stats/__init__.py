@@ -6,6 +6,7 @@ The trial is the unit of replication; axes other than the one compared are never
 
 from __future__ import annotations
 
+from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.differences import paired_difference, paired_differences
 from reluexp.stats.ends import over_sites
@@ -13,21 +14,27 @@ from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
 from reluexp.stats.margins import MARGINS, better_sign, margin_of
 from reluexp.stats.pairs import pairs
+from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import MOMENTS, readings
+from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
 from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
 from reluexp.stats.survival import Survival, survival_of
 from reluexp.stats.targets import describe_targets, headline_target, steps_to_target
+from reluexp.stats.times import compare_times
 
 __all__ = [
     "MARGINS",
     "METRICS",
     "MOMENTS",
+    "Across",
     "Interval",
+    "Ranks",
     "Results",
     "SignedRank",
     "Survival",
+    "across_tasks",
     "aggregate",
     "axis_names",
     "better_sign",
@@ -36,6 +43,7 @@ __all__ = [
     "compare",
     "compare_pairs",
     "compare_study",
+    "compare_times",
     "curves",
     "describe_targets",
     "final_metrics",
@@ -52,7 +60,9 @@ __all__ = [
     "pairs",
     "pairs_for",
     "pairs_to_resolve",
+    "rank_levels",
     "readings",
+    "relation",
     "setting_columns",
     "settings",
     "signed_rank",

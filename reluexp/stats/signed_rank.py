@@ -14,6 +14,7 @@ __all__ = [
     "holm",
     "pairs_for",
     "pairs_to_resolve",
+    "pairs_to_see",
     "rounded",
     "signed_rank",
     "smallest_p",
@@ -119,16 +120,23 @@ def pairs_to_resolve(
 ) -> float:
     """The pairs that would show, with that power, that a true difference of 0 lies within ±margin; NaN if unknown.
 
-    Each of the two one-sided tests needs power 1 − (1 − power)/2. The t test's number
-    (z₁₋ₐ + z)²·(spread/margin)² + z₁₋ₐ²/2 (Guenther 1981), with alpha divided by the comparisons, over the signed-rank
-    test's efficiency 3/π (Pitman; Lehmann 1975), and at least what its exact distribution needs to reach alpha.
-    `spread` is the standard deviation of the paired differences.
+    Each of the two one-sided tests needs power 1 − (1 − power)/2; see `pairs_to_see`.
     """
-    if not (math.isfinite(spread) and margin > 0):
+    return pairs_to_see(spread, margin, comparisons, alpha, (1 + power) / 2)
+
+
+def pairs_to_see(spread: float, gap: float, comparisons: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The pairs with which the one-sided test sees, with that power, a true mean that lies `gap` beyond its threshold.
+
+    The t test's number (z₁₋ₐ + z)²·(spread/gap)² + z₁₋ₐ²/2 (Guenther 1981), with alpha divided by the comparisons,
+    over the signed-rank test's efficiency 3/π (Pitman; Lehmann 1975), and at least what its exact distribution needs to
+    reach alpha. `spread` is the standard deviation of the paired differences; NaN where it is unknown or the gap 0.
+    """
+    if not (math.isfinite(spread) and gap > 0):
         return math.nan
     tail = float(stats.norm.isf(alpha / comparisons))
-    reach = tail + float(stats.norm.ppf((1 + power) / 2))
-    needed = ((reach * spread / margin) ** 2 + tail**2 / 2) * math.pi / 3 if spread > 0 else 0.0
+    reach = tail + float(stats.norm.ppf(power))
+    needed = ((reach * spread / gap) ** 2 + tail**2 / 2) * math.pi / 3 if spread > 0 else 0.0
     return float(max(math.ceil(needed), pairs_for(comparisons, alpha, 1)))
 
 
