@@ -7,10 +7,12 @@ The trial is the unit of replication; axes other than the one compared are never
 from __future__ import annotations
 
 from reluexp.stats.across import Across, across_tasks
+from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.differences import paired_difference, paired_differences
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
+from reluexp.stats.hypotheses import hypothesis_table, marked
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
 from reluexp.stats.margins import MARGINS, better_sign, margin_of
 from reluexp.stats.pairs import pairs
@@ -39,6 +41,7 @@ __all__ = [
     "axis_names",
     "better_sign",
     "can_die",
+    "chosen",
     "column_intervals",
     "compare",
     "compare_pairs",
@@ -50,8 +53,10 @@ __all__ = [
     "groups",
     "headline_target",
     "holm",
+    "hypothesis_table",
     "in_order",
     "margin_of",
+    "marked",
     "mean_interval",
     "other_axes",
     "over_sites",
@@ -63,6 +68,8 @@ __all__ = [
     "rank_levels",
     "readings",
     "relation",
+    "scores",
+    "sensitivity",
     "setting_columns",
     "settings",
     "signed_rank",

@@ -17,7 +17,7 @@ from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, in_order, setting_columns
-from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_resolve, rounded, signed_rank, smallest_p
+from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_resolve, pairs_to_see, rounded, signed_rank, smallest_p
 
 __all__ = ["ALPHA", "BCA_FROM", "compare", "compare_pairs", "compare_study"]
 
@@ -88,8 +88,9 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     - p: exact two-sided signed-rank; p_holm: Holm's correction over the family; p_smallest: the least that the family
       could reach; where that is above 0.05 p and p_holm are NaN and pairs_needed says how many would do.
     - margin, verdict: `better`, `worse` (`higher`, `lower` where neither is good), `equal`, `undecided`, or
-      `no margin`; p_beyond, p_equal: Holm-corrected p of the tests behind them; pairs_to_resolve: how many pairs
-      would decide, at the spread seen.
+      `no margin`; p_beyond, p_equal: Holm-corrected p of the tests behind them; at the spread seen,
+      pairs_to_resolve: how many pairs would show that a true 0 is within the margin; pairs_to_decide: how many would
+      decide if the mean seen were the truth.
     - mean_sound, n_sound: the mean and number of the pairs in which neither trial diverged or got stuck.
     """
     rows = [{**where, **_row(part, sign, margin)} for where, part in groups(found, keys)]
@@ -105,6 +106,8 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     for column in ("p_beyond", "p_equal"):
         table[column] = holm(table[column].where(tested).to_numpy(float))
     table["verdict"] = [_verdict(row, sign) for row in table.to_dict("records")]
+    decide = [_to_decide(row, max(comparisons, 1)) for row in table.to_dict("records")]
+    table["pairs_to_decide"] = pd.Series(decide, dtype=float).where(table["verdict"] == "undecided")
     resolve = [pairs_to_resolve(sd, margin, max(comparisons, 1)) for sd in table["sd"]]
     table["pairs_to_resolve"] = pd.Series(resolve, dtype=float).where(table["verdict"] == "undecided")
     return table[[*keys, *(column for column in _COLUMNS if column != "beyond")]]
@@ -113,7 +116,8 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
 _COLUMNS = (
     *("n", "missing", "censored", "mean", "low", "high", "bca_low", "bca_high", "median", "sd", "spread"),
     *("wins", "ties", "losses", "effect", "p", "p_holm", "p_smallest", "pairs_needed"),
-    *("margin", "verdict", "beyond", "p_beyond", "p_equal", "pairs_to_resolve", "mean_sound", "n_sound"),
+    *("margin", "verdict", "beyond", "p_beyond", "p_equal", "pairs_to_resolve", "pairs_to_decide"),
+    *("mean_sound", "n_sound"),
 )
 
 
@@ -162,6 +166,14 @@ def _verdict(row: Mapping[Any, Any], sign: int) -> str:
         names = {0: ("higher", "lower"), 1: ("better", "worse"), -1: ("worse", "better")}[sign]
         return names[0] if row["beyond"] > 0 else names[1]
     return "equal" if row["p_equal"] <= ALPHA else "undecided"
+
+
+def _to_decide(row: Mapping[Any, Any], comparisons: int) -> float:
+    """Pairs for `better` or `worse` (two-sided) where the mean lies beyond the margin, else for `equal`."""
+    gap = abs(row["mean"]) - row["margin"]
+    if gap > 0:
+        return pairs_to_see(row["sd"], gap, comparisons, ALPHA / 2)
+    return pairs_to_see(row["sd"], -gap, comparisons, power=0.9)
 
 
 def _bca(d: np.ndarray) -> tuple[float, float]:
