@@ -139,12 +139,11 @@ def status(
 
     Example: reluexp status quickstart
     """
-    from reluexp.config import load_config
-    from reluexp.plan import make_trials
     from reluexp.store import Store
+    from reluexp.study import Study
 
     store = Store(_folder(study, results))
-    trials = {trial.id for trial in make_trials(load_config(store.read_study()["config"]))}
+    trials = {trial.id for trial in Study(store).asked}
     outcomes = {name: outcome for name, (outcome, _) in store.outcomes().items() if name in trials}
     begun = {name for names in store.begun() for name in names} & trials - set(outcomes)
     counts = {
@@ -194,12 +193,19 @@ def _folder(name: str, results: Path) -> Path:
 def _show_plan(loaded: Any, results: Path, workers: int) -> None:
     from reluexp.plan import estimate, make_plan, make_trials
     from reluexp.store import Store
+    from reluexp.tuning import for_choosing, settled
 
+    tuned = loaded.config.tune
+    if tuned:
+        then, loaded = loaded, for_choosing(loaded)
     store = Store(results / loaded.config.study)
     finished = [name for name, (outcome, _) in store.outcomes().items() if outcome != "failed"]
     made = make_plan(make_trials(loaded), finished, store.begun(), workers)
     sizes = [len(stack.trials) for stack in made.stacks]
     _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
+    if tuned:
+        count = len(settled(then)) * len(then.seed_list)
+        _say(f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen")
     _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
     cost = estimate(made, workers)
     if cost is None:
@@ -211,7 +217,7 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
 
 
 def _conclude(study: Any, as_json: bool) -> None:
-    from reluexp.claims import findings
+    from reluexp.findings import findings
     from reluexp.report import write_report
     from reluexp.report.tables import summary_rows
 

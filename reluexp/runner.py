@@ -20,8 +20,10 @@ from reluexp.config import LoadedConfig, load_config, misfits
 from reluexp.engine.local import LocalEngine
 from reluexp.errors import ConfigError, Interrupted, ResultsError
 from reluexp.plan import Plan, Stack, identity, make_plan, make_trials
+from reluexp.registration import register
 from reluexp.store import Store
 from reluexp.study import Study
+from reluexp.tuning import for_choosing
 
 __all__ = ["Listener", "run", "run_loaded"]
 
@@ -58,6 +60,10 @@ def run_loaded(
     listener: Listener = lambda event: None,
 ) -> Study:
     """The same for a config that is loaded already."""
+    if loaded.config.tune and loaded.phase == "whole":
+        first = run_loaded(for_choosing(loaded), results, device, workers, stack, fresh, listener)
+        second = first.comparing(loaded)
+        return run_loaded(second, results, device, workers, stack, False, listener)
     store = Store(results / loaded.config.study)
     trials = make_trials(loaded)
     count = workers or len(os.sched_getaffinity(0))
@@ -113,9 +119,9 @@ def _prepare(engine: LocalEngine, plan: Plan, results: Path, device: str, stop: 
                 known[key], chosen = event, event["device"]
             if key not in known:
                 raise Interrupted("stopped before anything was trained")
-        found = known[key]
+        found, dataset = known[key], stack.setting.dataset.name
         hints = Hints(tuple(found["shape"]), found["classes"], found["train"], None, found["outputs"])
-        wrong = misfits(stack.setting, hints) if ":" in key or "imagefolder" in key else []
+        wrong = misfits(stack.setting, hints) if ":" in dataset or dataset == "imagefolder" else []
         if wrong:
             raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
     return {"device": chosen, "data": {found["fingerprint"]: key for key, found in known.items()}}
@@ -143,8 +149,8 @@ def _record_failure(store: Store, loaded: LoadedConfig, stack: Stack, event: dic
 
 
 def _write_study(store: Store, loaded: LoadedConfig, about: dict[str, Any]) -> None:
-    before = store.read_study().get("provenance", {}) if store.study_file.is_file() else {}
-    provenance = {**before, **_provenance(), **about}
+    before = store.read_study() if store.study_file.is_file() else {}
+    provenance = {**before.get("provenance", {}), **_provenance(), **about}
     config = loaded.config.model_dump(mode="json")
     if "baseline" not in loaded.config.model_fields_set:
         del config["baseline"]  # a default need not be in the study
@@ -154,6 +160,7 @@ def _write_study(store: Store, loaded: LoadedConfig, about: dict[str, Any]) -> N
             "given": loaded.text,
             "overrides": list(loaded.overrides),
             "config": config,
+            "hypotheses": register(loaded.config, before.get("hypotheses"), len(store.outcomes())),
             "provenance": provenance,
         }
     )
