@@ -11,7 +11,17 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["LAYER_METRICS", "Sums", "effective_rank", "hoyer", "merge", "site_sums", "summarise", "top_count"]
+__all__ = [
+    "LAYER_COLUMNS",
+    "LAYER_METRICS",
+    "Sums",
+    "effective_rank",
+    "hoyer",
+    "merge",
+    "site_sums",
+    "summarise",
+    "top_count",
+]
 
 Sums = dict[str, Tensor]
 
@@ -29,6 +39,9 @@ LAYER_METRICS = (
     *("learned_slope_mean", "learned_slope_min", "learned_slope_max"),
 )
 """the metric columns of the table `layers`, in order"""
+
+LAYER_COLUMNS = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
+"""the columns of the table `layers` after `trial`"""
 
 
 def top_count(total: int) -> int:
@@ -182,8 +195,13 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
 
 
 def _quantile(top: Tensor, total: int) -> Tensor:
-    """The 0.999 quantile of `total` values, interpolated linearly, from the largest of them in descending order."""
+    """The 0.999 quantile of `total` values, interpolated linearly, from the largest of them in descending order.
+
+    NaN where too few of them were kept, because a site has more places in some chunks than when it was traced.
+    """
     place = (1 - TAIL) * (total - 1)
     below = total - 1 - math.floor(place)
+    if below >= top.shape[1]:
+        return torch.full_like(top[:, 0], math.nan, dtype=torch.float64)
     low, high = top[:, below].double(), top[:, max(below - 1, 0)].double()
     return low + (place - math.floor(place)) * (high - low)
