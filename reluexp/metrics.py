@@ -30,6 +30,7 @@ SATURATED = 1e-3
 RARE, RARE_NEEDS = 0.01, 300
 TAIL = 0.001
 SMALLEST_EIGENVALUE = 1e-12
+ROUNDING = 1e-28
 
 LAYER_METRICS = (
     *("dead_fraction", "off_fraction", "always_on_fraction", "saturated_fraction", "starved_fraction"),
@@ -109,14 +110,17 @@ def _gram(h: Tensor, mean: Tensor) -> Tensor:
     return torch.bmm(centred, centred.mT)
 
 
-def effective_rank(gram: Tensor) -> Tensor:
+def effective_rank(gram: Tensor, power: Tensor | float = 0.0) -> Tensor:
     """exp of the entropy of the normalised singular values of the centred h (Roy & Vetterli 2007, there uncentred).
 
-    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0; 0 if all are 0,
-    NaN where the matrix is not finite.
+    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0, and so do those
+    below 10⁻²⁸ of `power` [replica], Σh², which rounding gives to constants. 0 if all are 0, NaN where the matrix is
+    not finite.
     """
     sound = torch.isfinite(gram).flatten(1).all(1)
     values = torch.linalg.eigvalsh(torch.where(sound[:, None, None], gram, 0.0)).clamp(min=0)
+    floor = ROUNDING * torch.as_tensor(power, dtype=values.dtype, device=values.device).reshape(-1, 1)
+    values = torch.where(values > floor, values, 0.0)
     largest = values.amax(1, keepdim=True)
     singular = torch.where(values >= SMALLEST_EIGENVALUE * largest, values, 0.0).sqrt()
     share = singular / singular.sum(1, keepdim=True).clamp(min=torch.finfo(singular.dtype).tiny)
@@ -188,7 +192,7 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     layer["post_absmax"] = sums["abs_max"].amax(1).double()
     layer["slope_mean"] = (sums["slope"] / places).mean(1)
     if "gram" in sums:
-        layer["effective_rank"] = effective_rank(sums["gram"])
+        layer["effective_rank"] = effective_rank(sums["gram"], sums["hh"].reshape(len(sums["gram"]), -1).sum(1))
     if "top" in sums:
         layer["post_q999"] = _quantile(sums["top"], int(places.item()) * sums["zeros"].shape[1])
     return layer, units

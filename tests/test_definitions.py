@@ -139,7 +139,7 @@ def test_effective_rank_counts_equal_directions() -> None:
     cross = [[1.0, 0, 5], [-1, 0, 5], [0, 1, 5], [0, -1, 5]]
     assert look(identity, cross)[0]["effective_rank"] == pytest.approx(2)
     assert look(identity, [[1.0, 2], [3, 6], [-1, -2]])[0]["effective_rank"] == pytest.approx(1)
-    assert look(identity, [[7.0, 7], [7, 7]])[0]["effective_rank"] == 0
+    assert look(identity, [[0.1, 7], [0.1, 7], [0.1, 7]])[0]["effective_rank"] == 0
     singular = np.array([3, 1]) / 4
     uneven = [[3.0, 0], [-3, 0], [0, 1], [0, -1]]
     assert look(identity, uneven)[0]["effective_rank"] == pytest.approx(math.exp(-(singular * np.log(singular)).sum()))
@@ -287,7 +287,10 @@ def test_a_network_born_dead_is_collapsed_stuck_and_has_dead_layers() -> None:
     assert healthy["dead_layers_at_end"].eq(0).all()
 
 
-values = st.floats(-30, 30, allow_nan=False, width=64)
+ROUNDING = 1e-6
+"""of a standard deviation from sums of squares of numbers up to 30, in float64: 30·√ε"""
+
+values = st.integers(-240, 240).map(lambda eighths: eighths / 8)
 pre_activations = arrays(
     np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)), elements=values
 )
@@ -309,7 +312,6 @@ def test_what_is_dead_is_saturated_and_never_fires(z: np.ndarray, function: nn.M
 @given(pre_activations, st.floats(1e-3, 1e3))
 @settings(max_examples=40, deadline=None)
 def test_scaling_z_leaves_relus_dead_and_zero_fractions(z: np.ndarray, factor: float) -> None:
-    z[np.abs(z) < 1e-200] = 0  # what would underflow
     (one, units), (other, scaled) = look(nn.ReLU(), z), look(nn.ReLU(), factor * z)
     columns = ["dead_fraction", "off_fraction", "always_on_fraction", "zero_fraction", "zero_fraction_live"]
     pd.testing.assert_series_equal(one[columns], other[columns], check_names=False)
@@ -326,10 +328,10 @@ def test_permuting_units_permutes_the_results(z: np.ndarray, random: Any, functi
     random.shuffle(order)
     (one, units), (other, permuted) = look(function, z), look(function, z[:, order])
     for column in ("dead_at_end", "off_at_end", "firing_rate", "sample_rate", "slope_ratio"):
-        assert units[column].iloc[order].tolist() == permuted[column].tolist()
+        assert units[column].iloc[order].tolist() == pytest.approx(permuted[column].tolist(), rel=1e-12)
     numbers = [name for name, value in one.items() if isinstance(value, float)]
     for column in numbers:
-        assert one[column] == pytest.approx(other[column], rel=1e-6, abs=1e-9, nan_ok=True), column
+        assert one[column] == pytest.approx(other[column], rel=1e-6, abs=ROUNDING, nan_ok=True), column
 
 
 @given(pre_activations, st.integers(1, 6), st.sampled_from(FUNCTIONS))
@@ -339,5 +341,5 @@ def test_streaming_in_any_chunking_gives_the_same(z: np.ndarray, chunk: int, fun
     (one, units), (other, chunked) = look(function, z), look(function, z, chunk=chunk)
     for name, value in one.items():
         if isinstance(value, float):
-            assert value == pytest.approx(other[name], rel=1e-6, abs=1e-9, nan_ok=True), name
+            assert value == pytest.approx(other[name], rel=1e-6, abs=ROUNDING, nan_ok=True), name
     pd.testing.assert_frame_equal(units, chunked)
