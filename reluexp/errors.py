@@ -6,10 +6,20 @@ ReluexpError
 ├── DeviceError       the device asked for is not there
 ├── ResultsError      a results folder cannot be read or written
 │   └── StudyBusyError  another process is running this study
+├── WatchError        a model cannot be watched, or not in this way
 └── Interrupted       the user asked to stop; everything is saved and resumable
 """
 
-__all__ = ["ConfigError", "DataError", "DeviceError", "Interrupted", "ReluexpError", "ResultsError", "StudyBusyError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "Interrupted",
+    "ReluexpError",
+    "ResultsError",
+    "StudyBusyError",
+    "WatchError",
+]
 
 
 class ReluexpError(Exception):
@@ -34,6 +44,10 @@ class ResultsError(ReluexpError):
 
 class StudyBusyError(ResultsError):
     """Another process holds the study's lock."""
+
+
+class WatchError(ReluexpError):
+    """A model cannot be watched, or not with this probe or loss."""
 
 
 class Interrupted(ReluexpError):

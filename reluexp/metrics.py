@@ -14,16 +14,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "LAYER_METRICS",
-    "Sums",
-    "beside",
-    "effective_rank",
-    "hoyer",
-    "largest",
-    "merge",
-    "site_sums",
-    "summarise",
-    "top_count",
+    *("LAYER_COLUMNS", "LAYER_METRICS", "Sums", "beside", "effective_rank", "hoyer", "largest"),
+    *("merge", "site_sums", "summarise", "top_count"),
 ]
 
 Sums = dict[str, Tensor]
@@ -36,6 +28,7 @@ SMALLEST_EIGENVALUE = 1e-12
 _LANES = 32
 _CANCELS = 1e-3
 _BLOCK = 1 << 17
+ROUNDING = 1e-28
 
 LAYER_METRICS = (
     *("dead_fraction", "off_fraction", "always_on_fraction", "saturated_fraction", "starved_fraction"),
@@ -45,6 +38,9 @@ LAYER_METRICS = (
     *("learned_slope_mean", "learned_slope_min", "learned_slope_max"),
 )
 """the metric columns of the table `layers`, in order"""
+
+LAYER_COLUMNS = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
+"""the columns of the table `layers` after `trial`"""
 
 
 def top_count(total: int) -> int:
@@ -166,14 +162,17 @@ def _gram(h: Tensor, mean: Tensor) -> Tensor:
     return torch.bmm(centred.mT, centred)
 
 
-def effective_rank(gram: Tensor) -> Tensor:
+def effective_rank(gram: Tensor, power: Tensor | float = 0.0) -> Tensor:
     """exp of the entropy of the normalised singular values of the centred h (Roy & Vetterli 2007, there uncentred).
 
-    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0; 0 if all are 0,
-    NaN where the matrix is not finite.
+    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0, and so do those
+    below 10⁻²⁸ of `power` [replica], Σh², which rounding gives to constants. 0 if all are 0, NaN where the matrix is
+    not finite.
     """
     sound = torch.isfinite(gram).flatten(1).all(1)
     values = torch.linalg.eigvalsh(torch.where(sound[:, None, None], gram, 0.0)).clamp(min=0)
+    floor = ROUNDING * torch.as_tensor(power, dtype=values.dtype, device=values.device).reshape(-1, 1)
+    values = torch.where(values > floor, values, 0.0)
     largest = values.amax(1, keepdim=True)
     singular = torch.where(values >= SMALLEST_EIGENVALUE * largest, values, 0.0).sqrt()
     share = singular / singular.sum(1, keepdim=True).clamp(min=torch.finfo(singular.dtype).tiny)
@@ -260,15 +259,20 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     layer["post_absmax"] = sums["abs_max"].amax(1).double()
     layer["slope_mean"] = (sums["slope"] / places).mean(1)
     if "gram" in sums:
-        layer["effective_rank"] = effective_rank(sums["gram"])
+        layer["effective_rank"] = effective_rank(sums["gram"], sums["hh"].reshape(len(sums["gram"]), -1).sum(1))
     if "top" in sums:
         layer["post_q999"] = _quantile(sums["top"], int(places.item()) * sums["zeros"].shape[1])
     return layer, units
 
 
 def _quantile(top: Tensor, total: int) -> Tensor:
-    """The 0.999 quantile of `total` values, interpolated linearly, from the largest of them in descending order."""
+    """The 0.999 quantile of `total` values, interpolated linearly, from the largest of them in descending order.
+
+    NaN where too few of them were kept, because a site has more places in some chunks than when it was traced.
+    """
     place = (1 - TAIL) * (total - 1)
     below = total - 1 - math.floor(place)
+    if below >= top.shape[1]:
+        return torch.full_like(top[:, 0], math.nan, dtype=torch.float64)
     low, high = top[:, below].double(), top[:, max(below - 1, 0)].double()
     return low + (place - math.floor(place)) * (high - low)
