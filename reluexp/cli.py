@@ -96,6 +96,7 @@ def list_(
 
     Example: reluexp list activations
     """
+    from reluexp.claims import CLAIMS
     from reluexp.config.models import CHOICES
     from reluexp.metrics_names import METRICS
 
@@ -106,6 +107,7 @@ def list_(
         for field, registry in CHOICES.items()
     }
     kinds["metrics"] = list(METRICS.items())
+    kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
     _one_of("kind", kind or "activations", tuple(kinds))
     for name in [kind] if kind else kinds:
         _say(f"{name}:")

@@ -92,7 +92,10 @@ def run_loaded(
                 listener(event)
         if stop():
             raise Interrupted(f"{loaded.config.study}: stopped; run it again to go on where it was")
-    return Study(store)
+    study = Study(store)
+    if loaded.config.cost and loaded.phase != "choosing" and study.cost.empty:
+        study.measure_cost()
+    return study
 
 
 def _job(stack: Stack, store: Store, results: Path, loaded: LoadedConfig, device: str) -> dict[str, Any]:

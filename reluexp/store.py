@@ -183,6 +183,25 @@ class Store:
             keys = [key for key in file.keys() if key.startswith(f"{trial}/")]  # noqa: SIM118 not a dict
             return {key.partition("/")[2]: file.get_tensor(key) for key in keys}
 
+    def write_extra(self, name: str, frame: pd.DataFrame) -> None:
+        """Keeps a table that belongs to the study as a whole."""
+        path = self.root / f"{name}.parquet"
+        with self._guard(path):
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            frame.to_parquet(temporary, index=False)
+            _flush(temporary)
+            temporary.replace(path)
+
+    def read_extra(self, name: str) -> pd.DataFrame:
+        """A table of `write_extra`; empty if there is none."""
+        import pandas as pd
+
+        path = self.root / f"{name}.parquet"
+        try:
+            return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{path}: cannot be read: {error}; move it away and run again") from error
+
     def clear(self) -> None:
         """Removes all results, for a fresh start."""
         with self._guard(self.root):

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.config import LoadedConfig, Point, load_config
+from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials
 from reluexp.registration import digest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from reluexp.claims import Evidence, Placed
     from reluexp.config.inference import Hypothesis
     from reluexp.stats import Across, Survival
 
@@ -201,6 +202,64 @@ class Study:
         from reluexp.stats import chosen
 
         return chosen(self.sensitivity(), self._loaded.config.tune.over if self._loaded.config.tune else [])
+
+    @property
+    def base(self) -> Setting:
+        """The config's setting without its grid."""
+        return Setting.model_construct(**{part: getattr(self._loaded.config, part) for part in PARTS})
+
+    @property
+    def tuned_axes(self) -> list[str]:
+        """The axes that activations were tuned over."""
+        return self._loaded.config.tune.over if self._loaded.config.tune else []
+
+    @cached_property
+    def placed(self) -> list[Placed]:
+        """Every trial of the comparison with its setting; one that tuning chose and a grid asks for stands twice."""
+        from reluexp.claims import Placed
+
+        chosen = {id(point) for point in self._phase.chosen}
+        roles = [(t, tuned) for t in self._wanted.values() for tuned in (False, True)]
+        return [
+            Placed(t.id, t.seed, t.point.setting, tuned)
+            for t, tuned in roles
+            if (id(t.point) in chosen if tuned else is_fixed(self._loaded, t.point))
+        ]
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        """Times of the activations, if the config asked for them: kind, activation, elements, block, seconds."""
+        return self._store.read_extra("cost")
+
+    def measure_cost(self) -> pd.DataFrame:
+        """Times the activations of the study's base setting, about a minute, and keeps what was found."""
+        from reluexp.cost import measure_cost
+
+        about = next(iter(self._store.ended().values()))
+        labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
+        settings = [self.base.model_copy(update={"activation": activation}) for activation in labels.values()]
+        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["classes"]))
+        self.__dict__.pop("cost", None)
+        return self.cost
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """What the study has to say about each claim, part by part."""
+        from reluexp.claims import evidence_of
+
+        return evidence_of(self)
+
+    def claims(self) -> pd.DataFrame:
+        """Verdicts on what the textbooks say of ReLU: claim, statement, source, verdict, numbers, what would decide."""
+        from reluexp.claims import claim_table
+
+        return claim_table(self.evidence)
+
+    def claim_parts(self) -> pd.DataFrame:
+        """The same, one row per contrast, with n, mean, interval, threshold and p."""
+        from reluexp.claims import claim_parts
+
+        return claim_parts(self.evidence)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

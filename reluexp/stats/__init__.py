@@ -9,6 +9,7 @@ from __future__ import annotations
 from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
+from reluexp.stats.contrasts import Contrast, Decision, decide, page, together
 from reluexp.stats.differences import paired_difference, paired_differences
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
@@ -23,7 +24,7 @@ from reluexp.stats.results import Results
 from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
 from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
 from reluexp.stats.survival import Survival, survival_of
-from reluexp.stats.targets import describe_targets, headline_target, steps_to_target
+from reluexp.stats.targets import describe_targets, headline_target, steps_to_level, steps_to_target
 from reluexp.stats.times import compare_times
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "METRICS",
     "MOMENTS",
     "Across",
+    "Contrast",
+    "Decision",
     "Interval",
     "Ranks",
     "Results",
@@ -48,6 +51,7 @@ __all__ = [
     "compare_study",
     "compare_times",
     "curves",
+    "decide",
     "describe_targets",
     "final_metrics",
     "groups",
@@ -60,6 +64,7 @@ __all__ = [
     "mean_interval",
     "other_axes",
     "over_sites",
+    "page",
     "paired_difference",
     "paired_differences",
     "pairs",
@@ -75,7 +80,9 @@ __all__ = [
     "signed_rank",
     "smallest_p",
     "sound",
+    "steps_to_level",
     "steps_to_target",
     "summary",
     "survival_of",
+    "together",
 ]

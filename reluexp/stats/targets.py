@@ -13,7 +13,7 @@ from reluexp.stats.intervals import sound
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, other_axes, settings
 
-__all__ = ["describe_targets", "headline_target", "steps_to_target"]
+__all__ = ["describe_targets", "headline_target", "steps_to_level", "steps_to_target"]
 
 _WAY = (50, 90, 95, 99)
 
@@ -34,6 +34,18 @@ def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFr
                 reached = math.nan if outcome == "failed" else _crossing(steps, sign * values, sign * target["value"])
                 found.append((trial, target["target"], target["rule"], target["value"], reached))
     return pd.DataFrame(found, columns=["trial", "target", "rule", "value", "steps"])
+
+
+def steps_to_level(study: Results, metric: str, level: float) -> dict[str, float]:
+    """Steps at which each trial that did not fail came to hold a level of a metric; inf for never."""
+    sign = -1.0 if metric.endswith("loss") else 1.0
+    paths = _paths(study.epochs, metric)
+    ended = study.trials.loc[study.trials["outcome"] != "failed", "trial"]
+    nothing = (np.empty(0), np.empty(0))
+    return {
+        str(trial): _crossing(steps, sign * values, sign * level)
+        for trial, (steps, values) in ((trial, paths.get(str(trial), nothing)) for trial in ended)
+    }
 
 
 def describe_targets(study: Results) -> str:
