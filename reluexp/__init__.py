@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reluexp.runner import run
     from reluexp.study import Study, load
+    from reluexp.watcher import Watch, watch
 
-__all__ = ["Study", "load", "run"]
+__all__ = ["Study", "Watch", "load", "run", "watch"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     places = {"run": "reluexp.runner", "Study": "reluexp.study", "load": "reluexp.study"}
+    places |= dict.fromkeys(("Watch", "watch"), "reluexp.watcher")
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
     return getattr(importlib.import_module(places[name]), name)

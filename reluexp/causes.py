@@ -10,14 +10,15 @@ Shapes: weights [unit, *input], bias and maxima [unit], inputs [sample, *input].
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reluexp.network import Network, Snapshot
+from reluexp.measured import Measured
+from reluexp.probe import chunks
 from reluexp.sites import Site
 
 __all__ = ["CAUSES", "Fed", "explain", "named_cause", "shapley"]
@@ -28,8 +29,21 @@ CAUSES = (None, "bias", "weights", "input", "mixed", "below")
 _MIXED, _BELOW = 4, 5
 
 
-Moment = tuple[Snapshot, dict[str, Tensor]]
-"""the parameters of a network, and the inputs [replica, sample, …] of its layers"""
+M = TypeVar("M", contravariant=True)
+"""the parameters and buffers of a network at one moment"""
+
+
+class Explained(Measured, Protocol[M]):
+    """A network that can be asked about its past."""
+
+    def value(self, moment: M, name: str, replica: int) -> Tensor | None:
+        """One replica's parameter or buffer at a moment, if there is one of that name."""
+
+    def inputs_of(self, layers: Iterable[str], moment: M, x: Tensor) -> dict[str, Tensor]:
+        """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""
+
+
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
 class Fed(NamedTuple):
@@ -40,19 +54,27 @@ class Fed(NamedTuple):
     inputs: Tensor
 
 
-def shapley(before: Fed, after: Fed, product: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def shapley(before: Fed, after: Fed, product: Product) -> tuple[Tensor, Tensor]:
     """Shapley values [bias | weights | input, unit] of Δm, and Δm [unit].
 
     `product(inputs, weights)` gives w·X as [sample, unit, *position]. Of the eight coalitions four differ, since the
     bias adds the same to m in each.
     """
+    return _values(_tops(before, after, product), after.bias - before.bias)
+
+
+def _tops(before: Fed, after: Fed, product: Product) -> Tensor:
+    """max w·X [coalition, unit] over the samples: nothing changed, the weights alone, the inputs alone, both."""
 
     def top(weights: Tensor, inputs: Tensor) -> Tensor:
         return product(inputs, weights).transpose(0, 1).flatten(1).amax(1)
 
-    old, new = top(before.weights, before.inputs), top(after.weights, after.inputs)
-    moved, fed = top(after.weights, before.inputs), top(before.weights, after.inputs)
-    bias = after.bias - before.bias
+    pairs = [(w, x) for x in (before.inputs, after.inputs) for w in (before.weights, after.weights)]
+    return torch.stack([top(*pair) for pair in pairs])
+
+
+def _values(tops: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    old, moved, fed, new = tops
     weights = ((moved - old) + (new - fed)) / 2
     inputs = ((fed - old) + (new - moved)) / 2
     return torch.stack([bias, weights, inputs]), bias + new - old
@@ -67,54 +89,75 @@ def named_cause(shares: Tensor, below: Tensor) -> Tensor:
 
 
 def explain(
-    network: Network, before: Snapshot, after: Snapshot, x: Tensor, died: list[Tensor], dead: list[Tensor]
+    network: Explained[M], before: M, after: M, x: Tensor, died: list[Tensor], dead: list[Tensor]
 ) -> dict[int, dict[str, Tensor]]:
     """For each site with explained deaths: cause [replica, channel] and cause_bias, cause_weights, cause_input.
 
     `died` and `dead` hold for each site what became dead since `before`, and what is dead now [replica, channel]; x
-    are the probe's samples. The network must be in evaluation mode, and is left with the parameters it had.
+    are the probe's samples, which pass in chunks. The network must be in evaluation mode, and is left as it was.
     """
-    sites = [i for i, own in enumerate(died) if network.sites[i].affine and bool(own.any())]
-    sites = [i for i in sites if _product(network, network.sites[i]) is not None]
-    if not sites:
-        return {}
-    layers = {network.sites[i].layer or "" for i in sites}
-    inputs = {moment: network.inputs_of(layers, moment, x) for moment in (before, after)}
-    found = {}
-    for i in sites:
-        below = network.sites[i].below
-        drowned = dead[below].all(1) if below is not None else torch.zeros(network.replicas, dtype=torch.bool)
-        was, now = (before, inputs[before]), (after, inputs[after])
-        found[i] = _causes_at(network, network.sites[i], was, now, died[i].cpu(), drowned.cpu())
+    deaths = list(_deaths(network, died))
+    layers = {death.site.layer or "" for death in deaths}
+    tops: dict[tuple[int, int], Tensor] = {}
+    biases: dict[tuple[int, int], Tensor] = {}
+    for part, _ in chunks(network, x, x) if deaths else ():
+        inputs = [network.inputs_of(layers, moment, part) for moment in (before, after)]
+        for death in deaths:
+            was, now = (_fed(network, death, moment, own) for moment, own in zip((before, after), inputs, strict=True))
+            own = _tops(was, now, death.product)
+            key = death.number, death.replica
+            tops[key] = torch.maximum(tops[key], own) if key in tops else own
+            biases[key] = now.bias - was.bias
+    found: dict[int, dict[str, Tensor]] = {}
+    for death in deaths:
+        key = death.number, death.replica
+        values, fall = _values(tops[key], biases[key])
+        below = death.site.below
+        drowned = below is not None and bool(dead[below][death.replica].all())
+        _lay(found.setdefault(death.number, _nothing(died[death.number])), death, (values / fall).cpu(), drowned)
     return found
 
 
-def _causes_at(
-    network: Network, site: Site, was: Moment, now: Moment, died: Tensor, drowned: Tensor
-) -> dict[str, Tensor]:
-    """The columns of one site, for the deaths between two moments."""
-    product = _product(network, site)
-    assert product is not None, "only sites with a product are explained"
+class _Death(NamedTuple):
+    """The units of one site and replica that died."""
+
+    number: int
+    site: Site
+    replica: int
+    units: Tensor
+    product: Product
+
+
+def _deaths(network: Measured, died: list[Tensor]) -> Iterable[_Death]:
+    for number, own in enumerate(died):
+        site = network.sites[number]
+        product = _product(network, site) if site.affine and bool(own.any()) else None
+        if product is not None:
+            for replica in torch.nonzero(own.any(1)).flatten().tolist():
+                yield _Death(number, site, replica, torch.nonzero(own[replica]).flatten(), product)
+
+
+def _nothing(died: Tensor) -> dict[str, Tensor]:
     shares = torch.full((3, *died.shape), torch.nan, dtype=torch.float64)
     causes = torch.zeros(died.shape, dtype=torch.long)
-    for replica in torch.nonzero(died.any(1)).flatten().tolist():
-        units = torch.nonzero(died[replica]).flatten()
-        before, after = (_fed(network, site, *moment, replica, units) for moment in (was, now))
-        values, fall = shapley(before, after, product)
-        own = (values / fall).cpu()
-        shares[:, replica, units] = own
-        causes[replica, units] = named_cause(own, drowned[replica].expand(len(units)))
     return {"cause": causes, "cause_bias": shares[0], "cause_weights": shares[1], "cause_input": shares[2]}
 
 
-def _fed(
-    network: Network, site: Site, snapshot: Snapshot, inputs: dict[str, Tensor], replica: int, units: Tensor
-) -> Fed:
+def _lay(columns: dict[str, Tensor], death: _Death, shares: Tensor, drowned: bool) -> None:
+    """Writes the causes of some units into a site's columns."""
+    place = death.replica, death.units.cpu()
+    columns["cause"][place] = named_cause(shares, torch.full(shares.shape[1:], drowned))
+    for name, own in zip(("bias", "weights", "input"), shares, strict=True):
+        columns[f"cause_{name}"][place] = own
+
+
+def _fed(network: Explained[M], death: _Death, moment: M, inputs: dict[str, Tensor]) -> Fed:
     """Weights, bias and inputs of some units in float64, batch norm folded in."""
+    _, site, replica, units, _ = death
     layer = site.layer or ""
 
     def own(name: str) -> Tensor | None:
-        found = snapshot.value(network, name, replica)
+        found = network.value(moment, name, replica)
         return None if found is None else found.double()[units.to(found.device)]
 
     weights = own(f"{layer}.weight")
@@ -133,7 +176,7 @@ def _fed(
     return Fed(weights, bias, inputs[layer][replica].double())
 
 
-def _product(network: Network, site: Site) -> Callable[[Tensor, Tensor], Tensor] | None:
+def _product(network: Measured, site: Site) -> Product | None:
     """w·X of the feeding layer, or None where rows of its weight cannot be taken alone."""
     layer = network.module.get_submodule(site.layer or "")
     if isinstance(layer, nn.Linear):

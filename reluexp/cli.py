@@ -121,6 +121,7 @@ def list_(
 
     Example: reluexp list activations
     """
+    from reluexp.claims import CLAIMS
     from reluexp.config.models import CHOICES
     from reluexp.engine import ENGINES
     from reluexp.metrics_names import METRICS
@@ -133,6 +134,7 @@ def list_(
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
+    kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
     _one_of("kind", kind or "activations", tuple(kinds))
     for name in [kind] if kind else kinds:
         _say(f"{name}:")
@@ -166,14 +168,13 @@ def status(
 
     Example: reluexp status quickstart
     """
-    from reluexp.config import load_config
-    from reluexp.plan import make_trials
     from reluexp.standing import take_stock
     from reluexp.store import Store
+    from reluexp.study import Study
 
     store = Store(_folder(study, results))
-    about = store.read_study()
-    standing = take_stock(store, make_trials(load_config(about["config"])), about["provenance"].get("data"))
+    found = Study(store)
+    standing = take_stock(store, found.asked, found.provenance.get("data"))
     trials = {trial.id for trial in standing.trials}
     begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
     counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
@@ -244,12 +245,19 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
     from reluexp.plan import estimate, make_plan, make_trials
     from reluexp.standing import take_stock
     from reluexp.store import Store
+    from reluexp.tuning import for_choosing, settled
 
     refuse_oversized(loaded)
+    tuned = loaded.config.tune
+    if tuned:
+        then, loaded = loaded, for_choosing(loaded)
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
     made = make_plan(trials, take_stock(store, trials).done, store.begun(), workers)
     sizes = [len(stack.trials) for stack in made.stacks]
     _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
+    if tuned:
+        count = len(settled(then)) * len(then.seed_list)
+        _say(f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen")
     _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
     cost = estimate(made, workers)
     if cost is None:
@@ -261,7 +269,7 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
 
 
 def _conclude(study: Any, as_json: bool) -> None:
-    from reluexp.claims import findings
+    from reluexp.findings import findings
     from reluexp.report import write_report
     from reluexp.report.tables import summary_rows
 

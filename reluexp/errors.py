@@ -7,6 +7,7 @@ ReluexpError
 ├── ResultsError      a results folder cannot be read or written
 │   ├── DamagedError    a file of the results is not what was written
 │   └── StudyBusyError  another process is running this study
+├── WatchError        a model cannot be watched, or not in this way
 └── Interrupted       the user asked to stop; everything is saved and resumable
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "ReluexpError",
     "ResultsError",
     "StudyBusyError",
+    "WatchError",
 ]
 
 
@@ -48,6 +50,10 @@ class DamagedError(ResultsError):
 
 class StudyBusyError(ResultsError):
     """Another process holds the study's lock."""
+
+
+class WatchError(ReluexpError):
+    """A model cannot be watched, or not with this probe or loss."""
 
 
 class Interrupted(ReluexpError):

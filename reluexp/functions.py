@@ -62,34 +62,36 @@ class Function(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """h = f(z)."""
-        result: Tensor = _Apply.apply(z, [self], [z.shape[0]], *self.parameters())
+        result: Tensor = _Apply.apply(z, self, *self.parameters())
         return result
 
-    def derivative(self, z: Tensor) -> Tensor:
-        """f'(z) as training computes it, in z's own precision: the pull-back of 1, else by autograd."""
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """f'(z) as training computes it, in z's own precision: the pull-back of 1, else by autograd.
+
+        h = f(z) need not be computed again where it is known.
+        """
         if type(self).pull is Function.pull:
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
                 return torch.autograd.grad(self(z).sum(), z)[0]
         with torch.no_grad():
-            h, slope = torch.empty_like(z), torch.empty_like(z)
-            self.value(z, h)
+            slope = torch.empty_like(z)
+            if h is None:
+                h = torch.empty_like(z)
+                self.value(z, h)
             self.pull(z, h, torch.ones_like(z), slope)
         return slope
 
 
 class _Apply(torch.autograd.Function):
-    """Functions applied to consecutive parts of z's first axis, as one operation."""
+    """A function as one operation, differentiated by its pull-back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, functions: Sequence[Function], sizes: Sequence[int], *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, z: Tensor, function: Function, *parameters: Tensor) -> Tensor:
         h = torch.empty_like(z)
-        for function, own, out in zip(functions, z.split(sizes), h.split(sizes), strict=True):
-            function.value(own, out)
+        function.value(z, h)
         ctx.save_for_backward(z, h)
-        ctx.functions, ctx.sizes, ctx.learns = functions, sizes, bool(parameters)
+        ctx.function, ctx.learns = function, bool(parameters)
         return h
 
     @staticmethod
@@ -97,12 +99,8 @@ class _Apply(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         z, h = ctx.saved_tensors
         result = torch.empty_like(z)
-        parts = [t.split(ctx.sizes) for t in (z, h, g, result)]
-        gradients: list[Tensor] = []
-        for function, own_z, own_h, own_g, out in zip(ctx.functions, *parts, strict=True):
-            function.pull(own_z, own_h, own_g, out)
-            gradients += function.pull_parameters(own_z, own_g) if ctx.learns else ()
-        return (result, None, None, *gradients)
+        ctx.function.pull(z, h, g, result)
+        return result, None, *(ctx.function.pull_parameters(z, g) if ctx.learns else ())
 
 
 class Mixed(Function):
@@ -118,15 +116,20 @@ class Mixed(Function):
         """The functions in the order of their replicas."""
         return list(self.parts)  # type: ignore[arg-type]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """h, each replica's by its own function."""
-        result: Tensor = _Apply.apply(z, self.functions, self.sizes, *self.parameters())
-        return result
+    def value(self, z: Tensor, out: Tensor) -> None:
+        """Each replica's own h."""
+        for function, *own in zip(self.functions, z.split(self.sizes), out.split(self.sizes), strict=True):
+            function.value(*own)
 
-    def derivative(self, z: Tensor) -> Tensor:
-        """f'(z), each replica's own."""
-        parts = zip(self.functions, z.split(self.sizes), strict=True)
-        return torch.cat([function.derivative(part) for function, part in parts])
+    def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
+        """Each replica's own g·f'(z)."""
+        for function, *own in zip(self.functions, *(t.split(self.sizes) for t in (z, h, g, out)), strict=True):
+            function.pull(*own)
+
+    def pull_parameters(self, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of what each function learns."""
+        parts = zip(self.functions, z.split(self.sizes), g.split(self.sizes), strict=True)
+        return tuple(own for function, *both in parts for own in function.pull_parameters(*both))
 
 
 class Relu(Function):
@@ -141,6 +144,10 @@ class Relu(Function):
     def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
         """g above 0, else 0."""
         aten.threshold_backward(g, z, 0, grad_input=out)
+
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """1 above 0, else 0."""
+        return torch.gt(z, 0, out=torch.empty_like(z))
 
 
 class LeakyRelu(Function):

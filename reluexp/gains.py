@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,15 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
     In float32 it is 0 or not by the accident of a formula: that of the sigmoid at +18, but not at −18.
     """
     if isinstance(function, Mixed) and not function.piecewise_linear:
-        parts = zip(function.functions, z.split(function.sizes), strict=True)
-        return torch.cat([exact_slope(own, part).double() for own, part in parts])
+        both = zip(function.functions, z.split(function.sizes), strict=True)
+        return torch.cat([exact_slope(own, part).double() for own, part in both])
     return derivative(function, z if getattr(function, "piecewise_linear", False) else z.double())
 
 
 def slopes_of(function: Any, replicas: int) -> Tensor | None:
     """The learned slopes [replica, channel or 1] of a site's activation, NaN for replicas without; None if none has."""
     if isinstance(function, Mixed):
-        parts = [slopes_of(own, size) for own, size in zip(function.functions, function.sizes, strict=True)]
+        parts = [slopes_of(own, size) for own, size in _parts(function)]
         width = max((own.shape[1] for own in parts if own is not None), default=0)
         if not width:
             return None
@@ -78,23 +79,37 @@ def slopes_of(function: Any, replicas: int) -> Tensor | None:
     return slope.detach().double().reshape(replicas, -1)
 
 
-def reference_slope(function: nn.Module, shape: torch.Size, axis: int, samples: int) -> Tensor:
-    """s_f = max |f'(z)| over z = −5, −4.99 … 5 for inputs of that shape: a number, or [*lead, channel].
+def reference_slope(function: Any, shape: torch.Size, axis: int, samples: int) -> Tensor:
+    """s_f = max |f'(z)| over z = −5, −4.99 … 5 for inputs of that shape: a number, or [*lead, channel or 1].
 
     At the current values of the activation's parameters: relu 1, prelu max(1, |a|), selu 1.758, sigmoid ¼. `axis` is
     the channel axis of the shape, `samples` the sample axis; what stands before it are replicas.
     """
     if isinstance(function, Mixed):
-        own = [(part, torch.Size([size, *shape[1:]]))
-               for part, size in zip(function.functions, function.sizes, strict=True)]  # fmt: skip
-        slopes = [reference_slope(part, sizes, axis, samples) for part, sizes in own]
-        return torch.cat([slope.expand(sizes[0], shape[axis]) for slope, (_, sizes) in zip(slopes, own, strict=True)])
+        parts = [(own, torch.Size([size, *shape[1:]])) for own, size in _parts(function)]
+        slopes = [reference_slope(own, sizes, axis, samples) for own, sizes in parts]
+        width = max(slope.shape[-1] if slope.dim() else 1 for slope in slopes)
+        return torch.cat([slope.expand(sizes[0], width) for slope, (_, sizes) in zip(slopes, parts, strict=True)])
     if not isinstance(function, nn.Module) or next(function.parameters(), None) is None:
-        return derivative(function, GRID).detach().abs().amax()
+        return _known_slope(function) if isinstance(function, Function) else _slope_on_grid(function)
     lead = shape[:samples]
     sizes = [*lead, *([1] * (len(shape) - samples))]
-    sizes[samples], sizes[axis] = len(GRID), shape[axis]
+    sizes[samples] = len(GRID)
+    sizes[axis] = next(function.parameters()).shape[-1] if isinstance(function, Function) else shape[axis]
     columns = [1] * len(shape)
     columns[samples] = len(GRID)
     grid = GRID.to(next(function.parameters()).device).view(columns).expand(sizes)
-    return derivative(function, grid).detach().abs().amax(samples).reshape(*lead, shape[axis])
+    return derivative(function, grid).detach().abs().amax(samples).reshape(*lead, -1)
+
+
+def _slope_on_grid(function: Any) -> Tensor:
+    return derivative(function, GRID).detach().abs().amax()
+
+
+@lru_cache(256)
+def _known_slope(function: Function) -> Tensor:
+    return _slope_on_grid(function)
+
+
+def _parts(function: Mixed) -> list[tuple[Function, int]]:
+    return list(zip(function.functions, function.sizes, strict=True))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,48 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from reluexp.layers import activate
+from reluexp.operations import Applied, Recogniser
 from reluexp.seeds import generator
 
-__all__ = ["Reading", "SiteListener", "is_site", "site_function"]
+__all__ = ["Reading", "SiteListener"]
 
-SiteListener = Callable[[int, Tensor, Callable[[Tensor], Tensor]], None]
-"""called with a site's number, its pre-activation z and its function"""
+SiteListener = Callable[[int, Tensor, Tensor, Callable[[Tensor], Tensor]], None]
+"""called with a site's number, its pre-activation z, what its function makes of it, and that function"""
 
-_SITE_FUNCTIONS = {
-    *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
-    *(F.leaky_relu, F.prelu, torch.prelu, Tensor.prelu, F.rrelu, F.elu, F.selu, torch.selu, F.celu, F.gelu, F.silu),
-    *(F.mish, F.softplus, F.hardswish, F.hardsigmoid, F.hardtanh, F.relu6),
-    *(F.sigmoid, torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, F.tanh, torch.tanh, Tensor.tanh, Tensor.tanh_),
+_RANDOM = {
+    *(F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *(torch.dropout, torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout),
 }
-_OUT_OF_PLACE = {
-    F.relu_: torch.relu,
-    torch.relu_: torch.relu,
-    Tensor.relu_: torch.relu,
-    Tensor.sigmoid_: torch.sigmoid,
-    Tensor.tanh_: torch.tanh,
-}
-_CLAMPS = {torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min, Tensor.clamp_min_}
-
-
-def is_site(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether an executed operation is an elementwise activation; clamping counts when its lower bound is 0."""
-    if func in _CLAMPS:
-        return args[1:2] == (0,) or kwargs.get("min") == 0
-    return func is activate or func in _SITE_FUNCTIONS
-
-
-def site_function(func: Any, args: Any, kwargs: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The operation as a function of z alone, never in place."""
-    if func is activate:
-        function: Callable[[Tensor], Tensor] = args[1]
-        return function
-    if func in _CLAMPS:
-        high = args[2] if len(args) > 2 else kwargs.get("max")
-        return partial(torch.clamp, min=0, max=high)
-    keywords = {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
-    rest = tuple(False if isinstance(value, bool) else value for value in args[1:])
-    return lambda z: _OUT_OF_PLACE.get(func, func)(z, *rest, **keywords)
+"""what is off in measuring mode, even where a model's author has switched it on for good"""
 
 
 class Reading(TorchFunctionMode):
@@ -73,6 +43,7 @@ class Reading(TorchFunctionMode):
         self.moment: tuple[int, ...] | None = None
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
+        self._known = Recogniser()
         self._site = 0
         self._wanted: dict[int, str] = {}
         self._heard: dict[str, Tensor] = {}
@@ -89,14 +60,25 @@ class Reading(TorchFunctionMode):
     def begin(self, moment: tuple[int, ...] | None, listener: SiteListener | None = None) -> Reading:
         """Prepares a forward pass: in training its moment (epoch, step), in measuring mode None."""
         self.moment, self.listener, self._generators, self._site = moment, listener, None, 0
+        self._known = Recogniser()
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if is_site(func, args, kwargs):
-            return self._activate(args[0] if args else kwargs["input"], site_function(func, args, kwargs))
+        applied = self._known(func, args, kwargs)
+        if applied:
+            site, self._site = self._site, self._site + 1
+            return self._activate(site, applied) if self.listener or self.masks else func(*args, **kwargs)
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
+        out = self._execute(func, args, kwargs)
+        self._known.note(func, args, out)
+        return out
+
+    def _execute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operation that is no activation, read for the whole stack."""
+        if func in _RANDOM and self.moment is None:
+            return args[0]
         if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
             self._heard[self._wanted[id(args[1])]] = args[0]
         if self.replicas is not None:
@@ -105,19 +87,23 @@ class Reading(TorchFunctionMode):
             if func in _FOLDED:
                 folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
                 return folded.unflatten(0, args[0].shape[:2])
-        elif func is F.batch_norm and args[0].numel() == args[0].shape[1]:
+        elif func is F.batch_norm and kwargs.get("training") and args[0].numel() == args[0].shape[1]:
             # torch refuses to train on a single value for each channel, which a last batch of one sample may be
-            return _batch_norm(*_with_replica(args), **kwargs).squeeze(0)
+            named = dict(zip(kwargs, _with_replica(tuple(kwargs.values())), strict=True))
+            return _batch_norm(*_with_replica(args), **named).squeeze(0)
         return func(*args, **kwargs)
 
-    def _activate(self, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        site, self._site = self._site, self._site + 1
-        if self.listener:
-            self.listener(site, z, function)
+    def _activate(self, site: int, applied: Applied) -> Tensor:
+        """Reports a site and computes h; what is written in place comes from a copy of z, which stays whole."""
+        _, z, function, target = applied
+        if target is z:
+            z = z.clone()
         h = function(z)
         if self.masks:
             h = h * _beside(self.masks[site] if self.replicas is not None else self.masks[site][0], h)
-        return h
+        if self.listener:
+            self.listener(site, z, h, function)
+        return h if target is None else target.copy_(h)
 
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0 or self.moment is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METRICS"]
+__all__ = ["COMPARED", "METRICS"]
 
 METRICS = {
     "dead_fraction": "units with f'(z) = 0 at every probe sample and position",
@@ -21,3 +21,10 @@ METRICS = {
     "weight_grad_norm": "norm of the mean probe loss's gradient of those weights",
     "grad_norm": "mean over the epoch's steps of the whole gradient's L2 norm, before clipping",
 }
+
+COMPARED = (
+    *(f"{split}_{kind}" for split in ("test", "validation", "probe", "train") for kind in ("accuracy", "loss")),
+    *("confirmed_dead_fraction", "born_dead_fraction", "starved_fraction", "effective_rank", "update_ratio"),
+    *("grad_norm_max", "output_range", "dead_layers_at_end", "stuck", *METRICS),
+)
+"""metrics that hypotheses can be about, besides steps_to_<target>"""

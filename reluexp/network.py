@@ -53,17 +53,6 @@ class Snapshot:
     flat: Tensor
     buffers: dict[str, Tensor]
 
-    def value(self, network: Network, name: str, replica: int) -> Tensor | None:
-        """One replica's parameter or buffer of that name, if there is one; convolutions [out, in, *kernel]."""
-        if name in self.buffers:
-            found = self.buffers[name]
-            return found[replica] if network.stacked else found
-        if name not in network.columns:
-            return None
-        own = self.flat[replica : replica + 1, network.columns[name]]
-        shape = network.module.get_parameter(name).shape[int(network.stacked) :]
-        return network._view(own, shape, alone=True)
-
 
 class Network:
     """R replicas of one architecture, each with its own setting's activation and initialisation, and its own seed.
@@ -72,6 +61,9 @@ class Network:
     parameters are views of it. Replicas with equal activations must stand beside each other.
     Raises ConfigError when the model cannot be built, ValueError when these replicas cannot share a stack.
     """
+
+    chunk: int | None = None
+    """the largest number of samples that are measured at a time, where the probe is not to choose it"""
 
     def __init__(
         self, settings: Sequence[Setting], seeds: Sequence[int], shape: Shape, outputs: int, device: str = "cpu"
@@ -166,6 +158,17 @@ class Network:
             self.flat.copy_(snapshot.flat)
             for name, buffer in self.buffers().items():
                 buffer.copy_(snapshot.buffers[name])
+
+    def value(self, moment: Snapshot, name: str, replica: int) -> Tensor | None:
+        """One replica's parameter or buffer of that name at a moment, if there is one; kernels [out, in, *size]."""
+        if name in moment.buffers:
+            found = moment.buffers[name]
+            return found[replica] if self.stacked else found
+        if name not in self.columns:
+            return None
+        own = moment.flat[replica : replica + 1, self.columns[name]]
+        shape = self.module.get_parameter(name).shape[int(self.stacked) :]
+        return self._view(own, shape, alone=True)
 
     def inputs_of(self, layers: Iterable[str], moment: Snapshot, x: Tensor) -> dict[str, Tensor]:
         """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""

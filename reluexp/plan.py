@@ -118,7 +118,7 @@ def make_trials(loaded: LoadedConfig) -> list[Trial]:
             if id(part) not in known:
                 known[id(part)] = identity(part)
         setting = ",".join(known[id(part)] for _, part in point.setting)
-        trials += [Trial(trial_id(setting, seed), seed, point) for seed in loaded.config.seed_list]
+        trials += [Trial(trial_id(setting, seed), seed, point) for seed in loaded.seed_list]
     return trials
 
 

@@ -6,21 +6,38 @@ Shapes as in `metrics`; losses and accuracies are float64 [replica].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
+from reluexp.functions import Function, Mixed
 from reluexp.gains import exact_slope, reference_slope, slopes_of
-from reluexp.metrics import Sums, merge, site_sums, summarise, top_count
-from reluexp.network import Network
+from reluexp.measured import Measured
+from reluexp.measuring import throwaway_buffers
+from reluexp.metrics import Sums, beside, largest, merge, site_sums, summarise, top_count
 
-__all__ = ["Measurement", "Probe", "accuracy", "evaluate", "loss_per_sample", "settled_norms"]
+__all__ = [
+    "Measurement",
+    "Probe",
+    "accuracy",
+    "chunks",
+    "evaluate",
+    "loss_per_sample",
+    "settle",
+    "settled_norms",
+]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
+_STEEP = 0.02
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,7 @@ class Measurement:
     loss: Tensor
     accuracy: Tensor
     output_range: Tensor
+    outputs: int
 
     @property
     def dead_fraction(self) -> Tensor:
@@ -49,30 +67,51 @@ def loss_per_sample(outputs: Tensor, y: Tensor) -> Tensor:
     """
     if y.is_floating_point():
         return (outputs - y).square().mean(-1)
-    labels = y.expand(outputs.shape[0], -1).unsqueeze(-1)
-    return -torch.log_softmax(outputs, -1).gather(-1, labels).squeeze(-1)
+    loss: Tensor = _CrossEntropy.apply(outputs, y.expand(outputs.shape[0], -1).unsqueeze(-1))
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """−log softmax(outputs)[label]: torch's own takes four times as long for ten outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, labels: Tensor) -> Tensor:
+        apart = outputs - outputs.amax(-1, keepdim=True)
+        powers = apart.exp()
+        total = powers.sum(-1, keepdim=True)
+        ctx.save_for_backward(powers, total, labels)
+        return (total.log() - apart.gather(-1, labels)).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Any:
+        powers, total, labels = ctx.saved_tensors
+        found = powers / total
+        found.scatter_add_(-1, labels, found.new_full(labels.shape, -1.0))
+        return found.mul_(g.unsqueeze(-1)), None
 
 
 def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
-    """The share of right labels [replica], float64; NaN for real targets. Shapes as in `loss_per_sample`."""
-    if y.is_floating_point():
+    """The share of right labels [replica], float64; NaN for targets that are none. Shapes as in `loss_per_sample`."""
+    if y.is_floating_point() or y.dim() != outputs.dim() - 1:
         return torch.full((outputs.shape[0],), math.nan, dtype=torch.float64, device=outputs.device)
     return (outputs.argmax(-1) == y).double().mean(1)
 
 
-def _chunks(network: Network, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of nearly equal size, the same whatever shares the stack."""
-    size = _IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK
+def chunks(network: Measured, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of nearly equal size, the same whatever shares the stack, on the network's device."""
+    size = network.chunk or (_IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK)
     count = math.ceil(len(x) / size)
-    return zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True)
+    for part, labels in zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True):
+        yield part.to(network.device), labels.to(network.device)
 
 
-def evaluate(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate(network: Measured, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean loss and accuracy of every replica on [sample, …]; the module must be in evaluation mode."""
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=x.device)
     right = torch.zeros_like(loss)
     with torch.no_grad():
-        for part, labels in _chunks(network, x, y):
+        for part, labels in chunks(network, x, y):
             logits = network.forward(part)
             loss += loss_per_sample(logits, labels[None]).double().sum(1)
             right += accuracy(logits, labels[None]) * len(part)
@@ -80,70 +119,75 @@ def evaluate(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def settled_norms(network: Network, x: Tensor, y: Tensor) -> Iterator[None]:
+def settled_norms(network: Measured, x: Tensor, y: Tensor) -> Iterator[None]:
     """While open, running statistics are those of one cumulative pass over x; afterwards they are what they were.
 
     Before the first step they are (0, 1), which would make normalisation the identity.
     """
     norms = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = {name: buffer.clone() for name, buffer in network.buffers().items()}
+    with throwaway_buffers(network.module):
+        settle(network, norms, x, y)
+        yield
+
+
+def settle(network: Measured, norms: Sequence[nn.modules.batchnorm._BatchNorm], x: Tensor, y: Tensor) -> None:
+    """Sets the running statistics of these norms by one cumulative pass over x, in chunks; leaves them evaluating."""
     momenta = [norm.momentum for norm in norms]
     try:
-        with torch.no_grad():
-            for norm in norms:
-                norm.momentum = None
-                norm.train()
-            for part, _ in _chunks(network, x, y) if norms else ():
-                network.forward(part)
         for norm in norms:
-            norm.eval()
-        yield
+            norm.momentum = None
+            norm.train()
+        with torch.no_grad():
+            for part, _ in chunks(network, x, y) if norms else ():
+                network.forward(part)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        for name, buffer in network.buffers().items():
-            buffer.copy_(kept[name])
+            norm.eval()
 
 
 class Probe:
-    """The probe samples x [sample, …] and their labels, and how a stack is measured on them."""
+    """The probe samples x [sample, …] and their labels, and how a stack is measured on them.
 
-    def __init__(self, network: Network, x: Tensor, y: Tensor) -> None:
-        self.network, self.x, self.y = network, x, y
+    `loss` gives [replica, sample] of outputs and labels [1, sample].
+    """
+
+    def __init__(self, network: Measured, x: Tensor, y: Tensor, loss: Loss = loss_per_sample) -> None:
+        self.network, self.x, self.y, self.loss = network, x, y, loss
         self._references: dict[int, Tensor] = {}
         self._learned: dict[int, dict[str, Tensor]] = {}
 
-    def measure(self, full: bool, spectra: bool = True) -> Measurement:
-        """A light measurement (forward only), or a full one, with gradients and, if wanted, spectra.
+    def measure(self, full: bool, spectra: bool = True, gradients: bool = True) -> Measurement:
+        """A light measurement (forward only), or a full one, with gradients and spectra if they are wanted.
 
         The module must be in evaluation mode.
         """
-        network = self.network
+        network, gradients = self.network, full and gradients
         sums: list[Sums] = []
         tops = [top_count(len(self.x) * s.positions * s.width) if full else 0 for s in network.sites]
-        totals = _Totals(network, self.x.device)
-        for x, y in _chunks(network, self.x, self.y):
+        totals = _Totals(network)
+        for x, y in chunks(network, self.x, self.y):
             found: list[Sums] = []
-            pre: list[Tensor] = []
+            pre: list[_Place] = []
 
-            def listen(site: int, z: Tensor, function: Callable[[Tensor], Tensor], found: list[Sums] = found,
-                       pre: list[Tensor] = pre) -> None:  # fmt: skip
-                pre.append(z)
-                with torch.no_grad():
-                    found.append(self._site(site, z.detach(), function, tops[site], full and spectra))
+            def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor],
+                       found: list[Sums] = found, pre: list[_Place] = pre) -> None:  # fmt: skip
+                pre.append(_place(z))
+                with torch.no_grad(), _unpacked():
+                    found.append(self._site(site, z.detach(), h.detach(), function, tops[site], full and spectra))
 
-            with torch.set_grad_enabled(full):
+            with torch.set_grad_enabled(gradients):
                 logits = network.forward(x, listener=listen)
-                losses = loss_per_sample(logits, y[None])
+                losses = self.loss(logits, y[None])
             totals.add(logits.detach(), losses.detach(), y)
-            if full:
-                totals.backward(losses.sum(), pre, logits)
+            if gradients:
+                totals.backward(losses.sum(), pre, self._outgoing(logits))
             sums = [merge(a, b, top) for a, b, top in zip(sums, found, tops, strict=True)] if sums else found
         summaries = [summarise(part, self._references[site]) for site, part in enumerate(sums)]
         layers = [layer for layer, _ in summaries]
         for site, layer in enumerate(layers):
             layer.update(self._learned.get(site, {}))
-        output = totals.finish(layers, len(self.x), full)
+        output = totals.finish(layers, len(self.x), gradients)
         return Measurement(
             layers,
             [u for _, u in summaries],
@@ -151,7 +195,12 @@ class Probe:
             totals.loss / len(self.x),
             totals.right / len(self.x),
             totals.range,
+            totals.width,
         )
+
+    def _outgoing(self, logits: Tensor) -> Tensor:
+        """The tensor that the loss was computed from, which are the logits where the network's own shape is kept."""
+        return logits
 
     def confirm(self, x: Tensor, order: Tensor) -> list[Tensor]:
         """For each site [replica, channel]: how many of the samples x[order] must be seen until the unit responds.
@@ -159,21 +208,23 @@ class Probe:
         A unit responds to a sample where f'(z) ≠ 0 at some position; −1 says that it responds to none. The pass ends
         when every unit has responded, so that it costs one evaluation at most.
         """
-        seen = [torch.full((self.network.replicas, s.width), -1, device=x.device) for s in self.network.sites]
+        seen = [
+            torch.full((self.network.replicas, s.width), -1, device=self.network.device) for s in self.network.sites
+        ]
         start = 0
 
-        def listen(site: int, z: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+        def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor]) -> None:
             left = seen[site] < 0
             if bool(left.any()):
                 responds = self._slope(site, z, function).ne(0).any(3)
                 first = start + 1 + responds.long().argmax(1)
                 seen[site] = torch.where(left & responds.any(1), first, seen[site])
 
-        for part, _ in _chunks(self.network, order.to(x.device), order):
+        for part, _ in chunks(self.network, order, order):
             if not any(bool((own < 0).any()) for own in seen):
                 break
             with torch.no_grad():
-                self.network.forward(x[part], listener=listen)
+                self.network.forward(x[part.to(x.device)].to(self.network.device), listener=listen)
             start += len(part)
         return seen
 
@@ -182,20 +233,49 @@ class Probe:
         slope = self._wide(site, exact_slope(function, z))
         return slope * self.network.masks[site][:, None, :, None] if self.network.masks else slope
 
-    def _site(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor], top: int, spectrum: bool) -> Sums:
-        self._references[site] = self._reference(site, z, function)
+    def _site(self, site: int, z: Tensor, h: Tensor, function: Any, top: int, spectrum: bool) -> Sums:
+        """The sums of one chunk at one site."""
+        self._references[site] = reference = self._reference(site, z, function)
         learned = slopes_of(function, self.network.replicas)
         if learned is not None:
             self._learned[site] = {"learned_slope_mean": learned.mean(1), "learned_slope_min": learned.amin(1),
                                    "learned_slope_max": learned.amax(1)}  # fmt: skip
-        slope = self._slope(site, z, function)
-        wide_z, wide_h = self._wide(site, z), self._wide(site, function(z))
-        if self.network.masks:
-            wide_h = wide_h * self.network.masks[site][:, None, :, None]
-        return site_sums(wide_z, wide_h, slope, self._references[site], top, spectrum)
+        wide_z, wide_h = self._wide(site, z), self._wide(site, h)
+        found = []
+        for rows, slope in self._slopes(site, z, h, function, reference):
+            if self.network.masks:
+                slope = slope * self.network.masks[site][rows, None, :, None]
+            limits = reference[rows] if len(reference) > 1 else reference
+            found.append(site_sums(wide_z[rows], wide_h[rows], slope, limits, top, spectrum))
+        return beside(found)
+
+    def _slopes(
+        self, site: int, z: Tensor, h: Tensor, function: Any, reference: Tensor
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """f'(z) [replica, sample, channel, position] of runs of replicas.
+
+        In single precision where every unit's largest is far from every threshold, else in float64.
+        """
+        if not isinstance(function, Function):
+            yield slice(0, self.network.replicas), self._wide(site, exact_slope(function, z))
+            return
+        fast = self._wide(site, function.derivative(z, h))
+        steep = (largest(fast.abs()) >= _STEEP * reference).all(1).tolist()
+        parts = zip(function.functions, function.sizes, strict=True) if isinstance(function, Mixed) else [
+            (function, len(steep))]  # fmt: skip
+        owners = [own for own, size in parts for _ in range(size)]
+        kinds = [None if own.piecewise_linear or fine else own for own, fine in zip(owners, steep, strict=True)]
+        start = 0
+        for own, run in groupby(kinds):  # each replica by itself, so that it does not matter which others are there
+            rows = slice(start, start + len(list(run)))
+            slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z)) if own else fast[rows]
+            yield rows, slope
+            start = rows.stop
 
     def _wide(self, site: int, values: Tensor) -> Tensor:
         """[replica, sample, channel, position], whatever the site's own layout."""
+        while values.dim() < 2 + int(self.network.stacked):
+            values = values.unsqueeze(-1)
         values = self.network.per_replica(values).movedim(self.network.sites[site].axis + 1, 2)
         return values.flatten(3) if values.dim() > 3 else values.unsqueeze(-1)
 
@@ -210,20 +290,36 @@ class Probe:
         return slope.to(z.device)
 
 
+class _Place(NamedTuple):
+    """Where in the graph a pre-activation stands, whatever is written over it later; and how many numbers it has."""
+
+    edge: GradientEdge | None
+    number: int
+
+
+def _place(z: Tensor) -> _Place:
+    return _Place(get_gradient_edge(z) if z.requires_grad and torch.is_grad_enabled() else None, z.numel())
+
+
+def _unpacked() -> Any:
+    """While open, what is saved for a gradient is not seen by the model's own hooks, such as a checkpoint's."""
+    return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+
+
 class _Totals:
     """What adds up over chunks besides the sites' sums: losses, the logits' moments, squared gradients."""
 
-    def __init__(self, network: Network, device: torch.device) -> None:
+    def __init__(self, network: Measured) -> None:
         self.network = network
-        zero = torch.zeros(network.replicas, dtype=torch.float64, device=device)
+        zero = torch.zeros(network.replicas, dtype=torch.float64, device=network.device)
         self.loss, self.right, self.first, self.second = zero, zero, zero, zero
         self.low: Tensor | None = None
         self.high: Tensor | None = None
-        self.count = 0
+        self.count = self.width = 0
         self.gradients: list[Tensor] = []
         self.places: list[int] = []
         self.weights = [network.weight(site.layer) for site in network.sites] + [network.weight(network.output_layer)]
-        self.leaves = list({id(w): w for w in self.weights if w is not None}.values())
+        self.leaves = list({id(w): w for w in self.weights if w is not None and w.requires_grad}.values())
         self.weight_gradients: list[Tensor] = []
 
     def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
@@ -232,6 +328,7 @@ class _Totals:
         wide = logits.double()
         self.first, self.second = self.first + wide.sum((1, 2)), self.second + (wide * wide).sum((1, 2))
         self.count += logits.shape[1] * logits.shape[2]
+        self.width = logits.shape[2]
         low, high = logits.amin(1), logits.amax(1)
         self.low = low if self.low is None else torch.minimum(self.low, low)
         self.high = high if self.high is None else torch.maximum(self.high, high)
@@ -241,19 +338,20 @@ class _Totals:
         """The largest range of an output over the probe."""
         return (self.high - self.low).amax(1).double()  # type: ignore[operator]
 
-    def backward(self, loss: Tensor, pre: list[Tensor], logits: Tensor) -> None:
+    def backward(self, loss: Tensor, pre: list[_Place], logits: Tensor) -> None:
         """Adds the squares of ∂ℓ_p/∂z_p, and the gradients of weights."""
-        inputs = [*pre, logits]
-        wanted = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
-        found = torch.autograd.grad(loss, [inputs[i] for i in wanted] + self.leaves, allow_unused=True)
+        inputs = [*pre, _place(logits)]
+        wanted = [i for i, place in enumerate(inputs) if place.edge is not None]
+        edges: list[Any] = [inputs[i].edge for i in wanted]
+        found = torch.autograd.grad(loss, edges + self.leaves, allow_unused=True) if loss.requires_grad else ()
         squares = [torch.full_like(self.loss, math.nan) for _ in inputs]
         for index, gradient in zip(wanted, found, strict=False):
-            own = inputs[index] if index == len(inputs) - 1 else self.network.per_replica(inputs[index])
             if gradient is None:
                 squares[index] = torch.zeros_like(self.loss)
             else:
-                squares[index] = gradient.reshape(own.shape).double().square().flatten(1).sum(1)
-        places = [t.numel() // len(self.loss) for t in inputs]
+                wide = gradient.double().reshape(len(self.loss), -1)
+                squares[index] = (wide * wide).sum(1)
+        places = [place.number // len(self.loss) for place in inputs]
         self.gradients = [a + b for a, b in zip(self.gradients, squares, strict=True)] if self.gradients else squares
         self.places = [a + b for a, b in zip(self.places, places, strict=True)] if self.places else places
         weights = [
@@ -273,7 +371,7 @@ class _Totals:
                 metrics["weight_norm"] = self._norm(weight)
             if full:
                 metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
-                if weight is not None:
+                if weight is not None and id(weight) in by_leaf:
                     metrics["weight_grad_norm"] = self._norm(by_leaf[id(weight)])
         return output
 

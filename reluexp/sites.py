@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from reluexp.intercept import is_site, site_function
+from reluexp.measuring import measuring_mode
+from reluexp.operations import Applied, Recogniser
 
 __all__ = ["Kind", "Site", "Trace", "trace"]
 
 Kind = Literal["dense", "conv", "token", "sum", "concat"]
 
 _CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+_TRANSPOSED = {
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+}
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 _NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm}
@@ -35,14 +41,20 @@ _TRANSPARENT = {
 }
 
 
+_FAR_BELOW = -4.5
+"""where relu, relu6, hardswish and hardsigmoid are exactly 0, and gelu, silu, elu and sigmoid are not"""
+
+
 @dataclass(frozen=True)
 class Site:
     """One application of an activation: its name, kind, channels, and what feeds it.
 
-    `axis` is the channel axis of one replica's z; `layer` names the feeding linear map's module, if there is one.
-    `shift` names the parameter whose gradient tells whether a unit starves: the normalisation's shift, else the layer's
-    bias, else its weight. `norm` names a batch norm on the way from the layer; `affine` says that for fixed running
-    statistics z is an affine map of the layer's input, whose own source is the site number `below`, if it is one.
+    `name` is the path of the module that executes it, with #2, #3 … for the second and later applications there;
+    `function` is the operation's name, such as `relu`. `axis` is the channel axis of one replica's z; `layer` names
+    the feeding linear map's module, if there is one. `shift` names the parameter whose gradient tells whether a unit
+    starves: the normalisation's shift, else the layer's bias, else its weight. `norm` names a batch norm on the way
+    from the layer; `affine` says that for fixed running statistics z is an affine map of the layer's input, whose own
+    source is the site number `below`, if it is one. `half_line` says that the function is exactly 0 far below 0.
     """
 
     name: str
@@ -55,6 +67,8 @@ class Site:
     norm: str | None = None
     affine: bool = False
     below: int | None = None
+    function: str = ""
+    half_line: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,85 +81,113 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a tensor comes from, through transparent operations."""
+    """Where a tensor comes from, through transparent operations; `axis` is its channel axis (1 or −1) if known."""
 
-    kind: Kind | None
-    layer: str | None
-    channels_first: bool
+    kind: Kind | None = None
+    layer: str | None = None
+    axis: int | None = None
     shift: str | None = None
     norm: str | None = None
     affine: bool = False
     below: int | None = None
 
 
-def _marked(out: Any, origin: _Origin | None) -> Any:
-    if origin:
-        out._reluexp_origin = origin
-    return out
-
-
 class _Tracer(TorchFunctionMode):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, samples: int) -> None:
         super().__init__()
-        self.names = {id(own): name for name, own in model.named_parameters(remove_duplicate=False)}
-        self.names |= {id(own): name for name, own in model.named_buffers(remove_duplicate=False)}
+        self.samples = samples
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        self.names = {id(own): name for name, own in named}
+        self.sizes = {name: own.shape[0] if own.dim() else 1 for name, own in named}
         self.path: list[str] = []
         self.calls: Counter[str] = Counter()
         self.sites: list[Site] = []
+        self.origins = WeakTensorKeyDictionary()
+        self.known = Recogniser()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if is_site(func, args, kwargs):
-            z = args[0] if args else kwargs["input"]
-            return _marked(site_function(func, args, kwargs)(z), self._record(z))
+        applied = self.known(func, args, kwargs)
+        origin = self._record(applied) if applied else self._origin(func, args, kwargs)
         out = func(*args, **kwargs)
-        return _marked(out, self._origin(func, args, kwargs)) if isinstance(out, Tensor) else out
+        if not applied:
+            self.known.note(func, args, out)
+        changed = out if isinstance(out, Tensor) else applied.target if applied else None
+        if changed is not None:
+            self.origins[changed] = origin
+        return out
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
-        before: _Origin | None = getattr(args[0], "_reluexp_origin", None) if args else None
-        if func is F.linear or func in _CONVOLUTIONS:
-            weight, bias = args[1], args[2] if len(args) > 2 else kwargs.get("bias")
-            layer = self._name(weight).rpartition(".")[0] or None
-            shift = self._name(weight if bias is None else bias) or None
-            convolution = func in _CONVOLUTIONS
-            below = before.below if before else None
-            return _Origin("conv" if convolution else None, layer, convolution, shift, None, layer is not None, below)
+        before = self._of(args[0]) if args else None
+        if func is F.linear or func in _CONVOLUTIONS or func in _TRANSPOSED:
+            return self._linear(before, func, *args[1:3], **kwargs)
         if func in _CONCATENATIONS:
-            return _Origin("concat", None, args[0][0].dim() != 3)
+            parts = [self._of(part) for part in (args[0] if args else kwargs["tensors"])]
+            return _Origin("concat", axis=next((part.axis for part in parts if part and part.axis), None))
         if func in _ADDITIONS and all(isinstance(term, Tensor) for term in args[:2]):
-            return _Origin("sum", None, args[0].dim() != 3)
+            return self._sum(before, *args[:2])
         if func in _NORMS:
-            return self._normalised(before or _Origin(None, None, False), func, args, kwargs)
+            return self._normalised(before or _Origin(), func, args, kwargs)
         if func in _TRANSPARENT:
             return replace(before, affine=before.affine and func not in _POOLINGS) if before else None
         return None
 
+    def _linear(self, before: _Origin | None, func: Any, *args: Any, **kwargs: Any) -> _Origin:
+        weight = args[0] if args else kwargs["weight"]
+        bias = args[1] if len(args) > 1 else kwargs.get("bias")
+        layer = self._name(weight).rpartition(".")[0] or None
+        below = before.below if before else None
+        if func in _TRANSPOSED:
+            return _Origin("conv", layer, 1, self._name(bias) or None, below=below)
+        shift = self._name(weight if bias is None else bias) or None
+        kind: Kind | None = None if func is F.linear else "conv"
+        return _Origin(kind, layer, 1 if kind else -1, shift, None, layer is not None, below)
+
+    def _sum(self, before: _Origin | None, one: Tensor, other: Tensor) -> _Origin | None:
+        """A sum of two branches; a parameter that is added is part of the branch."""
+        if self.known.fixed(other):
+            return replace(before, affine=False) if before else None
+        axis = next((part.axis for part in (before, self._of(other)) if part and part.axis), None)
+        return _Origin("sum", axis=axis)
+
     def _normalised(self, before: _Origin, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin:
         place = 4 if func is F.batch_norm else 3
         shift = self._name(args[place] if len(args) > place else kwargs.get("bias")) or before.shift
+        if func is F.layer_norm:
+            return replace(before, axis=before.axis or -1, shift=shift, affine=False)
         if func is not F.batch_norm:
-            return replace(before, shift=shift, affine=False)
+            return replace(before, axis=1, shift=shift, affine=False)
         norm = self._name(args[1] if len(args) > 1 else kwargs.get("running_mean")).rpartition(".")[0] or None
         affine = before.affine and before.norm is None and norm is not None
-        return replace(before, channels_first=True, shift=shift, norm=norm, affine=affine)
+        return replace(before, axis=1, shift=shift, norm=norm, affine=affine)
+
+    def _of(self, tensor: Any) -> _Origin | None:
+        return self.origins.get(tensor) if isinstance(tensor, Tensor) else None
+
+    def origin(self, out: Any) -> _Origin | None:
+        """Where the model's output comes from."""
+        return self._of(out)
 
     def _name(self, tensor: Any) -> str:
         return self.names.get(id(tensor), "")
 
-    def _record(self, z: Tensor) -> _Origin:
+    def _record(self, applied: Applied) -> _Origin:
         """Notes a site, and returns where its output comes from."""
-        origin: _Origin = getattr(z, "_reluexp_origin", None) or _Origin(None, None, z.dim() != 3)
-        axis = z.dim() - 1 if z.dim() == 3 and not origin.channels_first else min(1, z.dim() - 1)
-        by_shape: Kind = {2: "dense", 3: "token"}.get(z.dim(), "conv")  # type: ignore[assignment]
+        z = applied.z
+        origin = self._of(z) or _Origin()
+        axis = 1 if z.dim() < 3 else (origin.axis or (-1 if z.dim() == 3 else 1)) % z.dim()
+        by_shape: Kind = "dense" if z.dim() < 3 else "token" if axis == z.dim() - 1 else "conv"
         path = self.path[-1] if self.path else "model"
         self.calls[path] += 1
         name = path if self.calls[path] == 1 else f"{path}#{self.calls[path]}"
-        width = z.shape[axis]
-        positions = z.numel() // (z.shape[0] * width)
+        width = z.shape[axis] if z.dim() > 1 else 1
+        positions = max(1, z.numel() // (self.samples * width))
         kind: Kind = "dense" if origin.kind == "conv" and z.dim() == 2 else origin.kind or by_shape
-        rest = (origin.layer, positions, origin.shift, origin.norm, origin.affine, origin.below)
-        self.sites.append(Site(name, kind, width, axis, *rest))
-        return _Origin(None, None, origin.channels_first, below=len(self.sites) - 1)
+        shift = origin.shift if origin.shift and self.sizes[origin.shift] == width else None
+        silent = bool((applied.function(torch.full_like(z.detach(), _FAR_BELOW)) == 0).all())
+        rest = (shift, origin.norm, origin.affine and shift is not None, origin.below, applied.name, silent)
+        self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest))
+        return _Origin(axis=origin.axis, below=len(self.sites) - 1)
 
 
 @contextmanager
@@ -164,18 +206,13 @@ def _module_paths(model: nn.Module, path: list[str]) -> Iterator[None]:
 
 
 def trace(model: nn.Module, x: Tensor) -> Trace:
-    """The sites of a model in the order of execution, by one forward pass of x [sample, …] in evaluation mode.
+    """The sites of a model in the order of execution, by one forward pass of x [sample, …] in measuring mode.
 
-    The model is left as it was: its mode, and its buffers, which evaluation does not change.
+    The model is left as it was: modes, buffers, random state.
     """
-    training = model.training
-    tracer = _Tracer(model)
-    with torch.no_grad(), _module_paths(model, tracer.path):
-        model.eval()
-        try:
-            with tracer:
-                out = model(x)
-        finally:
-            model.train(training)
-    origin = getattr(out, "_reluexp_origin", None)
+    with measuring_mode(model), torch.no_grad():
+        tracer = _Tracer(model, len(x))
+        with _module_paths(model, tracer.path), tracer:
+            out = model(x)
+    origin = tracer.origin(out)
     return Trace(tracer.sites, origin.layer if origin else None)

@@ -6,15 +6,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.config import LoadedConfig, load_config
+from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials
+from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
+from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from torch import nn
+
+    from reluexp.claims import Evidence, Placed
+    from reluexp.config.inference import Hypothesis
+    from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
 
@@ -22,8 +30,8 @@ __all__ = ["Study", "load"]
 class Study:
     """What a study found so far: the trials that its config asks for and that have ended."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, choosing: bool = False) -> None:
+        self._store, self._choosing = store, choosing
         about = store.read_study()
         try:
             self._loaded: LoadedConfig = load_config(about["config"])
@@ -33,19 +41,68 @@ class Study:
         self.path: Path = store.root
         self.config: dict[str, Any] = about["config"]
         self.config_text: str = about.get("given") or ""
+        self._register: dict[str, Any] = about.get("hypotheses") or {}
         self.provenance: dict[str, Any] = about.get("provenance", {})
-        self.axes: list[str] = self._loaded.config.axes
         self.baseline: str | None = self._loaded.baseline
+        self.margins: dict[str, float] = self._loaded.config.margins or {}
         self.targets: dict[str, list[float]] | None = self._loaded.config.targets  # type: ignore[assignment]
+
+    @property
+    def axes(self) -> list[str]:
+        """The dotted names of the grid's axes, without those that everything was tuned over."""
+        tune = self._loaded.config.tune
+        hidden = tune.over if tune and not self._choosing and not self._fixed else []
+        return [axis for axis in self._loaded.config.axes if axis not in hidden]
+
+    @cached_property
+    def tuning(self) -> Study | None:
+        """The trials that each activation's own setting was chosen by, as a study; None where nothing is tuned."""
+        return Study(self._store, choosing=True) if self._loaded.config.tune and not self._choosing else None
+
+    @property
+    def asked(self) -> list[Trial]:
+        """Every trial that the config asks for, as far as is known: those that choose, then those that are compared."""
+        first = self.tuning.asked if self.tuning else []
+        known = {trial.id for trial in first}
+        return [*first, *(trial for name, trial in self._wanted.items() if name not in known)]
+
+    @cached_property
+    def _phase(self) -> LoadedConfig:
+        """What the study is about: with `tune`, the points that were chosen and those that are not tuned."""
+        if self._choosing:
+            return for_choosing(self._loaded)
+        return for_comparing(self._loaded, self._scores) if self._loaded.config.tune else self._loaded
+
+    @cached_property
+    def _scores(self) -> dict[str, float]:
+        from reluexp.stats import scores
+
+        tune = self._loaded.config.tune
+        return scores(self.tuning, tune.metric) if tune and self.tuning else {}
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether every trial of the first phase has ended, so that its choice is final."""
+        first = self.tuning or self
+        return set(first._wanted) <= set(first.standing.outcomes)
+
+    def comparing(self, loaded: LoadedConfig) -> LoadedConfig:
+        """The second phase of a config with `tune`, by what its first has found so far."""
+        return for_comparing(loaded, self._scores)
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether some points are not chosen by tuning, so that the tuned axes still tell settings apart."""
+        return any(is_fixed(self._loaded, point) for point in self._phase.points)
 
     @cached_property
     def _wanted(self) -> dict[str, Trial]:
-        return {trial.id: trial for trial in make_trials(self._loaded)}
+        return {trial.id: trial for trial in make_trials(self._phase)}
 
     @cached_property
     def standing(self) -> Standing:
         """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
-        return take_stock(self._store, list(self._wanted.values()), self.provenance.get("data"), "tables")
+        return take_stock(self._store, self.asked, self.provenance.get("data"), "tables")
 
     @cached_property
     def _stacks(self) -> dict[str, str]:
@@ -55,7 +112,16 @@ class Study:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial that has ended."""
-        return self._store.read_table("trials", self._stacks)
+        found = self._store.read_table("trials", self._stacks)
+        own = [self._shown(self._wanted[name].point) for name in found["trial"]]
+        return found.assign(**{axis: [axes[axis] for axes in own] for axis in self._loaded.config.axes})
+
+    def _shown(self, point: Point) -> dict[str, Any]:
+        """The axes of a point, with a word in the place of those that tuning chose."""
+        over = self._loaded.config.tune.over if self._loaded.config.tune else ()
+        if self._choosing or is_fixed(self._loaded, point):
+            return point.axes
+        return {axis: TUNED if axis in over else value for axis, value in point.axes.items()}
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -76,6 +142,136 @@ class Study:
     def timing(self) -> pd.DataFrame:
         """Seconds by stack, epoch and phase."""
         return self._store.read_table("timing", self._stacks)
+
+    def compare(
+        self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last", over: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Each level of `by` against the baseline over paired seeds; see `reluexp.stats.compare_pairs` for the columns.
+
+        `at`: `last`, `best` (chosen on the validation split) or `auc`; `over`: axes averaged within a seed first. The
+        baseline is the study's unless given. Raises ConfigError for what the study does not have.
+        """
+        from reluexp.stats import compare_study, marked
+
+        found = compare_study(self, metric, by, baseline, at, over, self.margins)
+        return marked(found, by, [self.stated[place] for place in sorted(self._confirmatory)], self.baseline)
+
+    @property
+    def stated(self) -> list[Hypothesis]:
+        """The hypotheses of the config."""
+        return self._loaded.config.hypotheses or []
+
+    @property
+    def _confirmatory(self) -> set[int]:
+        """The places of those that were put down before any trial had ended."""
+        known = {name for name, entry in self._register.items() if not entry["trials_ended"]}
+        return {place for place, own in enumerate(self.stated) if digest(own, self._loaded.config.margins) in known}
+
+    def hypotheses(self) -> pd.DataFrame:
+        """What the config expected, tested: one row each, with a verdict and whether it is confirmatory."""
+        from reluexp.stats import hypothesis_table
+
+        return hypothesis_table(self, self.stated, self.margins, self._confirmatory)
+
+    def survival(self, by: str = "activation", baseline: Any = None) -> Survival:
+        """The lives of units: curves of lasting death, one number per trial, and their comparison over paired seeds.
+
+        Raises ConfigError for an axis that the study does not have, or without a table of units.
+        """
+        from reluexp.stats import survival_of
+
+        return survival_of(self, by, baseline, self.margins)
+
+    def across(self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last") -> Across | None:
+        """The same over all data sets and architectures together; None where the study has one of each.
+
+        Raises ConfigError for what the study does not have.
+        """
+        from reluexp.stats import across_tasks
+
+        return across_tasks(self, metric, by, baseline, at)
+
+    def times(self, by: str = "activation", baseline: Any = None) -> pd.DataFrame:
+        """Times to every target against the baseline over paired seeds; a trial that never arrived ranks last."""
+        from reluexp.stats import compare_times
+
+        return compare_times(self, by, baseline, self.margins)
+
+    def relation(self, x: str = "dead_fraction", y: str = "test_accuracy") -> pd.DataFrame:
+        """Rank correlations of two metrics within settings of 20 seeds or more; no verdict rests on them."""
+        from reluexp.stats import relation
+
+        return relation(self, x, y)
+
+    def sensitivity(self) -> pd.DataFrame:
+        """What tuning saw: the score of every candidate; see `reluexp.stats.sensitivity`."""
+        from reluexp.stats import sensitivity
+
+        return sensitivity(self._loaded, self.tuning or self)
+
+    def choice(self) -> pd.DataFrame:
+        """What tuning chose for each activation, and a warning where that lies at the grid's edge."""
+        from reluexp.stats import chosen
+
+        return chosen(self.sensitivity(), self._loaded.config.tune.over if self._loaded.config.tune else [])
+
+    @property
+    def base(self) -> Setting:
+        """The config's setting without its grid."""
+        return Setting.model_construct(**{part: getattr(self._loaded.config, part) for part in PARTS})
+
+    @property
+    def tuned_axes(self) -> list[str]:
+        """The axes that activations were tuned over."""
+        return self._loaded.config.tune.over if self._loaded.config.tune else []
+
+    @cached_property
+    def placed(self) -> list[Placed]:
+        """Every trial of the comparison with its setting; one that tuning chose and a grid asks for stands twice."""
+        from reluexp.claims import Placed
+
+        chosen = {id(point) for point in self._phase.chosen}
+        roles = [(t, tuned) for t in self._wanted.values() for tuned in (False, True)]
+        return [
+            Placed(t.id, t.seed, t.point.setting, tuned)
+            for t, tuned in roles
+            if (id(t.point) in chosen if tuned else is_fixed(self._loaded, t.point))
+        ]
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        """Times of the activations, if the config asked for them: kind, activation, elements, block, seconds."""
+        return self._store.read_extra("cost")
+
+    def measure_cost(self) -> pd.DataFrame:
+        """Times the activations of the study's base setting, about a minute, and keeps what was found."""
+        from reluexp.cost import measure_cost
+
+        about = next(record for record in self.standing.records.values() if record["shape"])
+        labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
+        settings = [self.base.model_copy(update={"activation": activation}) for activation in labels.values()]
+        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"]))
+        self.__dict__.pop("cost", None)
+        return self.cost
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """What the study has to say about each claim, part by part."""
+        from reluexp.claims import evidence_of
+
+        return evidence_of(self)
+
+    def claims(self) -> pd.DataFrame:
+        """Verdicts on what the textbooks say of ReLU: claim, statement, source, verdict, numbers, what would decide."""
+        from reluexp.claims import claim_table
+
+        return claim_table(self.evidence)
+
+    def claim_parts(self) -> pd.DataFrame:
+        """The same, one row per contrast, with n, mean, interval, threshold and p."""
+        from reluexp.claims import claim_parts
+
+        return claim_parts(self.evidence)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

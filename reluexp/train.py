@@ -23,7 +23,7 @@ from reluexp.catalogue.datasets import Dataset, augment_batch
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.causes import explain
 from reluexp.config import Setting, label_of
-from reluexp.metrics import LAYER_METRICS
+from reluexp.metrics import LAYER_COLUMNS
 from reluexp.network import Network, Snapshot
 from reluexp.plan import Stack, probe_size
 from reluexp.probe import Measurement, Probe, accuracy, evaluate, loss_per_sample, settled_norms
@@ -318,11 +318,10 @@ class Training:
     def result(self) -> StackResult:
         """The tables and weights at the end."""
         names = [trial.id for trial in self.trials]
-        layers = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
         timing = self.records.frame("timing", ["stack"], ("epoch", "phase", "replicas", "seconds"))
         tables = {
             "epochs": self.records.frame("epochs", names, EPOCH_COLUMNS),
-            "layers": self.records.frame("layers", names, layers),
+            "layers": self.records.frame("layers", names, LAYER_COLUMNS),
             "units": self.lives.frame(names),
             "timing": timing.drop(columns="trial"),
         }

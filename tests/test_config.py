@@ -127,13 +127,14 @@ def test_a_trials_name_depends_on_what_decides_its_numbers_alone() -> None:
     assert len({*ids(), *ids(train={"lr": 0.1}), *ids(activation="elu"), *ids(seeds=[7, 8])}) == 8
 
 
-def test_stacks_hold_equal_settings_and_begun_ones_stay_together() -> None:
-    trials = make_trials(load_config({"study": "s", "seeds": 6, "grid": {"activation": ["relu", "elu"]}}))
-    begun = [tuple(trial.id for trial in trials[:5])]
+def test_stacks_hold_equal_shapes_and_begun_ones_stay_together() -> None:
+    grid = {"activation": ["relu", "elu"], "architecture.width": [[4], [5]]}
+    trials = make_trials(load_config({"study": "s", "seeds": 3, "grid": grid}))
+    begun = [tuple(trial.id for trial in (*trials[:3], *trials[6:8]))]
     plan = make_plan(trials, finished=[trials[-1].id], begun=begun, workers=2)
     assert plan.to_do == 11
-    assert len(plan.stacks[0].trials) == 5
-    assert all(len({trial.point.setting.activation.name for trial in stack.trials}) == 1 for stack in plan.stacks)
+    assert tuple(trial.id for trial in plan.stacks[0].trials) == begun[0]
+    assert all(len({str(setting.architecture) for setting in stack.settings}) == 1 for stack in plan.stacks[1:])
 
 
 @given(st.text(max_size=200))

@@ -154,12 +154,18 @@ def test_every_data_set_keeps_the_contract(name: str, monkeypatch: pytest.Monkey
     data = load_dataset(chosen)
     hints = hints_of(chosen)
     assert data.input_shape == hints.shape == tuple(data.train_x.shape[1:]) == tuple(data.test_x.shape[1:])
-    assert data.classes == len(data.class_names)
+    assert data.classes == (len(data.class_names) or None)
     assert hints.classes in (None, data.classes)
+    assert hints.width in (None, data.outputs)
     for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y)):
-        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        assert x.dtype == torch.float32
         assert len(x) == len(y) > 0
-        assert 0 <= y.min() <= y.max() < data.classes
+        if data.classes is None:
+            assert y.dtype == torch.float32
+            assert y.shape[1] == data.outputs
+        else:
+            assert y.dtype == torch.int64
+            assert 0 <= y.min() <= y.max() < data.outputs == data.classes
     assert data.validation_x is None
     assert data.validation_y is None
     assert sorted(data.probe_order.tolist()) == list(range(len(data.train_y)))
@@ -176,6 +182,28 @@ def test_every_entry_says_what_it_is(name: str) -> None:
     assert entry.summary
     assert len(entry.summary) < 90
     assert all(field.description for key, field in entry.options.model_fields.items())
+
+
+@pytest.mark.parametrize("function", ["abs", "sine", "step", "plane"])
+def test_functions_are_taken_as_they_are(function: str) -> None:
+    data = load("functions", function=function, samples=300)
+    assert hints_of(options("functions", function=function, samples=300)) == Hints(
+        data.input_shape, None, len(data.train_y), len(data.test_y), data.outputs
+    )
+    x, y = data.train_x.double(), data.train_y.double()
+    assert 1.5 < x.abs().max() <= 3**0.5
+    expected = {
+        "abs": lambda: x.abs(),
+        "sine": lambda: x * (5 * x).sin(),
+        "step": lambda: (x > 0) + 0.2 * (5 * x).sin(),
+        "plane": lambda: torch.stack([(x[:, 0] + x[:, 1]).abs(), (x[:, 0] - x[:, 1]).abs()], 1),
+    }[function]()
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_points_for_networks_at_birth() -> None:
+    assert load("line").train_x.flatten().tolist() == [-1, 1]
+    assert load("point", features=3).train_x.tolist() == [[1, 1, 1]]
 
 
 @pytest.mark.parametrize("name", ["digits", "blobs", "spirals"])

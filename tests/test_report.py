@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluexp.claims import findings, gradient_loss
 from reluexp.errors import ConfigError, ResultsError
+from reluexp.findings import findings, gradient_loss
 from reluexp.report import write_report, write_tables
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.panels import Style, facets_of, lines_of, render
@@ -557,6 +557,6 @@ def test_a_thousand_trials_are_reported_in_seconds(tmp_path: Path, seeds: int, d
 
 
 def test_the_modules_of_the_report_do_not_import_torch() -> None:
-    modules = "reluexp.stats, reluexp.claims, reluexp.report, reluexp.report.page, reluexp.report.figures"
+    modules = "reluexp.stats, reluexp.findings, reluexp.report, reluexp.report.page, reluexp.report.figures"
     command = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

@@ -13,6 +13,7 @@ from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.datasets import load_dataset
 from reluexp.config import load_config
 from reluexp.gains import auto_gain, derivative, reference_slope
+from reluexp.intercept import Reading
 from reluexp.metrics import merge, site_sums, summarise, top_count
 from reluexp.network import Network, build_module
 from reluexp.plan import make_plan, make_trials
@@ -172,6 +173,14 @@ def test_sgd_is_torchs() -> None:
     tables([ours])
     for name, value in ours.network.state(0).items():
         torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_of_one_sample_passes_a_batch_norm_of_a_network_alone() -> None:
+    norm = torch.nn.BatchNorm2d(3).train()
+    torch.nn.init.normal_(norm.bias)
+    with Reading(None, []).begin((0, 0)):
+        out = norm(torch.randn(1, 3, 1, 1))
+    torch.testing.assert_close(out, norm.bias[None, :, None, None])
 
 
 def test_divergence_is_an_outcome_and_does_not_touch_the_others() -> None:

@@ -408,7 +408,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
         DatasetEntry(
             "line",
             "Line",
-            "the points −1 and +1, for networks at birth: with zero biases a ReLU net is linear on each ray",
+            "the points −1 and +1: all that a ReLU net of one input without biases is made of",
             "Lu et al. 2019, arXiv 1903.06733",
             DatasetOptions,
             _line,

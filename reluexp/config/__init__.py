@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from reluexp.config.answers import answers_that_cannot_be
 from reluexp.config.grid import MOST_TRIALS, Point, count_trials, expand, label_of, misfits, value_at
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
 from reluexp.config.problems import problems_of, render
@@ -37,12 +38,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A config, the points of its grid, and the text and overrides that it was read from."""
+    """A config, the points of its grid, and the text and overrides that it was read from.
+
+    With `tune` in the config, `reluexp.tuning` makes its two phases of it: other points, and for choosing other seeds;
+    `chosen` are then the points that tuning found.
+    """
 
     config: Config
     points: list[Point]
     text: str = ""
     overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    phase: Literal["whole", "choosing", "comparing"] = "whole"
+    chosen: tuple[Point, ...] = ()
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of every point: the config's, unless a phase of tuning has its own."""
+        return self.config.seed_list if self.seeds is None else list(self.seeds)
 
     @property
     def baseline(self) -> str | None:
@@ -75,6 +88,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     found += wrong
     if not found and "baseline" in document.data:
         found += _absent_baseline(config, points)
+    found += [] if found else answers_that_cannot_be(config, points)
     if found:
         raise _refusal(document, found)
     return LoadedConfig(config, points, document.text, tuple(overrides))

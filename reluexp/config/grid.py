@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,10 +24,14 @@ MOST_TRIALS = 1_000_000
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of the grid; `axes` holds the value of every axis of the study, as tables show it."""
+    """One setting of the grid; `axes` holds the value of every axis of the study, as tables show it.
+
+    `grids` are the places in the union of the grids that ask for it.
+    """
 
     setting: Setting
     axes: dict[str, Any]
+    grids: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,11 @@ def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Prob
             continue
         key = tuple(parts.serial(getattr(setting, part)) for part in PARTS)
         if key not in points:
-            points[key] = Point(setting, {axis: value_at(setting, axis) for axis in config.axes})
+            axes = {axis: value_at(setting, axis) for axis in config.axes}
+            points[key] = Point(setting, axes, (place.number,))
             parts.check(setting, place)
+        elif place.number not in points[key].grids:
+            points[key] = replace(points[key], grids=(*points[key].grids, place.number))
     return list(points.values()), parts.problems
 
 

@@ -15,6 +15,7 @@ from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.catalogue.registry import Options, Registry
 from reluexp.catalogue.schedules import SCHEDULES
+from reluexp.config.inference import Hypothesis, Tune
 
 __all__ = ["CHOICES", "PARTS", "Config", "Probe", "Setting", "Train"]
 
@@ -165,6 +166,11 @@ class Config(Setting):
     margins: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None, description="smallest differences that matter, by metric"
     )
+    hypotheses: list[Hypothesis] | None = Field(
+        None, description="what is expected; kept in study.yaml before training, so that the report can tell it apart"
+    )
+    tune: Tune | None = Field(None, description="axes that each activation has its own best value of")
+    cost: bool = Field(False, description="time each activation's forward and backward pass after training")
 
     @field_validator("study")
     @classmethod

@@ -211,13 +211,11 @@ _WORK: list[Any] = []
 
 def _do(job: Job, token: str, board: Any) -> tuple[Event, Any]:
     """The task: does a job and returns its last event, and the files where the driver's folder is not here."""
-    from reluexp.engine.work import Work
+    from reluexp.engine.work import Work, settle_torch
 
     with contextlib.suppress(OSError):  # a machine without the folder has the user's code installed
         os.chdir(job["cwd"])
-    import torch
-
-    torch.set_num_threads(1)
+    settle_torch()
     post = _Post(job["stack"], board)
     last: list[Event] = []
 

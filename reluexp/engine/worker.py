@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from reluexp.engine import Event, Job
-from reluexp.engine.work import Work
+from reluexp.engine.work import Work, settle_torch
 
 __all__ = ["main"]
 
@@ -73,9 +73,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, worker.end)
     threading.Thread(target=worker.listen, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
+    settle_torch()
     worker.alive()
     with contextlib.suppress(BrokenPipeError):
         worker.serve()

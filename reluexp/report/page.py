@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reluexp.claims import findings
+from reluexp.findings import findings
 from reluexp.report.tables import Table
 from reluexp.stats import Results, describe_targets, settings
 

@@ -1,0 +1,65 @@
+"""What is claimed of deaths: that units die, and that the dead do not recover."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reluexp.claims.claim import Evidence, Part
+from reluexp.claims.field import Field, Group
+from reluexp.claims.learning import dying_setting
+from reluexp.stats import Contrast
+
+__all__ = ["dying"]
+
+_DEATHS = 10
+"""deaths that a trial needs for its share of recoveries to count"""
+
+
+def dying(field: Field) -> Evidence:
+    """Confirmed dead − born dead above 0.01 at the base rate, ten times it, and in deep narrow nets; few recover."""
+    parts, missing = [], []
+    base = float(field.study.base.train.optimizer.lr)
+    rates = field.around("train.optimizer.lr", "relu")
+    for factor, words in ((1, "the base rate"), (10, "ten times the base rate")):
+        found = [group for rate, group in rates.items() if math.isclose(rate, factor * base)]
+        if found:
+            parts.append(_died(field, found[0], words))
+        else:
+            missing.append(f"relu in the base setting at {words} ({factor * base:g}), not tuned")
+    deep = dying_setting(field, "relu")
+    for name in ("sgd", "adam"):
+        own = [group for group in deep if group.setting.train.optimizer.name == name]
+        if own:
+            parts += [_died(field, own[0], "deep narrow nets")] if name == "sgd" else []
+            parts.append(_recovered(field, own[0], name))
+        else:
+            missing.append(f"relu in deep narrow nets (depth ≥ 10, width ≤ 10) with {name}")
+    return Evidence(parts, missing)
+
+
+def _died(field: Field, group: Group, words: str) -> Part:
+    confirmed, born = field.metric("confirmed_dead_fraction"), field.metric("born_dead_fraction")
+    grown = {trial: confirmed[trial] - born[trial] for trial in confirmed}
+    contrast = Contrast("died", field.single(group, "relu", grown), "greater", 0.01)
+    return Part(f"confirmed dead − born dead at {words} ({group.about})", [contrast], "points", 100)
+
+
+def _recovered(field: Field, group: Group, name: str) -> Part:
+    """Of the units that died in training, the share alive at the end; trials of fewer than ten deaths have no share."""
+    shares = _shares(field.study.units)
+    values = field.single(group, "relu", shares)
+    few = int(np.isnan(values).sum())
+    numbers = f"{few} of {len(values)} nets had fewer than {_DEATHS} deaths" if few else ""
+    contrast = Contrast("recovered", values, "less", 0.10)
+    return Part(f"alive again at the end, {name} ({group.about})", [contrast], "%", 100, numbers)
+
+
+def _shares(units: pd.DataFrame) -> dict[str, float]:
+    if units.empty:
+        return {}
+    died = units[units["died_at_step"].notna()]
+    alive = (~died["dead_at_end"].astype(bool)).groupby(died["trial"]).agg(["mean", "size"])
+    return {str(k): float(row["mean"]) for k, row in alive.iterrows() if row["size"] >= _DEATHS}

@@ -1,0 +1,209 @@
+"""What is claimed of learning: what can be learned, how fast, how deep, and what it costs when units are dead."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reluexp.claims.claim import Evidence, Part
+from reluexp.claims.field import Field, Group
+from reluexp.stats import Contrast, mean_interval
+
+__all__ = ["accuracy", "convergence", "depth", "dying_setting", "elu", "leaky", "nonlinear", "prelu"]
+
+POINT = 0.01
+_FASTER = math.log(1.1)
+_TARGET = 0.95
+_TRAINED, _DEEPEST, _BUDGET = 0.90, 32, 10
+
+
+def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: float, label: str) -> Part:
+    """level − base in final test accuracy, above a threshold."""
+    values = field.paired(group, level, base, field.metric("test_accuracy"))
+    return Part(f"{label} ({group.about})", [Contrast(label, values, "greater", threshold)], "points", 100)
+
+
+def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
+    """ln of the ratio of steps to 95 % probe accuracy, one activation over another, above ln 1.1."""
+    label, reached = f"steps {slow} / {fast}", field.steps("probe_accuracy", _TARGET)
+    values = _apart(field, group, slow, fast, {k: math.log(max(v, 1.0)) for k, v in reached.items()})
+    never = {name: _nevers(field.single(group, name, reached)) for name in (slow, fast)}
+    numbers = f"never within the budget: {slow} {never[slow]}, {fast} {never[fast]}"
+    return Part(f"{label} ({group.about})", [Contrast(label, values, "greater", _FASTER)], "ratio", numbers=numbers)
+
+
+def _apart(field: Field, group: Group, level: str, base: str, values: dict[str, float]) -> np.ndarray:
+    """The paired difference in which two that never arrived are tied."""
+    with np.errstate(invalid="ignore"):
+        found = field.paired(group, level, base, values)
+    own, other = group.trials[level], group.trials[base]
+    both = [values.get(own[s]) == values.get(other[s]) == math.inf for s in own if s in other]
+    return np.where(both, 0.0, found)
+
+
+def _nevers(steps: np.ndarray) -> str:
+    return f"{int(np.isinf(steps).sum())} of {len(steps)}"
+
+
+def nonlinear(field: Field) -> Evidence:
+    """Accuracy relu − identity above 1 point in the base setting, and 20 points on the spirals."""
+    parts, missing = [], []
+    home = field.home("relu", "identity")
+    if home:
+        parts.append(accuracy_gap(field, home, "relu", "identity", POINT, "relu − identity"))
+    else:
+        missing.append("relu and identity in the base setting")
+    spirals = field.where("relu", "identity", dataset__name="spirals")
+    if spirals:
+        parts.append(accuracy_gap(field, spirals[0], "relu", "identity", 20 * POINT, "relu − identity on the spirals"))
+    else:
+        missing.append("relu and identity on the data set spirals")
+    return Evidence(parts, missing)
+
+
+def convergence(field: Field) -> Evidence:
+    """Sigmoid and tanh each need more than 1.1 times relu's steps to 95 % probe accuracy."""
+    parts, missing = [], []
+    for rival in ("sigmoid", "tanh"):
+        home = field.home("relu", rival)
+        if home:
+            parts.append(slower(field, home, rival, "relu"))
+        else:
+            missing.append(f"relu and {rival} in the base setting")
+    return Evidence(parts, missing)
+
+
+def elu(field: Field) -> Evidence:
+    """Mean shift relu − elu above 0.1 at the end, and relu needs more than 1.1 times elu's steps."""
+    home = field.home("relu", "elu")
+    if home is None:
+        return Evidence(missing=["relu and elu in the base setting"])
+    shift = field.paired(home, "relu", "elu", field.metric("mean_shift"))
+    contrast = Contrast("mean shift", shift, "greater", 0.1)
+    return Evidence([Part(f"mean shift relu − elu ({home.about})", [contrast]), slower(field, home, "relu", "elu")])
+
+
+def prelu(field: Field) -> Evidence:
+    """Some site's learned slope moved over 0.05 from 0.25, and accuracy is above leaky(0.25)'s by 0.3 points."""
+    fixed = "leaky_relu(negative_slope=0.25)"
+    home = field.home("prelu", fixed)
+    if home is None:
+        return Evidence(missing=["prelu and leaky_relu with negative_slope 0.25 in the base setting"])
+
+    def moved(rows: object) -> float:
+        return float(np.abs(rows["learned_slope_mean"] - 0.25).max())  # type: ignore[index]
+
+    slopes = field.single(home, "prelu", field.sites("learned_slope_mean", moved, "end"))
+    return Evidence(
+        [
+            Part(f"largest move of a slope ({home.about})", [Contrast("slope", slopes, "greater", 0.05)]),
+            accuracy_gap(field, home, "prelu", fixed, 0.3 * POINT, "prelu − leaky(0.25)"),
+        ]
+    )
+
+
+def dying_setting(field: Field, *labels: str) -> list[Group]:
+    """Deep narrow nets at high rates: ten hidden layers or more, at most ten wide."""
+    return field.where(*labels, tuned=False, architecture__depth=_at_least(10), architecture__width=_at_most(10))
+
+
+def _at_least(bound: float) -> object:
+    return lambda value: isinstance(value, (int, float)) and value >= bound
+
+
+def _at_most(bound: float) -> object:
+    return lambda value: isinstance(value, (int, float)) and value <= bound
+
+
+def leaky(field: Field) -> Evidence:
+    """Where 20 % of relu's units are confirmed dead or more: accuracy + 1 point, starved − 0.1; elsewhere no harm."""
+    parts, missing, notes = [], [], []
+    confirmed = field.metric("confirmed_dead_fraction")
+    for group in dying_setting(field, "relu", "leaky_relu"):
+        share = mean_interval(field.single(group, "relu", confirmed)).mean
+        if not share >= 0.2:
+            notes.append(f"{group.about}: only {100 * share:.0f} % of relu's units are confirmed dead, below 20 %")
+            continue
+        parts.append(accuracy_gap(field, group, "leaky_relu", "relu", POINT, "leaky − relu where relu dies"))
+        starved = field.paired(group, "leaky_relu", "relu", field.metric("starved_fraction"))
+        contrast = Contrast("starved", starved, "less", -0.1)
+        parts.append(Part(f"starved leaky − relu ({group.about})", [contrast], "points", 100))
+    if not parts:
+        missing.append(
+            "relu and leaky_relu in a setting in which at least 20 % of relu's units die (depth ≥ 10, width ≤ 10)"
+        )
+    home = field.home("relu", "leaky_relu")
+    if home:
+        parts.append(accuracy_gap(field, home, "leaky_relu", "relu", -0.5 * POINT, "no harm: leaky − relu"))
+    else:
+        missing.append("relu and leaky_relu in the base setting")
+    return Evidence(parts, missing, notes)
+
+
+def depth(field: Field) -> Evidence:
+    """log₂ of the ratio of the largest depths, up to 32, trained to 90 % in 10 epochs: relu over a rival above 0.5."""
+    parts, missing = [], []
+    for rival in ("sigmoid", "tanh"):
+        found = [
+            series
+            for group in field.where("relu", rival, tuned=False, train__epochs=_at_most(_BUDGET))
+            if len(series := field.alike(group, "architecture.depth", "relu", rival)) >= 3
+        ]
+        if not found:
+            missing.append(f"relu and {rival} at three depths or more, 10 epochs")
+            continue
+        series = {int(value): group for value, group in found[0].items() if int(value) <= _DEEPEST}
+        own, other = (_deepest(field, series, name) for name in ("relu", rival))
+        shared = [seed for seed in own if seed in other]
+        values = np.array([math.log2(own[s] / other[s]) for s in shared])
+        numbers = f"median depths: relu {np.median([*own.values()]):g}, {rival} {np.median([*other.values()]):g}"
+        about = f"{rival} at depths {', '.join(map(str, sorted(series)))}"
+        parts.append(Part(f"log₂ depth relu / {about}", [Contrast(rival, values, "greater", 0.5)], numbers=numbers))
+    return Evidence(parts, missing)
+
+
+def _deepest(field: Field, series: dict[int, Group], label: str) -> dict[int, float]:
+    """The largest depth at which each seed came to 90 % probe accuracy; half the smallest depth for none."""
+    steps = field.steps("probe_accuracy", _TRAINED)
+    seeds = set.intersection(*(set(group.trials[label]) for group in series.values()))
+    return {
+        seed: max(
+            (d for d, group in series.items() if math.isfinite(steps.get(group.trials[label][seed], math.inf))),
+            default=min(series) / 2,
+        )
+        for seed in sorted(seeds)
+    }
+
+
+def accuracy(field: Field) -> Evidence:
+    """Disabling half of the units for good costs more than half a point; beside it the net with half the width."""
+    found = []
+    for group in field.where("relu", init__dead=0.5):
+        whole = field.alike(group, "init.dead", "relu").get(0.0)
+        if whole:
+            found.append((group, whole))
+    if not found:
+        return Evidence(missing=["relu with init.dead 0.5 and 0, all else equal"])
+    dead, whole = found[0]
+    metric = field.metric("test_accuracy")
+    loss = _between(field, whole, dead, "relu")
+    notes = []
+    width = whole.setting.architecture.width
+    half = field.alike(whole, "architecture.width", "relu").get(width // 2) if isinstance(width, int) else None
+    if half:
+        control = mean_interval(100 * _between(field, whole, half, "relu"))
+        notes.append(
+            f"control: half the width costs {control.mean:.2f} points [{control.low:.2f}, {control.high:.2f}], so lost "
+            "capacity alone explains that much"
+        )
+    share = mean_interval(field.single(dead, "relu", metric)).n
+    part = Part(f"accuracy none dead − half dead ({whole.about})", [Contrast("intervention", loss, "greater", 0.005)],
+                "points", 100, f"{share} nets with half of their units dead")  # fmt: skip
+    return Evidence([part], notes=notes)
+
+
+def _between(field: Field, left: Group, right: Group, label: str) -> np.ndarray:
+    """left − right in final test accuracy for one activation in two groups, by seed."""
+    metric, own, other = field.metric("test_accuracy"), left.trials[label], right.trials[label]
+    return np.array([metric[own[s]] - metric[other[s]] for s in own if s in other])

@@ -1,0 +1,116 @@
+"""Verdicts on the claims: one row each, and one for each of their parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reluexp.claims.catalogue import CLAIMS
+from reluexp.claims.claim import Claim, Evidence, Part
+from reluexp.claims.field import Field, SettledResults
+from reluexp.stats import Decision, page
+
+__all__ = ["claim_parts", "claim_table", "evidence_of"]
+
+
+def evidence_of(study: SettledResults) -> dict[str, Evidence]:
+    """What the study has to say about every claim, by the claim's name."""
+    field = Field(study)
+    return {claim.name: claim.decide(field) for claim in CLAIMS.entries}
+
+
+def claim_table(evidence: dict[str, Evidence]) -> pd.DataFrame:
+    """One row per claim: claim, statement, source, verdict, p_for, p_against, numbers, decides, needs, figure.
+
+    p is Holm-corrected over the claims that the study tests; that of a claim is the largest of the contrasts it needs.
+    `numbers` says what was seen, `decides` what would decide an undecided claim or what is missing for one that is not
+    tested here.
+    """
+    found = page([own.p for own in evidence.values()])
+    tested = sum(not math.isnan(own.p[0]) for own in evidence.values())
+    rows = []
+    for (name, own), (verdict, p_for, p_against) in zip(evidence.items(), found, strict=True):
+        claim = CLAIMS[name]
+        rows.append(
+            {
+                **{"claim": name, "statement": claim.statement, "source": claim.reference, "verdict": verdict},
+                **{"p_for": p_for, "p_against": p_against, "numbers": _numbers(own)},
+                **{"decides": _decides(claim, own, verdict, tested), "needs": claim.needs, "figure": claim.figure},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claim_parts(evidence: dict[str, Evidence]) -> pd.DataFrame:
+    """One row per contrast of every part: claim, part, contrast, verdict of the part, n, mean, low, high, direction,
+    threshold, unit, scale, p_for, p_against (corrected over the parts of the claim), seeds.
+
+    Ratios are natural logarithms. A part's verdict stands for itself and supports no more than itself.
+    """
+    rows = []
+    for name, own in evidence.items():
+        verdicts = page([part.p for part in own.parts])
+        for part, (verdict, p_for, p_against) in zip(own.parts, verdicts, strict=True):
+            rows += [
+                {
+                    **{"claim": name, "part": part.label, "contrast": d.contrast.label, "verdict": verdict, "n": d.n},
+                    **{"mean": d.mean, "low": d.low, "high": d.high, "direction": d.contrast.direction},
+                    **{"threshold": d.contrast.threshold, "unit": part.unit, "scale": part.scale},
+                    **{"p_for": p_for, "p_against": p_against, "seeds": d.seeds},
+                }
+                for d in part.decisions(len(own.parts))
+            ]
+    columns = ["claim", "part", "contrast", "verdict", "n", "mean", "low", "high", "direction", "threshold", "unit"]
+    return pd.DataFrame(rows, columns=[*columns, "scale", "p_for", "p_against", "seeds"])
+
+
+def _numbers(own: Evidence) -> str:
+    parts = [
+        _sentence(part, verdict) for part, (verdict, *_) in zip(own.parts, page([p.p for p in own.parts]), strict=True)
+    ]
+    return "; ".join([*parts, *own.notes])
+
+
+def _sentence(part: Part, verdict: str) -> str:
+    """`relu − identity (…): +5.1 points [4.8, 5.4] against > 1, n = 10: supported`."""
+    shown = ", ".join(_shown(part, decision) for decision in part.decisions())
+    extra = f" ({part.numbers})" if part.numbers else ""
+    return f"{part.label}: {shown}{extra}: {verdict}"
+
+
+def _shown(part: Part, decision: Decision) -> str:
+    if decision.n == 0:
+        return "no values"
+    ratio = part.unit == "ratio"
+
+    def number(value: float) -> str:
+        if math.isinf(value) and ratio:
+            return "∞" if value > 0 else "0"
+        if math.isnan(value):
+            return "–"
+        return f"{math.exp(min(value, 700)):.3g}" if ratio else f"{part.scale * value:.3g}"
+
+    sign = {"greater": ">", "less": "<", "equal": "within ±"}[decision.contrast.direction]
+    unit = "×" if ratio else f" {part.unit}" if part.unit else ""
+    middle = decision.mean
+    if math.isnan(middle):  # some never arrived: the median can say so
+        middle = float(np.nanmedian(np.asarray(decision.contrast.values, float)))
+        return f"median {number(middle)}{unit} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
+    bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
+    return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
+
+
+def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
+    if verdict == "not tested here":
+        return f"needs {claim.needs}"
+    if verdict != "undecided":
+        return ""
+    if own.lacks:
+        return f"needs {'; '.join(own.lacks)}"
+    open_ = [d for part in own.parts for d in part.decisions(max(tested, 1)) if max(d.p_for, 0) > 0.05 / max(tested, 1)]
+    seeds = max((d.seeds for d in open_), default=math.nan)
+    if math.isinf(seeds) or math.isnan(seeds):
+        return "lies on its threshold: no number of seeds would decide it"
+    return f"about {seeds:,.0f} seeds, if what was seen is the truth"

@@ -1,0 +1,91 @@
+"""Checks of what a config says of its answers against the grid: levels, axes and splits that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reluexp.catalogue.registry import nearest
+from reluexp.config.grid import Point, label_of
+from reluexp.config.inference import TUNING_OFFSET, Level
+from reluexp.config.models import Baseline, Config
+from reluexp.config.problems import Problem
+
+__all__ = ["answers_that_cannot_be", "level_label", "tuned_grids"]
+
+
+def level_label(by: str, level: Level) -> Any:
+    """A level as tables show it: an activation by its label, anything else as it is.
+
+    >>> level_label("activation", {"name": "leaky_relu", "negative_slope": 0.3})
+    'leaky_relu(negative_slope=0.3)'
+    """
+    if by == "activation" and not (isinstance(level, str) and "(" in level):
+        return label_of(Baseline.model_validate({"activation": level}).activation)
+    return level
+
+
+def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
+    """Every hypothesis and tuned axis that the grid cannot serve."""
+    return [*_hypotheses(config, points), *_tune(config, points)]
+
+
+def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
+    found: list[Problem] = []
+    for number, own in enumerate(config.hypotheses or []):
+        here = ("hypotheses", number)
+        axes = {"activation": [label_of(point.setting.activation) for point in points]}
+        axes |= {axis: [point.axes[axis] for point in points] for axis in config.axes if axis != "activation"}
+        if own.by not in axes:
+            found.append(((*here, "by"), f"got {own.by!r}; allowed: {', '.join(axes)}{nearest(own.by, list(axes))}"))
+            continue
+        known = list(dict.fromkeys(axes[own.by]))
+        named = {"activation" if own.level is None else "level": own.activation if own.level is None else own.level}
+        for key, level in {**named, "against": own.against}.items():
+            if level is None:
+                continue
+            try:
+                label = level_label(own.by, level)
+            except ValueError:
+                label = level
+            if label not in known:
+                allowed = ", ".join(map(str, known))
+                found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), known)}"))
+        for axis, value in (own.where or {}).items():
+            if axis not in axes or value not in axes[axis]:
+                found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))
+    return found
+
+
+def tuned_grids(config: Config) -> set[int]:
+    """The places of the grids in which there is something to choose."""
+    tune = config.tune
+    if tune is None:
+        return set()
+    several = {n for n, grid in enumerate(config.grid) if any(len(grid.get(axis, [])) > 1 for axis in tune.over)}
+    return several if tune.grids is None else several & set(tune.grids)
+
+
+def _tune(config: Config, points: Sequence[Point]) -> list[Problem]:
+    tune = config.tune
+    if tune is None:
+        return []
+    found: list[Problem] = []
+    for number, axis in enumerate(tune.over):
+        if not any(len(grid.get(axis, [])) > 1 for grid in config.grid):
+            several = [a for a in config.axes if a != "activation" and any(len(g.get(a, [])) > 1 for g in config.grid)]
+            allowed = ", ".join(several) or "none, since the grid has no other axis with several values"
+            found.append((("tune", "over", number), f"got {axis!r}; allowed: {allowed}{nearest(axis, several)}"))
+    for number, place in enumerate(tune.grids or []):
+        if place not in range(len(config.grid)):
+            text = f"got {place}; allowed: places of the grids, 0 to {len(config.grid) - 1}"
+            found.append((("tune", "grids", number), text))
+    tuned = tuned_grids(config)
+    if any(set(point.grids) & tuned and not point.setting.dataset.validation for point in points):
+        text = "there is no validation split to choose on; give `dataset.validation` a share such as 0.1"
+        found.append((("tune", "metric"), text))
+    taken = sorted(set(config.seed_list) & set(range(TUNING_OFFSET, TUNING_OFFSET + tune.seeds)))
+    if taken:
+        text = f"seed {taken[0]} is one of those used for tuning ({TUNING_OFFSET:,} and above); take other seeds"
+        found.append((("seeds",), text))
+    return found

@@ -1,0 +1,139 @@
+"""The price of an activation: time of a forward and a backward pass at several sizes, and its share in a training step.
+
+`torch.utils.benchmark` does the timing, on one thread; activations take turns within a block, so that whatever else the
+machine does falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reluexp.config import Setting, label_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+Run = Callable[[], object]
+
+__all__ = ["BLOCKS", "SIZES", "measure_cost"]
+
+SIZES = (2**12, 2**16, 2**20, 2**24)
+"""numbers in the tensor that an activation is applied to"""
+
+BLOCKS = 12
+
+_SECONDS = 2e-3  # least time that one timing should take: below, the clock and the call are what is measured
+_GUESS = 2e-9  # seconds per number and pass, for how often to repeat before anything is known
+
+
+def measure_cost(
+    settings: Sequence[Setting],
+    shape: Sequence[int],
+    classes: int,
+    sizes: Sequence[int] = SIZES,
+    blocks: int = BLOCKS,
+) -> pd.DataFrame:
+    """Seconds of each activation: kind, activation, elements, block, seconds.
+
+    kind `alone`: forward and backward of the activation on that many numbers; `step`: one whole training step (forward,
+    backward, plain SGD) of that setting's network on one of its batches of random inputs of `shape`; `inside`: what the
+    activations of that step take, timed alone at the sizes that they have there. Torch's own functions are timed, the
+    user's where torch has none.
+    """
+    import pandas as pd
+    import torch
+
+    rows: list[dict[str, Any]] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        own = {label_of(setting.activation): setting for setting in settings}
+        alone = {(label, size): _pass(_module(setting), (size,)) for label, setting in own.items() for size in sizes}
+        whole = {label: _step(setting, shape, classes) for label, setting in own.items()}
+        for block in range(blocks):
+            for (label, size), run in alone.items():
+                about = {"activation": label, "elements": size, "block": block}
+                rows.append({"kind": "alone", **about, "seconds": _time(run, size)})
+            for label, (step, inside, elements) in whole.items():
+                about = {"activation": label, "elements": elements, "block": block}
+                rows.append({"kind": "step", **about, "seconds": _time(step, elements)})
+                rows.append({"kind": "inside", **about, "seconds": _time(inside, elements)})
+    finally:
+        torch.set_num_threads(threads)
+    return pd.DataFrame(rows, columns=["kind", "activation", "elements", "block", "seconds"])
+
+
+def _module(setting: Setting) -> nn.Module:
+    """Torch's own module of an activation, or the user's."""
+    from torch import nn
+
+    from reluexp.catalogue.activations import build_activation
+
+    options = setting.activation
+    made: dict[str, Callable[[], nn.Module]] = {
+        "relu": nn.ReLU,
+        "leaky_relu": lambda: nn.LeakyReLU(options.negative_slope),
+        "prelu": nn.PReLU,
+        "elu": lambda: nn.ELU(options.alpha),
+        "selu": nn.SELU,
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+        "relu6": nn.ReLU6,
+    }
+    return made[options.name]() if options.name in made else build_activation(options, 1)
+
+
+def _pass(module: nn.Module, shape: tuple[int, ...]) -> Callable[[], object]:
+    """Forward and backward of a module on random numbers, its parameters included."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).requires_grad_()
+    up = torch.randn(shape, generator=generator)
+    inputs = [x, *module.parameters()]
+    return lambda: torch.autograd.grad(module(x), inputs, up)
+
+
+def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Run, int]:
+    """One training step of the setting's network, its activations alone, and how many numbers these are applied to."""
+    import torch
+
+    from reluexp.catalogue.architectures import build_model
+
+    made: list[nn.Module] = []
+
+    def activate(width: int) -> nn.Module:
+        made.append(_module(setting))
+        return made[-1]
+
+    module = build_model(setting.architecture, tuple(shape), classes, activate).train()
+    batch, generator = setting.train.batch_size, torch.Generator().manual_seed(0)
+    x = torch.randn((batch, *shape), generator=generator)
+    y = torch.randint(classes, (batch,), generator=generator)
+    parameters = list(module.parameters())
+
+    def step() -> None:
+        loss = torch.nn.functional.cross_entropy(module(x), y)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                parameter.sub_(gradient, alpha=1e-4)
+
+    sizes: list[tuple[int, ...]] = []
+    hooks = [own.register_forward_hook(lambda _, inputs, out: sizes.append(tuple(inputs[0].shape))) for own in made]
+    with torch.no_grad():
+        module(x)
+    for hook in hooks:
+        hook.remove()
+    passes = [_pass(_module(setting), size) for size in sizes]
+    return step, lambda: [run() for run in passes], sum(math.prod(size) for size in sizes)
+
+
+def _time(run: Callable[[], object], elements: int) -> float:
+    """Mean seconds of a call, over as many as make the timing long enough."""
+    from torch.utils.benchmark import Timer
+
+    number = max(1, round(_SECONDS / (_GUESS * elements + 2e-5)))
+    return float(Timer("run()", globals={"run": run}, num_threads=1).timeit(number).mean)

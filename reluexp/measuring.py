@@ -1,0 +1,103 @@
+"""Measuring mode for a module of anybody's: while it lasts nothing random, and afterwards nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["measuring_mode", "throwaway_buffers", "unstepped_norms"]
+
+
+@contextmanager
+def measuring_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode on throw-away buffers and aliases of the parameters, with a random generator of its own.
+
+    Afterwards every submodule has the mode, the very buffers and the parameters that it had, and the global random
+    state and autocast's cache of weights are as they were. The aliases share the parameters' memory and all need
+    gradients: hooks on parameters are not called, and frozen layers have a gradient, too.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(_own_random_state(module))
+        stack.enter_context(_uncached_autocast(module))
+        stack.enter_context(_evaluation(module))
+        stack.enter_context(throwaway_buffers(module))
+        stack.enter_context(_aliases(module))
+        yield
+
+
+@contextmanager
+def throwaway_buffers(module: nn.Module) -> Iterator[None]:
+    """While open, all buffers are copies; afterwards they are the tensors they were, untouched."""
+    kept = [(own, dict(own._buffers)) for own in module.modules()]
+    copies = {id(buffer): buffer.clone() for _, own in kept for buffer in own.values() if buffer is not None}
+    try:
+        for own, buffers in kept:
+            own._buffers.update({name: copies[id(b)] for name, b in buffers.items() if b is not None})
+        yield
+    finally:
+        for own, buffers in kept:
+            own._buffers.clear()
+            own._buffers.update(buffers)
+
+
+def unstepped_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The batch norms whose running statistics no training step has touched."""
+    norms = (own for own in module.modules() if isinstance(own, _BatchNorm) and own.track_running_stats)
+    return [own for own in norms if own.num_batches_tracked is not None and not bool(own.num_batches_tracked.any())]
+
+
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    """Sets and restores the flag of every submodule itself: some have one of their own, some do more in `train()`."""
+    modes = {own: own.training for own in module.modules()}
+    try:
+        for own in modes:
+            own.training = False
+        yield
+    finally:
+        for own, training in modes.items():
+            own.training = training
+
+
+@contextmanager
+def _aliases(module: nn.Module) -> Iterator[None]:
+    kept = [(own, dict(own._parameters)) for own in module.modules()]
+    tensors = {id(p): p for _, own in kept for p in own.values() if p is not None}
+    aliases = {key: nn.Parameter(p.detach(), p.is_floating_point()) for key, p in tensors.items()}
+    try:
+        for own, parameters in kept:
+            own._parameters.update({name: aliases[id(p)] for name, p in parameters.items() if p is not None})
+        yield
+    finally:
+        for own, parameters in kept:
+            own._parameters.clear()
+            own._parameters.update(parameters)
+
+
+@contextmanager
+def _own_random_state(module: nn.Module) -> Iterator[None]:
+    """What a module draws even in evaluation mode is the same in every measurement, and costs nobody a number."""
+    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    forked = sorted({device.index or 0 for device in devices if device.type == "cuda"})
+    with torch.random.fork_rng(devices=forked):
+        torch.default_generator.manual_seed(0)
+        for index in forked:
+            torch.cuda.default_generators[index].manual_seed(0)
+        yield
+
+
+@contextmanager
+def _uncached_autocast(module: nn.Module) -> Iterator[None]:
+    """Autocast as it is outside, but without its cache: a cached weight without a graph would spoil the next step."""
+    kinds = {"cpu", *(parameter.device.type for parameter in module.parameters())}
+    with ExitStack() as stack:
+        for kind in kinds:
+            if torch.is_autocast_enabled(kind):
+                dtype = torch.get_autocast_dtype(kind)
+                stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
+        yield

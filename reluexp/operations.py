@@ -1,0 +1,288 @@
+"""Which executed operations are activations, and each as a function of its pre-activation alone."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from reluexp.functions import Function
+from reluexp.layers import activate
+
+__all__ = ["Applied", "Operation", "Recogniser"]
+
+_NAMES = (
+    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
+    *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "threshold", "softsign", "hardshrink", "softshrink"),
+    *("tanhshrink", "logsigmoid", "log_sigmoid", "expit"),
+)
+_PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu", "prelu", "hardtanh", "clamp", "maximum", "where", "mul"}
+_PLACES = (torch, F, Tensor, torch._C._nn, torch.special, torch.ops.aten)
+_ORDERS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+_CASTS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
+_ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
+
+
+class Operation:
+    """A function of z alone, never in place; `slope` is what it learned, if that is an argument."""
+
+    def __init__(self, name: str, function: Callable[..., Tensor], *rest: Any, **options: Any) -> None:
+        self.name, self.function, self.rest, self.options = name, function, rest, options
+        self.piecewise_linear = name in _PIECEWISE_LINEAR
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """h = f(z)."""
+        return self.function(z, *self.rest, **self.options)
+
+
+class _Prelu(Function):
+    """A leaky function whose slope is an argument of the operation."""
+
+    name = "prelu"
+    piecewise_linear = True
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.slope = slope if isinstance(slope, nn.Parameter) else nn.Parameter(slope, slope.requires_grad)
+        self.used = slope
+
+    def forward(self, z: Tensor) -> Tensor:
+        """h; the slope is taken in z's own precision."""
+        return torch.prelu(z, self.used.to(z.dtype))
+
+
+class Applied(NamedTuple):
+    """One application of an activation: its name, z, the function, and the tensor that is to hold h in place."""
+
+    name: str
+    z: Tensor
+    function: Callable[[Tensor], Tensor]
+    target: Tensor | None = None
+
+
+class _Comparison(NamedTuple):
+    """A mask that says where a tensor of some version is above or below 0."""
+
+    z: Tensor
+    version: int
+    order: str
+
+
+Reader = Callable[["Recogniser", Any, Any, dict[str, Any]], Applied | None]
+
+
+class Recogniser:
+    """Tells activations among the operations of one forward pass.
+
+    What is computed from parameters alone is no activation; masks of comparisons with 0 are remembered, since
+    where(z > 0, z, 0), z * (z > 0) and the like are one operation in spirit.
+    """
+
+    def __init__(self) -> None:
+        self._fixed = WeakTensorKeyDictionary()
+        self._masks = WeakTensorKeyDictionary()
+        self._zeros = WeakTensorKeyDictionary()
+
+    def __call__(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+        """The activation that is applied by this operation, if it is one."""
+        reader = _READERS.get(func)
+        applied = reader(self, func, args, kwargs) if reader else None
+        return None if applied is None or self.fixed(applied.z) else applied
+
+    def note(self, func: Any, args: Any, out: Any) -> None:
+        """Remembers what later operations are judged by; to be called with every other operation's output."""
+        if not isinstance(out, Tensor):
+            return
+        if func in _ZEROS:
+            self._zeros[out] = out._version
+        if not args:
+            return
+        if func in _COMPARISONS and _is_number(args[1], 0):
+            self._masks[out] = _Comparison(args[0], args[0]._version, _COMPARISONS[func])
+        elif self._masks.data and func in _CASTS and args[0] in self._masks:
+            self._masks[out] = self._masks[args[0]]
+        if self.fixed(args[0]) and out is not args[0] and all(self.fixed(a) for a in args if isinstance(a, Tensor)):
+            self._fixed[out] = True
+
+    def fixed(self, value: Any) -> bool:
+        """Whether a tensor is a parameter or was computed from parameters alone."""
+        if isinstance(value, nn.Parameter):
+            return True
+        return bool(self._fixed.data) and isinstance(value, Tensor) and value in self._fixed
+
+    def zero(self, value: Any) -> bool:
+        """Whether it is the number 0, one element that is 0, or a tensor made of zeros in this pass."""
+        if not isinstance(value, Tensor):
+            return _is_number(value, 0)
+        if value in self._zeros:
+            return bool(self._zeros[value] == value._version)
+        return value.numel() == 1 and not value.requires_grad and not bool(value.any())
+
+    def order(self, mask: Any, z: Any) -> str | None:
+        """How z stands to 0 where the mask is true, if that is what the mask says."""
+        known = self._masks.get(mask) if self._masks.data and isinstance(mask, Tensor) else None
+        return known.order if known and known.z is z and known.version == z._version else None
+
+
+def _is_number(value: Any, number: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number
+
+
+def _argument(args: Any, kwargs: dict[str, Any], place: int, *names: str) -> Any:
+    return args[place] if len(args) > place else next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _input(args: Any, kwargs: dict[str, Any]) -> Any:
+    return _argument(args, kwargs, 0, "input", "self")
+
+
+def _activated(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied:
+    """The explicit marked operation."""
+    z, function = args
+    name = getattr(function, "__name__", type(function).__name__).lower()
+    if getattr(function, "inplace", False) or name.endswith("_"):
+        return Applied(name.rstrip("_"), z, Operation(name, _on_a_copy, function), z)
+    return Applied(name, z, function)
+
+
+def _on_a_copy(z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return function(z.clone())
+
+
+def _named(name: str, func: Any, twin: Any) -> Reader:
+    """A reader of an elementwise function; `twin` is the same out of place."""
+    place = _place_of_inplace(func)
+    always = twin is not func
+
+    def read(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied:
+        z = _input(args, kwargs)
+        options = {k: v for k, v in kwargs.items() if k not in ("inplace", "input", "self", "out")}
+        rest = list(args[1:])
+        inplace = always or bool(kwargs.get("inplace"))
+        if place is not None and len(args) > place:
+            inplace, rest[place - 1] = bool(args[place]), False
+        target = z if inplace else kwargs.get("out")
+        if name == "prelu":
+            return Applied(name, z, _Prelu(_argument(args, kwargs, 1, "weight")), target)
+        return Applied(name, z, Operation(name, twin, *rest, **options), target)
+
+    return read
+
+
+def _place_of_inplace(func: Any) -> int | None:
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):  # functions written in C++ have no signature, and no such argument
+        return None
+    return names.index("inplace") if "inplace" in names else None
+
+
+def _in_place(func: Any) -> bool:
+    return bool(func.__name__.partition(".")[0].endswith("_"))
+
+
+def _clamped(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+    """Clamping counts when its lower bound is 0."""
+    z, low = _input(args, kwargs), _argument(args, kwargs, 1, "min")
+    if not known.zero(low):
+        return None
+    high = _argument(args, kwargs, 2, "max")
+    function = Operation("clamp", torch.clamp, min=0, max=high)
+    return Applied("clamp", z, function, z if _in_place(func) else kwargs.get("out"))
+
+
+def _larger(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+    """The larger of z and 0, in either order."""
+    left, right = _input(args, kwargs), _argument(args, kwargs, 1, "other")
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return None
+    for z, zero in ((left, right), (right, left)):
+        if known.zero(zero) and z.shape == torch.broadcast_shapes(z.shape, zero.shape):
+            return Applied("maximum", z, Operation("maximum", _maximum), kwargs.get("out"))
+    return None
+
+
+def _maximum(z: Tensor) -> Tensor:
+    return torch.maximum(z, z.new_zeros(()))
+
+
+def _chosen(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+    """where(z > 0, z, 0), as a function or a method."""
+    if len(args) != 3:
+        return None
+    mask, one, other = args if func is torch.where else (args[1], args[0], args[2])
+    order = known.order(mask, one)
+    if order in _EMPTIES and known.zero(other):
+        return Applied("where", one, Operation("where", _filled, _EMPTIES[order]))
+    order = known.order(mask, other)
+    if order in _EMPTIES.values() and known.zero(one):
+        return Applied("where", other, Operation("where", _filled, order))
+    return None
+
+
+def _filled(z: Tensor, order: str) -> Tensor:
+    return z.masked_fill(_ORDERS[order](z, 0), 0)
+
+
+_EMPTIES = {"gt": "le", "ge": "lt"}
+"""what is set to 0 where z is kept above it"""
+
+
+def _gated(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+    """z * (z > 0), in either order."""
+    if len(args) != 2:
+        return None
+    for z, mask in (args, args[::-1]):
+        if known.order(mask, z) in ("gt", "ge"):
+            target = z if _in_place(func) and z is args[0] else None
+            return Applied("mul", z, Operation("mul", _times, known.order(mask, z)), target)
+    return None
+
+
+def _times(z: Tensor, order: str) -> Tensor:
+    return z * _ORDERS[order](z, 0)
+
+
+def _emptied(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
+    """z.masked_fill(z < 0, 0) and z[z < 0] = 0."""
+    z, mask, value = (_argument(args, kwargs, place, name) for place, name in enumerate(("input", "mask", "value")))
+    order = known.order(mask, z)
+    if order not in ("lt", "le") or not known.zero(value):
+        return None
+    target = None if func in (Tensor.masked_fill, torch.masked_fill) else z
+    return Applied("where", z, Operation("where", _filled, order), target)
+
+
+def _found(name: str) -> list[Any]:
+    """Every operation of that name."""
+    found = [getattr(place, name) for place in _PLACES if hasattr(place, name)]
+    return found + [packet.default for packet in found if hasattr(packet, "default")]
+
+
+def _table() -> dict[Any, Reader]:
+    readers: dict[Any, Reader] = {activate: _activated}
+    for name in _NAMES:
+        plain = {"log_sigmoid": "logsigmoid", "expit": "sigmoid"}.get(name, name)
+        for func in _found(name):
+            readers[func] = _named(plain, func, func)
+        for func in _found(f"{name}_"):
+            readers[func] = _named(plain, func, getattr(torch, name, None) or getattr(F, name))
+    for reader, names in (
+        (_clamped, ("clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_")),
+        (_larger, ("maximum", "max", "fmax")),
+        (_chosen, ("where",)),
+        (_gated, ("mul", "mul_", "multiply", "__mul__", "__rmul__")),
+        (_emptied, ("masked_fill", "masked_fill_", "__setitem__")),
+    ):
+        readers |= dict.fromkeys([func for name in names for func in _found(name)], reader)
+    return readers
+
+
+_READERS = _table()
+_COMPARISONS = {func: name for name in _ORDERS for func in _found(name)}

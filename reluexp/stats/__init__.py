@@ -1,0 +1,88 @@
+"""What a study's frames say: pure functions from frames to frames.
+
+The trial is the unit of replication; axes other than the one compared are never pooled as if they were seeds. A
+*setting* is one combination of activation and the other grid axes.
+"""
+
+from __future__ import annotations
+
+from reluexp.stats.across import Across, across_tasks
+from reluexp.stats.choice import chosen, scores, sensitivity
+from reluexp.stats.comparison import compare, compare_pairs, compare_study
+from reluexp.stats.contrasts import Contrast, Decision, decide, page, together
+from reluexp.stats.differences import paired_difference, paired_differences
+from reluexp.stats.ends import over_sites
+from reluexp.stats.finals import METRICS, final_metrics, summary
+from reluexp.stats.hypotheses import hypothesis_table, marked
+from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
+from reluexp.stats.margins import MARGINS, better_sign, margin_of
+from reluexp.stats.pairs import pairs
+from reluexp.stats.ranks import Ranks, rank_levels
+from reluexp.stats.readings import MOMENTS, readings
+from reluexp.stats.relations import relation
+from reluexp.stats.results import Results
+from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
+from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
+from reluexp.stats.survival import Survival, survival_of
+from reluexp.stats.targets import describe_targets, headline_target, steps_to_level, steps_to_target
+from reluexp.stats.times import compare_times
+
+__all__ = [
+    "MARGINS",
+    "METRICS",
+    "MOMENTS",
+    "Across",
+    "Contrast",
+    "Decision",
+    "Interval",
+    "Ranks",
+    "Results",
+    "SignedRank",
+    "Survival",
+    "across_tasks",
+    "aggregate",
+    "axis_names",
+    "better_sign",
+    "can_die",
+    "chosen",
+    "column_intervals",
+    "compare",
+    "compare_pairs",
+    "compare_study",
+    "compare_times",
+    "curves",
+    "decide",
+    "describe_targets",
+    "final_metrics",
+    "groups",
+    "headline_target",
+    "holm",
+    "hypothesis_table",
+    "in_order",
+    "margin_of",
+    "marked",
+    "mean_interval",
+    "other_axes",
+    "over_sites",
+    "page",
+    "paired_difference",
+    "paired_differences",
+    "pairs",
+    "pairs_for",
+    "pairs_to_resolve",
+    "rank_levels",
+    "readings",
+    "relation",
+    "scores",
+    "sensitivity",
+    "setting_columns",
+    "settings",
+    "signed_rank",
+    "smallest_p",
+    "sound",
+    "steps_to_level",
+    "steps_to_target",
+    "summary",
+    "survival_of",
+    "together",
+]

@@ -1,0 +1,104 @@
+"""Contrasts: one number per seed against a threshold, the least that a claim or a hypothesis is decided by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from reluexp.stats.intervals import mean_interval
+from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_see, rounded, signed_rank
+
+__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "together"]
+
+Direction = Literal["greater", "less", "equal"]
+Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A statement about the centre of one number per seed: above a threshold, below it, or within ±threshold of 0."""
+
+    label: str
+    values: Any
+    direction: Direction = "greater"
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A contrast's numbers: p that it holds by chance alone, p that it fails so, mean with its 95 % t interval, n, and
+    the seeds that would decide it if the mean were the one seen (inf where the mean lies on the threshold).
+    """
+
+    contrast: Contrast
+    p_for: float
+    p_against: float
+    mean: float
+    low: float
+    high: float
+    n: int
+    seeds: float
+
+
+def decide(contrast: Contrast, comparisons: int = 1) -> Decision:
+    """Exact signed-rank tests of the values against the threshold; two one-sided ones for `equal` (TOST).
+
+    Values that are NaN are left out; `comparisons` is how many tests are corrected together.
+    """
+    values = np.asarray(contrast.values, float)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return Decision(contrast, math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan)
+    p_for, p_against = _tests(values, contrast)
+    interval = mean_interval(values if np.isfinite(values).all() else [])
+    spread = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
+    gap = (
+        abs(interval.mean) - contrast.threshold if contrast.direction == "equal" else interval.mean - contrast.threshold
+    )
+    seeds = pairs_to_see(spread, abs(gap), comparisons) if gap else math.inf
+    if math.isnan(seeds):
+        seeds = float(pairs_for(comparisons, tails=1))
+    return Decision(contrast, p_for, p_against, interval.mean, interval.low, interval.high, values.size, seeds)
+
+
+def _tests(values: np.ndarray, contrast: Contrast) -> tuple[float, float]:
+    threshold = contrast.threshold
+    scale = max(abs(threshold), float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
+    above = signed_rank(rounded(values - threshold, scale))
+    if contrast.direction == "greater":
+        return above.greater, above.less
+    if contrast.direction == "less":
+        return above.less, above.greater
+    below = signed_rank(rounded(values + threshold, scale))
+    return max(above.less, below.greater), min(1.0, 2 * min(above.greater, below.less))
+
+
+def together(decisions: Sequence[Decision]) -> tuple[float, float]:
+    """p that a statement of several contrasts holds by chance (the largest: it needs them all) and that it fails so
+    (the smallest times their number: one that fails is enough); NaN where one has no values.
+    """
+    if not decisions or any(decision.n == 0 for decision in decisions):
+        return math.nan, math.nan
+    smallest = min(decision.p_against for decision in decisions)
+    return max(decision.p_for for decision in decisions), min(1.0, len(decisions) * smallest)
+
+
+def page(p_values: Sequence[tuple[float, float]], alpha: float = 0.05) -> list[tuple[Verdict, float, float]]:
+    """The verdicts of statements that stand on one page: p for and against, each corrected by Holm over the page.
+
+    >>> [verdict for verdict, *_ in page([(0.001, 1.0), (1.0, 0.001), (0.04, 0.9), (math.nan, math.nan)])]
+    ['supported', 'contradicted', 'undecided', 'not tested here']
+    """
+    holds, fails = (holm([pair[side] for pair in p_values]) for side in (0, 1))
+    found: list[tuple[Verdict, float, float]] = []
+    for for_, against in zip(holds, fails, strict=True):
+        if math.isnan(for_):
+            verdict: Verdict = "not tested here"
+        else:
+            verdict = "supported" if for_ <= alpha else "contradicted" if against <= alpha else "undecided"
+        found.append((verdict, float(for_), float(against)))
+    return found

@@ -1,0 +1,53 @@
+"""What each trial came to: the last values of its curves, and its sites averaged over units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reluexp.stats.intervals import finite, sound
+from reluexp.stats.results import Results
+
+__all__ = ["end_of_training", "over_all_units", "over_sites"]
+
+
+def end_of_training(study: Results, trials: pd.DataFrame, metric: str) -> pd.Series:
+    """The last finite value of each trial; of a diverged one that has none, what chance gives."""
+    values = trials["trial"].map(_last_finite(study.epochs, metric))
+    chance = {"accuracy": 1 / trials["classes"], "loss": np.log(trials["classes"])}
+    default = chance.get(metric.rpartition("_")[2], pd.Series(math.nan, index=trials.index))
+    return values.where(values.notna() | (trials["outcome"] != "diverged"), default)
+
+
+def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", "epoch", "step")) -> pd.DataFrame:
+    """A site metric averaged over the hidden sites by their widths, so that every unit counts once.
+
+    Rows without a site (the output layer) and values that are not finite enter no average.
+    """
+    keys = list(by)
+    if layers.empty or metric not in layers:
+        return pd.DataFrame({key: [] for key in [*keys, metric]})
+    rows = layers.assign(_value=finite(layers[metric]))
+    rows = rows[rows["site"].notna() & rows["_value"].notna()]
+    weight = rows["width"].astype(float)
+    sums = rows[keys].assign(_total=rows["_value"] * weight, _weight=weight).groupby(keys).sum()
+    return (sums["_total"] / sums["_weight"]).rename(metric).reset_index()
+
+
+def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd.Series:
+    """A site metric over all hidden units of each trial, at its first or last measurement."""
+    if layers.empty or metric not in layers:
+        return pd.Series(dtype=float)
+    rows = layers[layers["site"].notna() & layers[metric].notna()]
+    step = rows.groupby("trial")["step"].transform("min" if first else "max")
+    return over_sites(rows[rows["step"] == step], metric, ["trial"]).set_index("trial")[metric]
+
+
+def _last_finite(epochs: pd.DataFrame, metric: str) -> pd.Series:
+    if epochs.empty or metric not in epochs:
+        return pd.Series(dtype=float)
+    rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric)).dropna().sort_values("step", kind="stable")
+    return rows.drop_duplicates("trial", keep="last").set_index("trial")["value"]

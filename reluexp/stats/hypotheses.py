@@ -1,0 +1,109 @@
+"""Expectations stated in the config, tested: each needs all of its settings, and all of them share one correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reluexp.config.answers import level_label
+from reluexp.config.inference import Hypothesis
+from reluexp.stats.contrasts import Contrast, decide, page, together
+from reluexp.stats.margins import is_time, margin_of
+from reluexp.stats.pairs import pairs
+from reluexp.stats.readings import readings
+from reluexp.stats.results import Results
+from reluexp.stats.settings import groups, matching, setting_columns
+
+__all__ = ["hypothesis_table", "marked"]
+
+_COLUMNS = (
+    *("statement", "metric", "at", "by", "level", "against", "direction", "margin", "settings", "n"),
+    *("mean", "low", "high", "p_for", "p_against", "verdict", "seeds_to_decide", "kind"),
+)
+
+
+def hypothesis_table(
+    study: Results,
+    hypotheses: Sequence[Hypothesis],
+    margins: Mapping[str, float] | None = None,
+    confirmatory: Collection[int] = (),
+) -> pd.DataFrame:
+    """One row per hypothesis: what it says, settings, n (pairs in the smallest of them), mean difference and its 95 % t
+    interval (of the setting that speaks most against it), Holm-corrected p for and against, verdict (`supported`,
+    `contradicted`, `undecided`, `not tested here`), seeds that would decide if what was seen is the truth, and kind.
+
+    `greater` is tested as difference > margin, `less` as < −margin, `equal` as within ±margin (0 for a metric without a
+    margin); times by logarithms. `confirmatory` holds the places of those put down before any result was there.
+    """
+    rows, p_values = [], []
+    for place, own in enumerate(hypotheses):
+        margin = own.margin or margin_of(own.metric, margins)
+        margin = 0.0 if math.isnan(margin) else margin
+        contrasts = _contrasts(study, own, margin)
+        decisions = [decide(contrast, len(hypotheses)) for contrast in contrasts]
+        p_values.append(together(decisions))
+        weakest = max(decisions, key=lambda d: -1.0 if math.isnan(d.p_for) else d.p_for, default=None)
+        level, against = _levels(own, study.baseline)
+        rows.append(
+            {
+                **{
+                    "statement": _statement(own, level, against, margin),
+                    "metric": own.metric,
+                    "at": own.at,
+                    "by": own.by,
+                },
+                **{"level": level, "against": against, "direction": own.direction, "margin": margin},
+                **{"settings": len(decisions), "n": min((d.n for d in decisions), default=0)},
+                **{name: getattr(weakest, name) if weakest else math.nan for name in ("mean", "low", "high")},
+                "seeds_to_decide": max((d.seeds for d in decisions), default=math.nan),
+                "kind": "confirmatory" if place in confirmatory else "exploratory",
+            }
+        )
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    found = page(p_values)
+    for number, column in enumerate(("verdict", "p_for", "p_against")):
+        table[column] = [row[number] for row in found]
+    table["seeds_to_decide"] = table["seeds_to_decide"].where(table["verdict"] == "undecided")
+    return table
+
+
+def marked(table: pd.DataFrame, by: str, stated: Sequence[Hypothesis], baseline: str | None) -> pd.DataFrame:
+    """A table of comparisons with the column kind: `confirmatory` for the rows that a stated hypothesis is about."""
+    kinds = pd.Series("exploratory", index=table.index, dtype=object)
+    for own in stated:
+        level, against = _levels(own, baseline)
+        if own.by != by or own.metric not in set(table["metric"]):
+            continue
+        about = matching(table, {by: level, "baseline": against, "at": own.at, **(own.where or {})})
+        kinds[about.index] = "confirmatory"
+    return table.assign(kind=kinds)
+
+
+def _levels(own: Hypothesis, baseline: str | None) -> tuple[Any, Any]:
+    level = own.activation if own.level is None else own.level
+    against = baseline if own.against is None else level_label(own.by, own.against)
+    return level_label(own.by, level), against  # type: ignore[arg-type]
+
+
+def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]:
+    frame = matching(readings(study, own.metric, own.at), own.where or {})
+    others = [axis for axis in setting_columns(study) if axis != own.by]
+    level, against = _levels(own, study.baseline)
+    found = pairs(frame[frame[own.by].isin([level, against])], own.by, against, others, log=is_time(own.metric))
+    limit = {"greater": margin, "less": -margin, "equal": margin}[own.direction]
+    found_in = [(", ".join(f"{k} {v}" for k, v in where.items()), part) for where, part in groups(found, others)]
+    return [Contrast(label, part["difference"], own.direction, limit) for label, part in found_in]
+
+
+def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
+    """`test_accuracy: elu above relu by more than 0.005`."""
+    words = {
+        "greater": f"above {against} by more than {margin:g}",
+        "less": f"below {against} by more than {margin:g}",
+        "equal": f"within {margin:g} of {against}",
+    }
+    where = "".join(f", {axis} = {value}" for axis, value in (own.where or {}).items())
+    return f"{own.metric}{'' if own.at == 'last' else f' ({own.at})'}: {level} {words[own.direction]}{where}"

@@ -1,0 +1,113 @@
+"""One number per trial and metric: at the end, at the epoch that validation chose, or averaged over training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import integrate
+
+from reluexp.catalogue.registry import nearest
+from reluexp.errors import ConfigError
+from reluexp.stats.ends import end_of_training, over_all_units, over_sites
+from reluexp.stats.finals import final_metrics
+from reluexp.stats.intervals import finite, sound
+from reluexp.stats.margins import is_time
+from reluexp.stats.results import Results
+from reluexp.stats.settings import other_axes, setting_columns, settings
+
+__all__ = ["MOMENTS", "readings"]
+
+MOMENTS = ("last", "best", "auc")
+"""`last`: the end of training; `best`: the epoch with the best validation accuracy (for a loss, the least validation
+loss); `auc`: the mean over training, by the trapezoidal rule from the first measurement on"""
+
+_ABOUT = ("seed", "outcome", "stuck")
+
+
+def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
+    """One row per trial: trial, its setting, seed, outcome, stuck, value.
+
+    A diverged trial has its last finite value, else chance; a failed one NaN; steps to a target are inf for never.
+    Raises ConfigError for a metric or moment that there is not, and for `best` without a validation split.
+    """
+    if at not in MOMENTS:
+        raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(at, list(MOMENTS))}")
+    frame = settings(study)
+    keys = list(dict.fromkeys(["trial", *setting_columns(study), *_ABOUT]))
+    value = _last(study, frame, metric) if at == "last" else _along(study, frame, metric, at)
+    return frame[keys].assign(value=value.where(frame["outcome"] != "failed"))
+
+
+def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
+    final = final_metrics(study)
+    if metric in final.columns.difference(["trial", *setting_columns(study), *_ABOUT]):
+        return frame["trial"].map(final.set_index("trial")[metric]).astype(float)
+    if metric in study.epochs and pd.api.types.is_numeric_dtype(study.epochs[metric]):
+        return end_of_training(study, frame, metric)
+    if metric in study.layers and pd.api.types.is_numeric_dtype(study.layers[metric]):
+        return frame["trial"].map(over_all_units(study.layers, metric)).astype(float)
+    if metric in frame and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck"):
+        return finite(frame[metric])
+    raise _unknown(study, final, metric)
+
+
+def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:
+    numbers = [table.select_dtypes("number").columns for table in (final, study.epochs, study.layers, study.trials)]
+    about = {"trial", "epoch", "step", "site", "width", "seed", *setting_columns(study)}
+    names = [str(name) for name in dict.fromkeys(name for part in numbers for name in part) if name not in about]
+    return ConfigError(f"unknown metric {metric!r}; this study has {', '.join(names)}{nearest(metric, names)}")
+
+
+def _along(study: Results, frame: pd.DataFrame, metric: str, at: str) -> pd.Series:
+    """The metric at the chosen epoch, or its mean over training."""
+    if is_time(metric):
+        raise ConfigError(f"at: got {at!r} for {metric!r}; a time to a target has one value per trial: at='last'")
+    rows = _series(study, metric)
+    if at == "auc":
+        return _mean_over_training(frame, rows, other_axes(study))
+    chosen = frame["trial"].map(_best_epochs(study, metric))
+    at_epoch = rows.drop_duplicates(["trial", "epoch"], keep="last").set_index(["trial", "epoch"])["value"]
+    found = at_epoch.reindex(pd.MultiIndex.from_arrays([frame["trial"], chosen])).to_numpy(float)
+    fallback = _last(study, frame, metric).where(frame["outcome"].eq("diverged") & chosen.isna())
+    return pd.Series(found, index=frame.index).fillna(fallback)
+
+
+def _series(study: Results, metric: str) -> pd.DataFrame:
+    """trial, epoch, step and the metric's finite values, in order."""
+    if metric in study.epochs:
+        rows = study.epochs[["trial", "epoch", "step"]].assign(value=sound(study.epochs, metric))
+    elif metric in study.layers:
+        rows = over_sites(study.layers, metric).rename(columns={metric: "value"})
+    else:
+        raise ConfigError(f"{metric!r} is not measured along training; take at='last', or a column of epochs or layers")
+    return rows.dropna(subset="value").sort_values(["trial", "step"], kind="stable")
+
+
+def _best_epochs(study: Results, metric: str) -> pd.Series:
+    """For each trial the first epoch that validation likes best; never chosen on test."""
+    column = "validation_loss" if metric.endswith("loss") else "validation_accuracy"
+    if column not in study.epochs or finite(study.epochs[column]).isna().all():
+        raise ConfigError(
+            "at='best' is chosen on the validation split, never on test, and this study has none; "
+            "give `dataset.validation` a share such as 0.1, or take at='last' or 'auc'"
+        )
+    rows = study.epochs[["trial", "epoch"]].assign(value=sound(study.epochs, column)).dropna()
+    ranked = rows.sort_values(["trial", "value", "epoch"], ascending=[True, column.endswith("loss"), True])
+    return ranked.drop_duplicates("trial").set_index("trial")["epoch"]
+
+
+def _mean_over_training(frame: pd.DataFrame, rows: pd.DataFrame, others: list[str]) -> pd.Series:
+    """The area under the curve over the steps that it spans; a diverged trial keeps its last value to the end."""
+    ends = frame["trial"].map(rows.groupby("trial")["step"].max()).fillna(0)
+    latest = ends.groupby([frame[axis] for axis in others]).transform("max") if others else ends.max()
+    horizon = dict(zip(frame["trial"], ends.where(~frame["outcome"].eq("diverged"), latest), strict=True))
+    areas = {trial: _mean(part, horizon.get(trial, 0.0)) for trial, part in rows.groupby("trial", sort=False)}
+    return frame["trial"].map(areas).astype(float)
+
+
+def _mean(part: pd.DataFrame, end: float) -> float:
+    steps, values = part["step"].to_numpy(float), part["value"].to_numpy(float)
+    if end > steps[-1]:
+        steps, values = np.append(steps, end), np.append(values, values[-1])
+    width = steps[-1] - steps[0]
+    return float(integrate.trapezoid(values, steps) / width) if width else float(values[-1])

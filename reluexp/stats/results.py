@@ -1,0 +1,39 @@
+"""What the statistics and the report need of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+__all__ = ["Results"]
+
+
+class Results(Protocol):
+    """What the statistics and the report need of a study; `reluexp.load` returns one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+    @property
+    def axes(self) -> list[str]: ...
+    @property
+    def baseline(self) -> str | None: ...
+    @property
+    def targets(self) -> dict[str, list[float]] | None: ...
+    @property
+    def trials(self) -> pd.DataFrame: ...
+    @property
+    def epochs(self) -> pd.DataFrame: ...
+    @property
+    def layers(self) -> pd.DataFrame: ...
+    @property
+    def units(self) -> pd.DataFrame: ...
+    @property
+    def timing(self) -> pd.DataFrame: ...

@@ -1,0 +1,91 @@
+"""Settings: combinations of the activation and the other grid axes, and the order in which they are listed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import ACTIVATIONS
+from reluexp.stats.results import Results
+
+__all__ = ["axis_names", "can_die", "groups", "in_order", "matching", "other_axes", "setting_columns", "settings"]
+
+
+def axis_names(axes: Sequence[str]) -> dict[str, str]:
+    """Short names of dotted axes: the last part where that is unique.
+
+    >>> axis_names(["architecture.depth", "train.optimizer.lr"])
+    {'architecture.depth': 'depth', 'train.optimizer.lr': 'lr'}
+    """
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return {axis: part if last.count(part) == 1 else axis for axis, part in zip(axes, last, strict=True)}
+
+
+def other_axes(study: Results) -> list[str]:
+    """The grid's axes besides the activation."""
+    return [axis for axis in study.axes if axis != "activation"]
+
+
+def setting_columns(study: Results) -> list[str]:
+    """The columns that tell one setting from another: the activation first, then the other axes."""
+    return ["activation", *other_axes(study)]
+
+
+def settings(study: Results) -> pd.DataFrame:
+    """The trials, in the order of settings and seeds, with axis values that can be grouped by."""
+    frame = study.trials.copy()
+    for axis in setting_columns(study):
+        frame[axis] = [_groupable(value) for value in frame[axis]]
+    frame["stuck"] = frame["stuck"].eq(True).fillna(False).astype(bool)
+    columns = [*other_axes(study), "activation"]
+    ranks = {axis: {value: i for i, value in enumerate(in_order(frame[axis], axis))} for axis in columns}
+    keys = pd.DataFrame({axis: frame[axis].map(ranks[axis]) for axis in columns}).assign(seed=frame["seed"])
+    return frame.loc[keys.sort_values([*columns, "seed"], kind="stable").index].reset_index(drop=True)
+
+
+def in_order(values: Iterable[Any], axis: str) -> list[Any]:
+    """The distinct values as tables and figures list them: activations by catalogue, numbers by size, then by name."""
+    known = ACTIVATIONS.names
+
+    def place(value: Any) -> tuple[float, float, str]:
+        if axis == "activation":
+            name = str(value).partition("(")[0]
+            return (known.index(name) if name in known else len(known), 0.0, str(value))
+        if isinstance(value, (int, float, np.number)):
+            return (0, float(value), "")
+        return (1, 0.0, str(value))
+
+    return sorted(set(values), key=place)
+
+
+def groups(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The parts of a frame for each combination of `by`, in order of appearance; the whole if `by` is empty."""
+    if not by:
+        yield {}, frame
+        return
+    for key, part in frame.groupby(list(by), sort=False, dropna=False):
+        yield dict(zip(by, key, strict=True)), part
+
+
+def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def can_die(label: str) -> bool:
+    """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
+    name = label.partition("(")[0]
+    return ACTIVATIONS[name].half_line if name in ACTIVATIONS else True
+
+
+def _groupable(value: Any) -> Any:
+    if isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, (float, np.number)):
+        return "not set" if math.isnan(value) else value
+    return "not set" if value is None or value is pd.NA else str(value)

@@ -1,0 +1,199 @@
+"""How long units live: Kaplan–Meier curves of lasting death, bands over trials, and one number per trial to compare.
+
+A unit's lasting death is the start of its final dead spell, at the resolution of the measurements. Units that are alive
+at the end are censored there; those that were not lastingly dead when their trial diverged met a competing event; units
+that were dead before training stand apart and are at no risk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.errors import ConfigError
+from reluexp.stats.comparison import compare
+from reluexp.stats.ends import over_sites
+from reluexp.stats.intervals import curves
+from reluexp.stats.margins import margin_of
+from reluexp.stats.results import Results
+from reluexp.stats.settings import can_die, groups, in_order, setting_columns, settings
+
+__all__ = ["Survival", "survival_of"]
+
+_RESAMPLES = 500
+_CENSORED, _DIED, _DIVERGED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What became of the units; every frame has the study's other axes and `by` as its first columns.
+
+    - curves: step, survival (Kaplan & Meier 1958, divergence taken as censoring), died, diverged (cumulative incidence
+      of lasting death and of divergence, Aalen & Johansen 1978; with alive they sum to 1), at_risk, and for survival
+      and died the bounds `_low`, `_high`: pointwise 95 % percentiles over resampled trials (NaN from one trial).
+      Descriptive: units of one network are not independent, so no test is made of them.
+    - lives: one row per trial: units, born_dead, died, diverged_units, alive, and value: the mean over its units that
+      were not born dead of the time before lasting death, up to the horizon, as a share of it (restricted mean life;
+      1 if none died).
+    - comparison: that number against the baseline over paired seeds, as `compare` gives it; comparable: False for an
+      activation whose units cannot die, which wins by definition.
+    - groups: the counts summed, trials, diverged trials, and the same `comparable`.
+    - dead: the plain share of units that are dead, born dead included: epoch, step, mean, low, high, n.
+    """
+
+    curves: pd.DataFrame
+    lives: pd.DataFrame
+    comparison: pd.DataFrame
+    groups: pd.DataFrame
+    dead: pd.DataFrame
+    by: str
+    baseline: Any
+
+
+def survival_of(
+    study: Results, by: str = "activation", baseline: Any = None, margins: Mapping[str, float] | None = None
+) -> Survival:
+    """The lives of a study's units. Raises ConfigError for an axis that there is not, or without a table of units."""
+    axes = setting_columns(study)
+    if by not in axes:
+        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}")
+    if study.units.empty or "dead_since_step" not in study.units:
+        raise ConfigError(
+            "this study has no units to follow: none of its trials wrote the table; use probe.metrics full or basic"
+        )
+    base = study.baseline if baseline is None and by == "activation" else baseline
+    others = [axis for axis in axes if axis != by]
+    trials = _with_ends(study, settings(study), others)
+    units = _fates(study.units, trials)
+    keys = [*others, by]
+    lives = _lives(units, trials, keys)
+    compared = compare(lives, "restricted_life", by, base, others, margin=margin_of("restricted_life", margins))
+    if "activation" in compared:
+        compared["comparable"] = compared["activation"].map(can_die).astype(bool)
+    return Survival(
+        curves=_curves(units.merge(trials[["trial", *keys]], on="trial"), keys),
+        lives=lives,
+        comparison=compared,
+        groups=_groups(lives, keys),
+        dead=_dead(study, trials, keys),
+        by=by,
+        baseline=base,
+    )
+
+
+def _with_ends(study: Results, trials: pd.DataFrame, others: list[str]) -> pd.DataFrame:
+    """The trials with the step at which each was last measured, and the horizon: the longest among their like."""
+    trials = trials[trials["outcome"] != "failed"].reset_index(drop=True)
+    trials["end"] = trials["trial"].map(study.epochs.groupby("trial")["step"].max()).astype(float)
+    alike = [trials[axis] for axis in others] or [pd.Series(0, index=trials.index)]
+    trials["horizon"] = trials["end"].groupby(alike).transform("max")
+    return trials
+
+
+def _fates(units: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """trial, born_dead, step and fate of each unit: when and how it left the ranks of the living."""
+    found = units[["trial", "born_dead", "dead_at_end", "dead_since_step"]].merge(
+        trials[["trial", "outcome", "end", "horizon"]], on="trial"
+    )
+    died = found["dead_at_end"].astype(bool) & found["dead_since_step"].notna()
+    diverged = found["outcome"].eq("diverged") & ~died
+    found["fate"] = np.select([died, diverged], [_DIED, _DIVERGED], _CENSORED)
+    found["step"] = found["dead_since_step"].where(died, found["end"])
+    found["born_dead"] = found["born_dead"].astype(bool)
+    return found[["trial", "born_dead", "fate", "step", "horizon"]]
+
+
+def _lives(units: pd.DataFrame, trials: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    risk = units[~units["born_dead"]]
+    life = np.where(risk["fate"].eq(_DIED), risk["step"].clip(upper=risk["horizon"]), risk["horizon"])
+    risk = risk.assign(share=life / risk["horizon"].where(risk["horizon"] > 0))
+    own = units.groupby("trial")
+    counts = pd.DataFrame({"units": own.size(), "born_dead": own["born_dead"].sum()})
+    for name, fate in (("died", _DIED), ("diverged_units", _DIVERGED), ("alive", _CENSORED)):
+        counts[name] = risk["fate"].eq(fate).groupby(risk["trial"]).sum()
+    counts["value"] = risk.groupby("trial")["share"].mean()
+    columns = list(dict.fromkeys(["trial", *keys, "activation", "seed", "outcome", "stuck"]))
+    found = trials[columns].merge(counts.reset_index(), on="trial")
+    whole = ["units", "born_dead", "died", "diverged_units", "alive"]
+    return found.assign(**found[whole].fillna(0).astype(int))
+
+
+def _groups(lives: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    flags = lives.assign(trials=1, diverged_trials=lives["outcome"].eq("diverged"))
+    columns = ["trials", "diverged_trials", "units", "born_dead", "died", "diverged_units", "alive"]
+    found = flags.groupby(keys, sort=False)[columns].sum().astype(int)
+    able = flags["activation"].map(can_die).groupby([flags[key] for key in keys], sort=False).all()
+    return found.assign(comparable=able, restricted_life=flags.groupby(keys, sort=False)["value"].mean()).reset_index()
+
+
+def _curves(units: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    parts = []
+    for where, part in groups(units, keys):
+        risk = part[~part["born_dead"]]
+        if risk.empty:
+            continue
+        found = _curve(risk, part["trial"].nunique())
+        parts.append(found.assign(**where))
+    columns = ["step", "survival", "survival_low", "survival_high", "died", "died_low", "died_high", "diverged"]
+    if not parts:
+        return pd.DataFrame({name: [] for name in [*keys, *columns, "at_risk"]})
+    whole = pd.concat(parts, ignore_index=True)
+    for axis in reversed(keys):
+        ranks = {value: i for i, value in enumerate(in_order(whole[axis], axis))}
+        whole = whole.sort_values(axis, key=lambda values, ranks=ranks: values.map(ranks), kind="stable")
+    return whole[[*keys, *columns, "at_risk"]].reset_index(drop=True)
+
+
+def _curve(risk: pd.DataFrame, trials: int) -> pd.DataFrame:
+    """The curves of one group on the steps at which anything happened, from 0 on."""
+    counted = risk.groupby(["trial", "step", "fate"]).size().rename("count").reset_index()
+    steps = np.unique(np.append(0.0, counted["step"].to_numpy(float)))
+    names = counted["trial"].astype("category").cat.codes.to_numpy()
+    weights, rng = counted["count"].to_numpy(float), np.random.default_rng(0)
+    survival, died, diverged = _estimates(counted, weights, steps)
+    low = high = low_died = high_died = np.full(len(steps), math.nan)
+    if trials > 1:
+        draws = rng.multinomial(trials, np.full(trials, 1 / trials), size=_RESAMPLES)
+        again = [_estimates(counted, weights * own[names], steps) for own in draws]
+        low, high = np.nanpercentile([part[0] for part in again], [2.5, 97.5], axis=0)
+        low_died, high_died = np.nanpercentile([part[1] for part in again], [2.5, 97.5], axis=0)
+    at_risk = [int(weights[counted["step"].to_numpy() >= step].sum()) for step in steps]
+    return pd.DataFrame(
+        {
+            **{"step": steps, "survival": survival, "survival_low": low, "survival_high": high, "died": died},
+            **{"died_low": low_died, "died_high": high_died, "diverged": diverged, "at_risk": at_risk},
+        }
+    )
+
+
+def _estimates(counted: pd.DataFrame, weights: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Survival, and cumulative incidence of death and of divergence, at the steps; NaN where nobody is at risk."""
+    from statsmodels.duration.survfunc import CumIncidenceRight, SurvfuncRight
+
+    if not weights.any():
+        return (np.full(len(steps), math.nan),) * 3
+    kept = weights > 0
+    time, fate = counted["step"].to_numpy(float)[kept], counted["fate"].to_numpy(int)[kept]
+    zero, one = np.zeros(len(steps)), np.ones(len(steps))
+    if not fate.any():
+        return one, zero, zero
+    alive = SurvfuncRight(time, (fate == _DIED).astype(int), freq_weights=weights[kept])
+    found = CumIncidenceRight(time, fate, freq_weights=weights[kept])
+    incidence = [_at(found.times, curve, steps, 0.0) for curve in found.cinc]
+    survival = _at(alive.surv_times, alive.surv_prob, steps, 1.0)
+    return survival, incidence[0], incidence[1] if len(incidence) > 1 else zero
+
+
+def _at(times: np.ndarray, values: np.ndarray, steps: np.ndarray, before: float) -> np.ndarray:
+    """A step function, continuous from the right, at the steps."""
+    return np.append(before, values)[np.searchsorted(times, steps, side="right")]
+
+
+def _dead(study: Results, trials: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    rows = over_sites(study.layers, "dead_fraction").merge(trials[["trial", *keys]], on="trial")
+    return curves(rows, "dead_fraction", [*keys, "epoch"], "step") if len(rows) else rows

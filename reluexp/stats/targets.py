@@ -1,0 +1,134 @@
+"""Levels that trials are to reach, and the steps that each took: inf for never."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.stats.ends import end_of_training
+from reluexp.stats.intervals import sound
+from reluexp.stats.results import Results
+from reluexp.stats.settings import groups, matching, other_axes, settings
+
+__all__ = ["describe_targets", "headline_target", "steps_to_level", "steps_to_target"]
+
+_WAY = (50, 90, 95, 99)
+
+
+def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFrame:
+    """Steps at which each trial reached each target: trial, target, rule, value, steps (inf: never, NaN: failed).
+
+    Interpolated linearly between measurements; reached when it holds at two in a row.
+    """
+    trials, targets = settings(study), _targets(study, metric)
+    paths = _paths(study.epochs, metric)
+    sign = -1.0 if metric.endswith("loss") else 1.0
+    found = []
+    for where, part in groups(trials, other_axes(study)):
+        for target in matching(targets, where).to_dict("records"):
+            for trial, outcome in zip(part["trial"], part["outcome"], strict=True):
+                steps, values = paths.get(trial, (np.empty(0), np.empty(0)))
+                reached = math.nan if outcome == "failed" else _crossing(steps, sign * values, sign * target["value"])
+                found.append((trial, target["target"], target["rule"], target["value"], reached))
+    return pd.DataFrame(found, columns=["trial", "target", "rule", "value", "steps"])
+
+
+def steps_to_level(study: Results, metric: str, level: float) -> dict[str, float]:
+    """Steps at which each trial that did not fail came to hold a level of a metric; inf for never."""
+    sign = -1.0 if metric.endswith("loss") else 1.0
+    paths = _paths(study.epochs, metric)
+    ended = study.trials.loc[study.trials["outcome"] != "failed", "trial"]
+    nothing = (np.empty(0), np.empty(0))
+    return {
+        str(trial): _crossing(steps, sign * values, sign * level)
+        for trial, (steps, values) in ((trial, paths.get(str(trial), nothing)) for trial in ended)
+    }
+
+
+def describe_targets(study: Results) -> str:
+    """The rule behind every target, for a table's caption."""
+    rules = [rule for metric in study.targets or ("probe_accuracy",) for rule in _targets(study, metric)["rule"]]
+    chosen = [rule for rule in dict.fromkeys(rules) if not study.targets] or list(dict.fromkeys(rules))
+    return (
+        "Steps to a target are interpolated between measurements and count when the target holds at two in a row; "
+        f"medians, with never ranked last. Targets: {'; '.join(chosen)}."
+    )
+
+
+def headline_target(study: Results) -> tuple[str, str]:
+    """The target that tables show when they show one, as its column in `final_metrics` and its rule in words."""
+    metric = next(iter(study.targets), "probe_accuracy") if study.targets else "probe_accuracy"
+    rows = _targets(study, metric).drop_duplicates("target")
+    chosen = rows[rows["target"] == "95%"] if not study.targets else rows.tail(1)
+    return f"steps_to_{chosen['target'].iloc[0]}", str(chosen["rule"].iloc[0])
+
+
+def _targets(study: Results, metric: str) -> pd.DataFrame:
+    """The targets of a metric for each combination of the other axes: those columns, target, rule, value."""
+    others = other_axes(study)
+    shown = metric.replace("_", " ")
+    given = (study.targets or {}).get(metric)
+    if given is None:
+        return _relative_targets(study, metric)
+    sign = "≤" if metric.endswith("loss") else "≥"
+    rows = [
+        {**where, "target": f"{metric}_{value:g}", "rule": f"{shown} {sign} {value:g}", "value": float(value)}
+        for where, _ in groups(settings(study), others)
+        for value in given
+    ]
+    return pd.DataFrame(rows, columns=[*others, "target", "rule", "value"])
+
+
+def _relative_targets(study: Results, metric: str) -> pd.DataFrame:
+    others, shown = other_axes(study), metric.replace("_", " ")
+    trials = settings(study)
+    ended = trials["outcome"] != "failed"
+    final = trials.assign(value=end_of_training(study, trials, metric).where(ended))
+    rows = []
+    for where, part in groups(final, others):
+        chance = 1 / float(part["classes"].iloc[0])
+        goal, whose = _goal(part, chance, study.baseline)
+        for share in _WAY:
+            rule = f"{share} % of the way from chance to the median final {shown} of {whose}"
+            value = chance + share / 100 * (goal - chance)
+            rows.append({**where, "target": f"{share}%", "rule": rule, "value": value})
+    return pd.DataFrame(rows, columns=[*others, "target", "rule", "value"])
+
+
+def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[float, str]:
+    """The median that targets are shares of, and whose it is; NaN when nobody got beyond chance."""
+    found = part.groupby("activation", sort=False)["value"].median().dropna()
+    medians = {str(label): float(value) for label, value in found.items()}
+    if medians.get(str(baseline), chance) > chance:
+        return medians[str(baseline)], style_of(str(baseline))[0]
+    best = max(medians, key=lambda label: medians[label], default="")
+    if medians.get(best, chance) <= chance:
+        return math.nan, "nobody: no activation got beyond chance"
+    return medians[best], f"{style_of(best)[0]} (the best; the baseline did not get beyond chance or is absent)"
+
+
+def _paths(epochs: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and finite values of each trial's measurements, in order."""
+    if epochs.empty or metric not in epochs:
+        return {}
+    rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric)).sort_values(["trial", "step"], kind="stable")
+    names, starts = np.unique(rows["trial"].to_numpy(str), return_index=True)
+    steps = np.split(rows["step"].to_numpy(float), starts[1:])
+    values = np.split(rows["value"].to_numpy(float), starts[1:])
+    return dict(zip(map(str, names), zip(steps, values, strict=True), strict=True))
+
+
+def _crossing(steps: np.ndarray, values: np.ndarray, target: float) -> float:
+    """The interpolated step at which `values` comes to stay at or above `target` for two measurements; inf if never."""
+    above = values >= target
+    held = np.flatnonzero(above[:-1] & above[1:])
+    if held.size == 0:
+        return math.inf
+    i = int(held[0])
+    if i == 0 or math.isnan(values[i - 1]):
+        return float(steps[i])
+    share = (target - values[i - 1]) / (values[i] - values[i - 1])
+    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))

@@ -1,0 +1,59 @@
+"""Times to targets compared: ratios over paired seeds, with those that never arrived ranked last and shown as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.errors import ConfigError
+from reluexp.stats.comparison import compare_pairs
+from reluexp.stats.finals import final_metrics
+from reluexp.stats.margins import is_time, margin_of
+from reluexp.stats.pairs import pairs
+from reluexp.stats.results import Results
+from reluexp.stats.settings import setting_columns
+
+__all__ = ["compare_times"]
+
+_RATIOS = {"ratio": "mean", "ratio_low": "low", "ratio_high": "high", "ratio_median": "median"}
+
+
+def compare_times(
+    study: Results, by: str = "activation", baseline: Any = None, margins: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Every target × setting × level against the baseline, one family of tests: `compare_pairs` and more columns.
+
+    Differences are natural logarithms of the ratio of steps (below one step counts as one). ratio, ratio_low,
+    ratio_high: the geometric mean and its 95 % t interval, NaN as soon as one of the pairs never arrived (`censored`
+    counts those); ratio_median: the median, inf or 0 where half of the pairs say never. never, never_base: trials of
+    the level and of the baseline that never reached the target. Raises ConfigError for an axis that there is not.
+    """
+    axes = setting_columns(study)
+    if by not in axes:
+        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}")
+    base = study.baseline if baseline is None and by == "activation" else baseline
+    final = final_metrics(study)
+    others, parts = [axis for axis in axes if axis != by], []
+    for column in filter(is_time, map(str, final.columns)):
+        found = pairs(final.assign(value=final[column]), by, base, others, log=True)
+        parts.append(found.assign(target=column.removeprefix("steps_to_")))
+    keys = ["target", *others, by]
+    whole = pd.concat(parts, ignore_index=True)
+    table = compare_pairs(whole, keys, -1, margin_of("steps_to_", margins))
+    with np.errstate(over="ignore"):
+        for name, column in (
+            ("ratio", "mean"),
+            ("ratio_low", "low"),
+            ("ratio_high", "high"),
+            ("ratio_median", "median"),
+        ):
+            table[name] = np.exp(table[column].to_numpy(float))
+    return table.merge(_nevers(whole, keys), on=keys, how="left")
+
+
+def _nevers(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    never = found.assign(never=np.isposinf(found["value"]), never_base=np.isposinf(found["base"]))
+    return never.groupby(keys, sort=False)[["never", "never_base"]].sum().astype(int).reset_index()

@@ -1,0 +1,62 @@
+"""Sentences on what looks wrong in a measurement."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from reluexp.sites import Site
+
+__all__ = ["suspicions"]
+
+_VANISHED = 1e-3
+
+
+def suspicions(layers: pd.DataFrame, sites: list[Site]) -> list[str]:
+    """What is suspicious in the last measurement of a table `layers`, the worst first.
+
+    Dead layers, layers more than half dead, numbers that are not finite, and a gradient that has shrunk by more than
+    10³ between two sites with live units.
+    """
+    if not sites:
+        return [
+            "no activation was seen: a function written out by hand counts if it is marked by reluexp.layers.activate"
+        ]
+    if layers.empty:
+        return []
+    last = layers[layers["step"] == layers["step"].iloc[-1]].tail(len(sites) + 1).iloc[: len(sites)]
+    step = int(last["step"].iloc[0])
+    found = [*_unsound(last, step), *_dead(last, step), *_vanishing(last, step)]
+    return [sentence for _, sentence in sorted(found, key=lambda pair: pair[0])]
+
+
+def _unsound(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
+    unsound = last[~last["pre_mean"].map(math.isfinite)]
+    if unsound.empty:
+        return []
+    return [(0, f"{unsound['site_name'].iloc[0]}: pre-activations are not finite at step {step}")]
+
+
+def _dead(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
+    found = []
+    for _, row in last.iterrows():
+        width, share = int(row["width"]), float(row["dead_fraction"])
+        if share == 1:
+            found.append((1, f"{row['site_name']}: all {width} units are dead at step {step}; no gradient passes here"))
+        elif share > 0.5:
+            dead = round(share * width)
+            found.append((2, f"{row['site_name']}: {dead} of {width} units ({share:.0%}) are dead at step {step}"))
+    return found
+
+
+def _vanishing(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
+    alive = last[(last["dead_fraction"] < 1) & (last["backprop_norm"] > 0)]
+    if len(alive) < 2:
+        return []
+    first, final = alive.iloc[0], alive.loc[alive["backprop_norm"].idxmax()]
+    ratio = float(first["backprop_norm"] / final["backprop_norm"])
+    if ratio >= _VANISHED or first["site"] >= final["site"]:
+        return []
+    names = f"from {final['site_name']} back to {first['site_name']}"
+    return [(3, f"the gradient vanishes: it shrinks by 10^{math.log10(ratio):.1f} {names} at step {step}")]

@@ -1,0 +1,152 @@
+"""A fair fight and stated expectations: which trials choose, what is chosen, what is put down beforehand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_results import made
+
+import reluexp
+from reluexp.config import load_config
+from reluexp.config.inference import TUNING_OFFSET, Hypothesis
+from reluexp.errors import ConfigError
+from reluexp.plan import make_trials
+from reluexp.registration import digest, register
+from reluexp.stats import hypothesis_table
+from reluexp.tuning import choices, for_choosing, for_comparing
+
+TUNED: dict[str, Any] = {
+    "study": "t",
+    "dataset": {"name": "digits", "train_size": 200, "test_size": 60, "validation": 0.2},
+    "architecture": {"width": [8]},
+    "train": {"epochs": 1},
+    "seeds": 3,
+    "tune": {"over": ["train.optimizer.lr"], "seeds": 2},
+    "grid": [{"activation": ["relu", "elu"], "train.optimizer.lr": [0.001, 0.1, 0.5]}],
+}
+
+
+def scored(config: dict[str, Any], score: Any) -> dict[str, float]:
+    """A score for every trial of the first phase, made from its activation and rate."""
+    trials = make_trials(for_choosing(load_config(config)))
+    return {t.id: score(t.point.setting.activation.name, t.point.setting.train.optimizer.lr) for t in trials}
+
+
+def test_candidates_are_trained_with_seeds_of_their_own() -> None:
+    trials = make_trials(for_choosing(load_config(TUNED)))
+    assert len(trials) == 2 * 3 * 2
+    assert {trial.seed for trial in trials} == {TUNING_OFFSET, TUNING_OFFSET + 1}
+
+
+def test_each_activation_gets_its_own_best_setting_and_the_studys_seeds() -> None:
+    scores = scored(TUNED, lambda name, lr: -abs(lr - (0.1 if name == "relu" else 0.5)))
+    trials = make_trials(for_comparing(load_config(TUNED), scores))
+    found = {(t.point.setting.activation.name, t.point.setting.train.optimizer.lr) for t in trials}
+    assert found == {("relu", 0.1), ("elu", 0.5)}
+    assert sorted({trial.seed for trial in trials}) == [0, 1, 2]
+
+
+def test_losses_are_minimised_ties_take_the_first_and_failures_are_not_chosen() -> None:
+    by_loss = {**TUNED, "tune": {**TUNED["tune"], "metric": "validation_loss"}}
+    assert choices(load_config(by_loss), scored(by_loss, lambda name, lr: lr))[0].best == 0
+    assert choices(load_config(TUNED), scored(TUNED, lambda name, lr: 0.5))[0].best == 0
+    failing = scored(TUNED, lambda name, lr: math.nan if lr == 0.5 else lr)
+    assert choices(load_config(TUNED), failing)[0].best == 1
+    assert choices(load_config(TUNED), scored(TUNED, lambda name, lr: math.nan))[0].best == 0
+
+
+def test_nothing_is_chosen_before_all_candidates_are_known() -> None:
+    scores = scored(TUNED, lambda name, lr: lr)
+    del scores[next(iter(scores))]
+    loaded = for_comparing(load_config(TUNED), scores)
+    assert [point.setting.activation.name for point in loaded.points] == ["elu"]
+
+
+def test_other_grids_of_a_union_are_left_as_they_are() -> None:
+    config = {**TUNED, "grid": [*TUNED["grid"], {"activation": ["relu"], "train.optimizer.lr": [0.5]}]}
+    scores = scored(config, lambda name, lr: -lr)
+    points = for_comparing(load_config(config), scores).points
+    found = {(point.setting.activation.name, point.setting.train.optimizer.lr) for point in points}
+    assert found == {("relu", 0.5), ("relu", 0.001), ("elu", 0.001)}
+    wide = [*TUNED["grid"], {"activation": ["tanh"], "train.optimizer.lr": [0.2, 0.3]}]
+    named = {**config, "grid": wide, "tune": {**TUNED["tune"], "grids": [0]}}
+    points = for_comparing(load_config(named), scored(named, lambda name, lr: lr)).points
+    assert sum(point.setting.activation.name == "tanh" for point in points) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tune": {"over": ["activation"]}}, "axes other than the activation"),
+        ({"tune": {"over": ["train.batch_size"]}}, "allowed: train.optimizer.lr"),
+        ({"dataset": "digits"}, "no validation split"),
+        ({"tune": {"over": ["train.optimizer.lr"], "grids": [1]}}, "places of the grids, 0 to 0"),
+        ({"seeds": [1, TUNING_OFFSET + 1]}, "other seeds"),
+        ({"hypotheses": [{"metric": "test_acuracy", "activation": "elu", "direction": "less"}]}, "test_accuracy"),
+        ({"hypotheses": [{"metric": "test_accuracy", "activation": "tanh", "direction": "less"}]}, "relu, elu"),
+        ({"hypotheses": [{"metric": "test_accuracy", "direction": "less"}]}, "either `activation`"),
+        ({"hypotheses": [{"metric": "test_accuracy", "by": "depth", "level": 2, "against": 3, "direction": "less"}]},
+         "hypotheses[0].by"),
+    ],
+)  # fmt: skip
+def test_what_the_grid_cannot_serve_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config({**TUNED, **change})
+    assert words in str(error.value)
+
+
+def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
+    expected = [{"metric": "test_accuracy", "activation": "elu", "direction": "greater"}]
+    config = {**TUNED, "hypotheses": expected}
+    study = reluexp.run(config, tmp_path, workers=1)
+    table = study.sensitivity()
+    assert len(table) == 6
+    assert table.groupby("activation")["chosen"].sum().tolist() == [1, 1]
+    assert study.axes == ["activation"]
+    own = study.trials.groupby("activation")["lr"].unique()
+    chosen = study.choice().set_index("activation")
+    for label in ("relu", "elu"):
+        best = table[table["activation"] == label].sort_values("mean", kind="stable")["mean"].iloc[-1]
+        assert own[label].tolist() == [chosen.loc[label, "train.optimizer.lr"]]
+        assert chosen.loc[label, "mean"] == best
+    at_edge = chosen[chosen["at_edge"]]
+    assert (at_edge["train.optimizer.lr"].isin([0.001, 0.5])).all()
+    assert at_edge["warning"].str.contains("widen the grid").all()
+    compared = study.compare("test_accuracy")
+    assert compared["n"].tolist() == [3]
+    assert compared["kind"].tolist() == ["confirmatory"]
+    assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    late = [*expected, {"metric": "test_loss", "activation": "elu", "direction": "less"}]
+    again = reluexp.run({**config, "hypotheses": late}, tmp_path, workers=1)
+    assert again.hypotheses()["kind"].tolist() == ["confirmatory", "exploratory"]
+    assert again.compare("test_loss")["kind"].tolist() == ["exploratory"]
+
+
+def test_a_changed_hypothesis_is_another_and_an_old_one_keeps_its_entry() -> None:
+    first = Hypothesis(metric="test_accuracy", activation="elu", direction="greater")
+    other = first.model_copy(update={"direction": "less"})
+    assert digest(first) != digest(other)
+    assert digest(first) != digest(first, {"accuracy": 0.1})
+    config = load_config({**TUNED, "hypotheses": [first.model_dump(exclude_none=True)]}).config
+    before = register(config, None, 0)
+    assert register(config, before, 99) == before
+    assert next(iter(register(config, None, 7).values()))["trials_ended"] == 7
+
+
+def test_hypotheses_get_the_right_words() -> None:
+    base = [0.9 + 0.001 * seed for seed in range(10)]
+    study = made({"relu": base, "elu": [v + 0.02 for v in base], "tanh": base, "selu": [v - 0.02 for v in base]})
+    stated = [
+        Hypothesis(metric="test_accuracy", activation=label, direction=direction)
+        for label, direction in (("elu", "greater"), ("tanh", "equal"), ("selu", "greater"), ("tanh", "greater"))
+    ]
+    found = hypothesis_table(study, stated, confirmatory=[0])
+    assert found["verdict"].tolist() == ["supported", "supported", "contradicted", "contradicted"]
+    assert found["kind"].tolist() == ["confirmatory", *["exploratory"] * 3]
+    few = made({"relu": base[:3], "elu": [v + 0.02 for v in base[:3]]})
+    row = hypothesis_table(few, stated[:1]).iloc[0]
+    assert row["verdict"] == "undecided"
+    assert row["seeds_to_decide"] >= 5

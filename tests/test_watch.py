@@ -1,0 +1,480 @@
+"""Watching any module leaves no trace, sees every site, and gives a study's own columns."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import reluexp
+from reluexp.catalogue.datasets import load_dataset
+from reluexp.config import load_config
+from reluexp.errors import ReluexpError, WatchError
+from reluexp.plan import make_plan, make_trials
+from reluexp.train import Training
+
+
+def network(*layers: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), *layers, nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def probe(samples: int = 20) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    return torch.randn(samples, 4, generator=random), torch.randint(3, (samples,), generator=random)
+
+
+TORCHVISION: dict[str, tuple[int, dict[str, int]]] = {
+    "resnet18": (32, {"relu": 17}),
+    "vgg11_bn": (32, {"relu": 10}),
+    "mobilenet_v3_small": (32, {"hardswish": 19, "relu": 14, "hardsigmoid": 9}),
+    "densenet121": (32, {"relu": 121}),
+    "vit_b_16": (32, {"gelu": 12}),
+}
+NAMES = {
+    "resnet18": ["relu", "layer1.0.relu", "layer1.0.relu#2", "layer1.1.relu"],
+    "vgg11_bn": ["features.2", "features.6"],
+    "mobilenet_v3_small": ["features.0.2", "features.1.block.0.2", "features.1.block.1.activation"],
+    "densenet121": ["features.relu0", "features.denseblock1.denselayer1.relu1"],
+    "vit_b_16": ["encoder.layers.encoder_layer_0.mlp.1"],
+}
+
+
+def step_of(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Output and gradients of one training step, its dropout drawn from the global generator."""
+    out = model(x)
+    F.cross_entropy(out, y).backward()
+    return {"out": out.detach(), **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_all_sites_of_torchvision_and_not_a_bit_changed(name: str) -> None:
+    size, functions = TORCHVISION[name]
+    torch.manual_seed(0)
+    options = {"image_size": size} if name == "vit_b_16" else {}
+    model = getattr(torchvision.models, name)(num_classes=5, **options)
+    x, y = torch.randn(2, 3, size, size), torch.tensor([0, 3])
+    model.train()
+    model(x)  # running statistics are no longer those of birth
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def outcome(watching: bool) -> dict[str, Tensor]:
+        model.load_state_dict(before)
+        model.zero_grad()
+        torch.manual_seed(7)
+        if watching:
+            rows = reluexp.watch(model, (x, y), F.cross_entropy, causes=False, spectra=False).measure()
+            names = rows["site_name"].tolist()
+            assert names[: len(NAMES[name])] == NAMES[name]
+            assert names[-1] == "output"
+            assert len(names) == len(set(names))
+            assert rows[["dead_fraction", "post_q999", "backprop_norm"]][:-1].notna().all(axis=None)
+        found = step_of(model, x, y)
+        model.eval()
+        with torch.no_grad():
+            found["evaluated"] = model(x)
+        model.train()
+        return found | {f"state {key}": value.clone() for key, value in model.state_dict().items()}
+
+    plain, watched = outcome(False), outcome(True)
+    same(plain, watched)
+    with reluexp.watch(model, x) as seen:
+        assert seen.sites["function"].value_counts().to_dict() == functions
+
+
+def test_dead_units_of_a_resnet_are_those_of_hooks_on_z() -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=4).eval()
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        for own in model.modules():
+            if isinstance(own, nn.BatchNorm2d):
+                own.bias.normal_(-1.5)
+                own.num_batches_tracked.fill_(1)
+    pre: list[Tensor] = []
+    for own in model.modules():
+        if isinstance(own, nn.ReLU):
+            own.register_forward_pre_hook(lambda module, inputs: pre.append(inputs[0].clone()))
+    with torch.no_grad():
+        model(x)
+    expected = [(z <= 0).flatten(2).all(2).all(0).tolist() for z in pre]
+    watched = reluexp.watch(model, x, chunk=2)
+    watched.measure()
+    found = [own["dead_at_end"].tolist() for _, own in watched.units().groupby("site")]
+    assert found == expected
+    assert any(any(site) for site in expected)
+
+
+def identities(model: nn.Module) -> list[Any]:
+    return [
+        [own.training, {k: {n: id(v) for n, v in d.items()} for k, d in vars(own).items() if isinstance(d, dict)}]
+        + [(t._version, t.grad is None, dict(vars(t))) for t in (*own.parameters(), *own.buffers())]
+        for own in model.modules()
+    ]
+
+
+class Failing(nn.Module):
+    """Fails in the middle of a pass once it is told to."""
+
+    fails = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fails:
+            raise ArithmeticError("on purpose")
+        return x
+
+
+def test_nothing_of_a_model_is_touched_even_by_a_pass_that_fails() -> None:
+    failing = Failing()
+    model = network(nn.BatchNorm1d(8), nn.Dropout(0.5), failing)
+    model.train()
+    model[1].eval()
+    x, y = probe()
+    state, random = identities(model), torch.get_rng_state()
+    with reluexp.watch(model, (x, y), F.cross_entropy) as watched:
+        watched.measure()
+        assert identities(model) == state
+        failing.fails = True
+        with pytest.raises(ArithmeticError):
+            watched.measure()
+        failing.fails = False
+        assert identities(model) == state
+    assert identities(model) == state
+    assert torch.equal(random, torch.get_rng_state())
+    with pytest.raises(WatchError, match="ended"):
+        watched.measure()
+    assert len(watched.frame()) == 3
+
+
+def train(watching: bool, wrap: Callable[[nn.Module], nn.Module] = lambda model: model) -> dict[str, Tensor]:
+    model = network(nn.BatchNorm1d(8), nn.Dropout(0.3))
+    wrapped, (x, y) = wrap(model), probe(60)
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    watched = reluexp.watch(wrapped, (x[:20], y[:20]), F.cross_entropy) if watching else None
+    torch.manual_seed(3)
+    for step in range(6):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(wrapped(x), y)
+        if watched:
+            watched.measure(step=step)  # between a forward and its backward pass, where it would hurt most
+        loss.backward()
+        optimizer.step()
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel], ids=["plain", "DataParallel"])
+def test_training_is_the_same_bit_for_bit_with_and_without(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    same(train(False, wrap), train(True, wrap))
+
+
+def test_measuring_under_autocast_spoils_no_gradient() -> None:
+    def gradients(watching: bool) -> dict[str, Tensor]:
+        model, (x, y) = network(), probe()
+        with torch.autocast("cpu", torch.bfloat16):
+            if watching:
+                rows = reluexp.watch(model, x).measure()
+                assert rows["pre_std"].notna().all()
+            return step_of(model, x, y)
+
+    same(gradients(False), gradients(True))
+    model, (x, _) = network(), probe()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = reluexp.watch(model, x).measure()
+    outside = reluexp.watch(model, x).measure()
+    assert 0 < (inside["pre_mean"] - outside["pre_mean"]).abs().max() < 0.02
+
+
+def test_a_measurement_without_gradients_asked_or_allowed_works() -> None:
+    model, (x, y) = network(), probe()
+    with torch.inference_mode():
+        rows = reluexp.watch(model, (x, y), F.cross_entropy).measure()
+    model.requires_grad_(False)
+    frozen = reluexp.watch(model, (x, y), F.cross_entropy).measure()
+    assert rows["backprop_norm"].notna().all()
+    assert rows.equals(frozen)
+    assert reluexp.watch(model, x).measure()[["backprop_norm", "weight_grad_norm"]].isna().all(axis=None)
+
+
+def test_rows_are_those_of_a_study() -> None:
+    architecture = {"name": "mlp", "width": [7, 6], "normalization": "batch", "dropout": 0.2}
+    dataset = {"name": "digits", "train_size": 100, "test_size": 50}
+    config = {"study": "s", "dataset": dataset, "architecture": architecture, "activation": "prelu", "seeds": 1}
+    loaded = load_config({**config, "train": {"epochs": 1}, "probe": {"size": 40}})
+    (stack,) = make_plan(make_trials(loaded)).stacks
+    training = Training(stack, load_dataset(stack.setting.dataset), "s")
+    watched = []
+
+    def look(epoch: int, *numbers: Tensor) -> None:
+        from reluexp.network import build_module
+
+        plain = build_module(training.setting, training.data.input_shape, 10)
+        plain.load_state_dict(training.network.state(0))
+        own = reluexp.watch(plain, (training.probe.x, training.probe.y), F.cross_entropy)
+        watched.append(own.measure(step=training.step, epoch=float(epoch)))
+
+    assert training.run(lambda: False, look)
+    tables = training.result().tables
+    layers = tables["layers"].drop(columns="trial")
+    for rows in watched:
+        expected = layers[layers["epoch"] == rows["epoch"][0]].reset_index(drop=True)
+        assert list(rows.columns) == list(expected.columns)
+        for column in rows.columns.difference(["starved_fraction", "update_ratio"]):
+            if rows[column].dtype.kind == "f":
+                np.testing.assert_allclose(rows[column], expected[column], rtol=1e-4, atol=1e-6, err_msg=column)
+            else:
+                assert rows[column].tolist() == expected[column].tolist()
+    assert len(watched) == 2
+
+
+def test_lives_of_units_and_causes_of_their_deaths() -> None:
+    model, (x, _) = network(), probe()
+    with torch.no_grad():
+        for layer in (model[0], model[3 - 1]):
+            layer.bias.fill_(3)
+        watched = reluexp.watch(model, x)
+        watched.measure(step=0)
+        model[0].bias[2] -= 50
+        watched.measure(step=5)
+        model[2].weight[4] = -model[2].weight[4].abs() - 9
+        watched.measure(torch.zeros(1, 4), step=6)  # a snapshot, in which other units are silent
+        watched.measure(step=7)
+        model[0].bias[2] += 50
+        watched.measure(step=9)
+    units = watched.units().set_index(["site", "unit"])
+    assert units.loc[(0, 2), ["born_dead", "died_at_step", "revived", "dead_at_end"]].tolist() == [False, 5, 1, False]
+    assert units.loc[(0, 2), "cause"] == "bias"
+    assert units.loc[(0, 2), "cause_bias"] == pytest.approx(1)
+    assert units.loc[(1, 4), ["died_at_step", "dead_since_step", "dead_at_end"]].tolist() == [7, 7, True]
+    assert units.loc[(1, 4), "cause"] == "weights"
+    assert units["dead_at_end"].sum() == 1
+    assert sorted(set(watched.frame()["step"])) == [0, 5, 7, 9]
+    confirmed = watched.confirm(x[:3])
+    assert confirmed["confirmed_dead"].tolist() == (
+        torch.cat([(z <= 0).all(0) for z in pre_activations(model, x[:3])]).tolist()
+    )
+
+
+def pre_activations(model: nn.Sequential, x: Tensor) -> list[Tensor]:
+    first = model[0](x)
+    return [first, model[2](first.relu())]
+
+
+def test_norms_before_their_first_step_are_settled_on_the_probe() -> None:
+    model, (x, _) = network(nn.BatchNorm1d(8)), probe()
+    row = reluexp.watch(model, x).measure().iloc[0]
+    z = model[0](x)
+    expected = (z - z.mean(0)) / (z.var(0) + 1e-5).sqrt()
+    assert row["pre_mean"] == pytest.approx(0, abs=1e-6)
+    assert row["pre_std"] == pytest.approx(float(expected.detach().std(correction=0)), rel=1e-5)
+    assert torch.equal(model[1].running_mean, torch.zeros(8))
+    assert model[1].num_batches_tracked == 0
+    model(x)
+    row = reluexp.watch(model, x).measure().iloc[0]
+    assert row["pre_std"] > 1.01 * float(expected.detach().std(correction=0)) or row["pre_mean"] != 0
+
+
+def test_any_chunk_gives_the_same() -> None:
+    model, pair = network(nn.LayerNorm(8)), probe()
+    one, whole = (reluexp.watch(model, pair, F.cross_entropy, chunk=n).measure() for n in (3, 20))
+    for column in one.columns:
+        if one[column].dtype.kind == "f":
+            np.testing.assert_allclose(one[column], whole[column], rtol=1e-4, atol=1e-7, err_msg=column)
+
+
+def test_a_loss_may_give_the_mean_or_each_samples_own() -> None:
+    model, pair = network(), probe()
+    mean = reluexp.watch(model, pair, F.cross_entropy).measure()
+    each = reluexp.watch(model, pair, lambda out, y: F.cross_entropy(out, y, reduction="none")).measure()
+    np.testing.assert_allclose(mean["backprop_norm"], each["backprop_norm"], rtol=1e-5)
+    without = reluexp.watch(model, pair[0], lambda out: out.square().mean()).measure()
+    assert without["weight_grad_norm"].notna().all()
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.first, self.body, self.out = (
+            nn.Linear(4, 8),
+            nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace)),
+            nn.Linear(8, 3),
+        )
+        self.use = True
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.first(x)
+        h = checkpoint(self.body, h, use_reentrant=False) if self.use else self.body(h)
+        return {"logits": self.out(h)}
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_checkpointed_parts_have_gradients(inplace: bool) -> None:
+    torch.manual_seed(0)
+    model = Checkpointed(inplace)
+    rows = []
+    for use in (True, False):
+        model.use = use
+        rows.append(reluexp.watch(model, probe(), lambda out, y: F.cross_entropy(out["logits"], y)).measure())
+    assert rows[0].equals(rows[1])
+    assert rows[0]["backprop_norm"][0] > 0
+
+
+def test_hooks_on_parameters_are_not_called_and_frozen_layers_are_measured() -> None:
+    model, called = network(), []
+    model[0].weight.register_hook(lambda gradient: called.append(gradient))
+    model[2].requires_grad_(False)
+    rows = reluexp.watch(model, probe(), F.cross_entropy).measure()
+    assert not called
+    assert rows["weight_grad_norm"].gt(0).all()
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "compiled": (lambda: torch.compile(network()), "compiled by torch.compile"),
+    "compiled part": (lambda: nn.Sequential(torch.compile(network()), nn.ReLU()), "part '0' is compiled"),
+    "compiled in place": (lambda: (model := network(), model.compile())[0], "compiled by torch.compile"),
+    "scripted": (lambda: torch.jit.script(network()), "ScriptModule"),
+    "traced": (lambda: torch.jit.trace(network(), probe()[0]), "ScriptModule"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3), nn.ReLU()), "lazy"),
+    "no module": (lambda: torch.relu, "torch.nn.Module"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*", "ignore:Lazy modules:UserWarning")
+def test_what_cannot_be_seen_is_refused_with_what_to_do(kind: str) -> None:
+    make, message = REFUSED[kind]
+    with pytest.raises(WatchError, match=message):
+        reluexp.watch(make(), probe()[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_the_module_behind_a_compiled_or_scripted_one_can_be_watched() -> None:
+    model, (x, _) = network(), probe()
+    for other in (torch.compile(model), torch.jit.script(model)):
+        watched = reluexp.watch(model, x)
+        first = watched.measure()
+        with torch.no_grad():
+            next(other.parameters()).mul_(-1)
+        assert not watched.measure()["pre_mean"].equals(first["pre_mean"])
+
+
+@pytest.mark.parametrize(
+    "unfit", [torch.zeros(0, 4), (torch.zeros(3, 4), torch.zeros(2)), [1, 2, 3], "x", (torch.zeros(3, 4), 5)]
+)
+def test_unfit_probes_are_refused(unfit: Any) -> None:
+    with pytest.raises(WatchError, match=r"probe|targets"):
+        reluexp.watch(network(), unfit)
+
+
+def test_another_way_through_the_model_is_an_error() -> None:
+    class Wandering(nn.Module):
+        deep = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.relu().tanh() if self.deep else x.relu()
+
+    model = Wandering()
+    watched = reluexp.watch(model, probe()[0])
+    model.deep = True
+    with pytest.raises(WatchError, match="2 activations"):
+        watched.measure()
+
+
+def test_warnings_name_what_is_suspicious() -> None:
+    model, (x, y) = network(), probe()
+    healthy = reluexp.watch(model, (x, y), F.cross_entropy)
+    healthy.measure()
+    assert healthy.warnings() == []
+    with torch.no_grad():
+        model[2].bias[:4] = -99
+        model[0].weight.mul_(1)
+    watched = reluexp.watch(model, (x, y), F.cross_entropy)
+    watched.measure(step=12)
+    assert watched.warnings() == ["3: 4 of 6 units (67%) are dead at step 12"]
+    with torch.no_grad():
+        model[2].bias.fill_(-99)
+    watched.measure(step=13)
+    assert watched.warnings()[0] == "3: all 6 units are dead at step 13; no gradient passes here"
+    with torch.no_grad():
+        model[0].weight.fill_(torch.nan)
+    watched.measure(step=14)
+    assert "not finite" in watched.warnings()[0]
+
+
+def test_vanishing_gradients_are_a_suspicion() -> None:
+    torch.manual_seed(0)
+    layers = [part for _ in range(12) for part in (nn.Linear(4, 4), nn.Sigmoid())]
+    watched = reluexp.watch(nn.Sequential(*layers, nn.Linear(4, 3)), probe(), F.cross_entropy)
+    rows = watched.measure()
+    (sentence,) = watched.warnings()
+    assert sentence.startswith("the gradient vanishes: it shrinks by 10^-")
+    assert rows["backprop_norm"][0] < 1e-3 * rows["backprop_norm"][11]
+
+
+def test_what_runs_inside_one_kernel_is_said_to_be_unseen() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.rnn(x)[0].relu())[:, -1]
+
+    watched = reluexp.watch(Recurrent(), torch.randn(6, 3, 4))
+    assert len(watched.measure()) == 2
+    assert watched.warnings() == ["rnn: the gates of LSTM run inside one kernel and cannot be seen"]
+    assert "no activation" in reluexp.watch(nn.Linear(4, 2), probe()[0]).warnings()[0]
+
+
+def test_a_transformers_fast_path_hides_nothing() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    sites = reluexp.watch(model, torch.randn(3, 5, 8)).sites
+    assert sites["site_name"].tolist() == ["layers.0", "layers.1"]
+    assert sites["layer"].tolist() == ["layers.0.linear1", "layers.1.linear1"]
+
+
+def test_a_watched_model_can_be_saved_and_copied() -> None:
+    model, (x, _) = network(), probe()
+    watched = reluexp.watch(model, x)
+    watched.measure()
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    assert b"reluexp" not in buffer.getvalue()
+    same(dict(model.state_dict()), dict(copy.deepcopy(model).state_dict()))
+
+
+def test_errors_are_the_packages_own() -> None:
+    assert issubclass(WatchError, ReluexpError)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_on_a_gpu_the_numbers_are_those_of_the_cpu(autocast: bool) -> None:
+    model, pair = network(nn.BatchNorm1d(8)), probe()
+    expected = reluexp.watch(model, pair, F.cross_entropy).measure()
+    model.cuda()
+    random = torch.cuda.get_rng_state()
+    with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        watched = reluexp.watch(model, pair, F.cross_entropy)
+        found = watched.measure()
+        watched.confirm(pair[0])
+    assert torch.equal(random, torch.cuda.get_rng_state())
+    for column in ("dead_fraction", "pre_mean", "pre_std", "post_mean", "backprop_norm", "weight_norm"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=0.05 if autocast else 1e-3, atol=0.02)
