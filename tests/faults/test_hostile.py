@@ -189,7 +189,7 @@ def test_what_a_terminal_would_obey_is_spelt_out() -> None:
 
 
 def test_a_pickle_of_a_data_set_may_hold_arrays_and_nothing_else(tmp_path: Path) -> None:
-    from reluexp.catalogue.images import _arrays_only
+    from reluexp.catalogue.published import _arrays_only
 
     class Harm:
         def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
