@@ -1,0 +1,86 @@
+"""Figures over the depth of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reluexp.report.figures.axes import comparable, hold, panels_of, whole_ticks
+from reluexp.report.figures.captions import band_note
+from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.panels import Lines, Panel, Style, draw_curves, facets_of, grid_of, legend, lines_of
+from reluexp.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["DEPTHS"]
+
+
+def _backprop(study: Results, style: Style) -> Figure | None:
+    """Backprop norm by depth, at the first and at the last full measurement."""
+    full = full_rows(study)
+    if full.empty or full["depth"].max() < 2:
+        return None
+    step = full.groupby("trial")["step"]
+    first, last = full[full["step"] == step.transform("min")], full[full["step"] == step.transform("max")]
+    variants = [("at birth", first, "backprop_norm")]
+    if full["step"].max() > full["step"].min():
+        variants.append(("at the end", last[last["step"] > 0], "backprop_norm"))
+    facets, _ = facets_of(study, style.facets // 2)
+    panels, lines = panels_of(study, facets, variants), lines_of(study)
+    if not panels:
+        return None
+    figure, axes = grid_of(panels, style, len(variants), "y" if comparable(facets) else "")
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        _draw_depth(ax, panel, lines, style)
+        if i + len(variants) >= len(axes):
+            ax.set_xlabel("hidden site, input → output")
+        if i % len(variants) == 0:
+            ax.set_ylabel("backprop norm")
+    hold(axes, panels, log=True)
+    legend(figure, lines, style)
+    return figure
+
+
+def full_rows(study: Results) -> pd.DataFrame:
+    layers = study.layers
+    if layers.empty or "backprop_norm" not in layers:
+        return layers.iloc[:0]
+    norm = pd.to_numeric(layers["backprop_norm"], errors="coerce").astype(float)
+    rows = layers.assign(backprop_norm=norm)[layers["site"].notna() & norm.notna()]
+    return rows.assign(depth=rows["site"].astype(int) - int(rows["site"].min()) + 1) if len(rows) else rows
+
+
+def _draw_depth(ax: Axes, panel: Panel, lines: Lines, style: Style) -> Axes:
+    """Lines over depth that break between convolutional and dense sites, whose units are seen at unlike many places."""
+    kinds = panel.rows.groupby("kind", sort=False)["depth"].agg(["min", "max"]).sort_values("min")
+    for kind, _ in kinds.iterrows():
+        rows = panel.rows[panel.rows["kind"] == kind]
+        draw_curves(ax, Panel(panel.title, rows, panel.metric), lines, style, x="depth", log=True, crosses=False)
+    for kind, extent in kinds.iterrows():
+        if len(kinds) > 1:
+            centre = (extent["min"] + extent["max"]) / 2
+            ax.annotate(str(kind), (centre, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", size=8)
+    for end in kinds["max"].iloc[:-1]:
+        ax.axvline(end + 0.5, color="#999999", lw=0.8)
+    ax.set_xlim(kinds["min"].min() - 0.3, kinds["max"].max() + 0.3)
+    whole_ticks(ax, 10)
+    return ax
+
+
+DEPTHS: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "backprop_by_depth",
+        "Gradient by depth",
+        "signal",
+        lambda study: (
+            "Root mean square of the derivative of a sample's loss by the pre-activations of each hidden "
+            "site, before training and at the last full measurement. Means are geometric and leave out exact zeros. "
+            f"{band_note(study, 6, False)}"
+        ),
+        _backprop,
+    ),
+)

@@ -1,0 +1,111 @@
+"""Figures in which each trial is a dot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.figures.captions import count_note, facet_note
+from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of
+from reluexp.stats import Interval, Results, final_metrics, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["DOTS"]
+
+_FATES = {"finished": ("o", 13, "one trial"), "stuck": ("v", 26, "stuck"), "diverged": ("x", 34, "diverged")}
+"""marker, size in points², and the word for each way in which a trial can end"""
+
+
+def _final(study: Results, style: Style) -> Figure | None:
+    """Every trial's final test accuracy as a dot; beside it without diverged and stuck trials, where there are any."""
+    final, lines = final_metrics(study), lines_of(study)
+    if final["test_accuracy"].notna().sum() == 0:
+        return None
+    learned = final["outcome"].eq("finished") & ~final["stuck"]
+    lost = ~learned & final["outcome"].ne("failed")
+    variants = [("", final)]
+    if lost.any() and learned.any():
+        variants = [("all trials", final), ("without diverged and stuck", final[learned])]
+    facets, _ = facets_of(study, style.facets // len(variants))
+    panels = [
+        Panel("\n".join(filter(None, [facet.title, title])), facet.of(rows), "test_accuracy")
+        for facet in facets
+        for title, rows in variants
+    ]
+    columns = 2 if len(panels) > 1 else 1
+    height = max(0.55, (0.5 + 0.3 * len(lines.looks)) / style.row_height)
+    figure, axes = grid_of(panels, style, columns, height=height)
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        _draw_dots(ax, panel, lines)
+        if i + columns >= len(axes):
+            ax.set_xlabel("final test accuracy")
+    legend(figure, Lines("", {}), style, _dot_key(final))
+    return figure
+
+
+def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
+    """A row for each line: dots, ×, triangles, the mean with its interval, and how many of the trials are shown."""
+    from matplotlib.ticker import PercentFormatter
+
+    for row, (value, (_, colour, _)) in enumerate(lines.looks.items()):
+        own = panel.rows[panel.rows[lines.by] == value].sort_values("seed")
+        _dots_of(ax, row, own, colour)
+        shown = int(own["test_accuracy"].notna().sum())
+        ax.annotate(f"{shown} of {len(own)}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    ax.set_yticks(range(len(lines.looks)), [label for label, _, _ in lines.looks.values()])
+    ax.set_ylim(len(lines.looks) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    ax.locator_params(axis="x", nbins=5)
+    return ax
+
+
+def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str) -> None:
+    own = own[own["test_accuracy"].notna()]
+    heights = row + (np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own)))
+    for fate, (marker, size, _) in _FATES.items():
+        flag = (_fate(own) == fate).to_numpy()
+        if flag.any():
+            dots = ax.scatter(own["test_accuracy"][flag], heights[flag], s=size, marker=marker, color=colour)
+            dots.set(rasterized=len(own) > 100, alpha=0.5 if fate == "finished" else 0.9, linewidths=1.5)
+    found: Interval = mean_interval(own["test_accuracy"])
+    if found.n > 1:
+        ends = [[found.mean - max(found.low, 0)], [min(found.high, 1) - found.mean]]
+        ax.errorbar(found.mean, row, xerr=ends, color="black", lw=1.6, capsize=4, zorder=5)
+    if found.n:
+        ax.plot([found.mean], [row], marker="D", ms=4.5, color="white", mec="black", mew=1.2, zorder=6)
+
+
+def _fate(frame: pd.DataFrame) -> pd.Series:
+    return frame["outcome"].where(~(frame["stuck"] & frame["outcome"].eq("finished")), "stuck")
+
+
+def _dot_key(final: pd.DataFrame) -> list[tuple[Any, str]]:
+    from matplotlib.lines import Line2D
+
+    def dot(marker: str, colour: str = "#555555", edge: str | None = None) -> Line2D:
+        return Line2D([], [], marker=marker, ls="", color=colour, mec=edge or colour, mew=1.4, ms=5.5)
+
+    seen = set(_fate(final))
+    found = [(dot(marker), text) for fate, (marker, _, text) in _FATES.items() if fate in seen]
+    return [*found, (dot("D", "white", "black"), "mean with 95 % interval")]
+
+
+DOTS: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "final_accuracy",
+        "Final test accuracy",
+        "outcome",
+        lambda study: (
+            f"One dot for each trial; diamond: mean with its 95 % t interval. {count_note(study)} The numbers at "
+            f"the right say how many trials are in a row.{facet_note(study, 6)}"
+        ),
+        _final,
+    ),
+)
