@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines, Panel, joined
+from reluexp.report.panels import Facet, Lines, Panel, joined, percent, plain_logs
 from reluexp.stats import Results, settings
 
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ def flat_values(panels: Sequence[Panel], lines: Lines) -> list[Any]:
 
 def dress(axes: list[Axes], columns: int, label: str, share: bool) -> None:
     """Axis labels where a reader looks for them, whole epochs, and percent for shares."""
-    from matplotlib.ticker import PercentFormatter
-
     for i, ax in enumerate(axes):
         whole_ticks(ax, 8)
         if i + columns >= len(axes):
@@ -73,7 +71,7 @@ def dress(axes: list[Axes], columns: int, label: str, share: bool) -> None:
         if i % columns == 0:
             ax.set_ylabel(label)
         if share:
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+            percent(ax.yaxis)
 
 
 def whole_ticks(ax: Axes, most: int) -> None:
@@ -95,15 +93,20 @@ def hold(axes: Sequence[Axes], panels: Sequence[Panel], log: bool, from_zero: bo
         first = next(k for k, other in enumerate(axes) if other is ax or sharing.joined(other, ax))
         first_of.setdefault(first, []).append(i)
     for first, same in first_of.items():
-        values = pd.concat([_finished(panels[i]) for i in same])
+        values = _finished([panels[i] for i in same])
         values = values[np.isfinite(values) & ((values > 0) if log else True)]
         if len(values):
             axes[first].set_ylim(*_limits(float(values.min()), float(values.max()), log, from_zero))
+            if log and values.max() < 30 * values.min():
+                for i in same:
+                    plain_logs(axes[i].yaxis)
 
 
-def _finished(panel: Panel) -> pd.Series:
-    ended = panel.rows["outcome"] == "finished"
-    return (panel.rows[ended] if ended.any() else panel.rows)[panel.metric].astype(float)
+def _finished(panels: Sequence[Panel]) -> pd.Series:
+    """The values of trials that finished; of all where none did."""
+    rows = pd.concat([panel.rows[["outcome"]].assign(value=panel.rows[panel.metric].astype(float)) for panel in panels])
+    ended = rows["outcome"] == "finished"
+    return (rows[ended] if ended.any() else rows)["value"]
 
 
 def _limits(low: float, high: float, log: bool, from_zero: bool) -> tuple[float, float]:
@@ -111,7 +114,7 @@ def _limits(low: float, high: float, log: bool, from_zero: bool) -> tuple[float,
     if log:
         return low / 1.3, high * 1.3
     if from_zero:
-        top = max(high * 1.06, 0.05)
+        top = max(high * 1.06, 0.01)
         return -0.015 * top, top
     air = 0.04 * (high - low) or max(abs(high) * 0.05, 0.01)
     return low - air, high + air

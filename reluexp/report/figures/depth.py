@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reluexp.report.figures.axes import comparable, hold, panels_of, whole_ticks
+from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.panels import Lines, Panel, Style, draw_curves, facets_of, grid_of, legend, lines_of
@@ -19,16 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["DEPTHS"]
 
 
-def _backprop(study: Results, style: Style) -> Figure | None:
-    """Backprop norm by depth, at the first and at the last full measurement."""
-    full = full_rows(study)
-    if full.empty or full["depth"].max() < 2:
-        return None
-    step = full.groupby("trial")["step"]
-    first, last = full[full["step"] == step.transform("min")], full[full["step"] == step.transform("max")]
-    variants = [("at birth", first, "backprop_norm")]
-    if full["step"].max() > full["step"].min():
-        variants.append(("at the end", last[last["step"] > 0], "backprop_norm"))
+def _over_depth(metric: str, label: str) -> Callable[[Results, Style], Figure | None]:
+    """The drawing of a positive site metric by depth, at the first and at the last measurement that has it."""
+
+    def draw(study: Results, style: Style) -> Figure | None:
+        rows = _measured(study, metric)
+        if rows.empty or rows["depth"].max() < 2:
+            return None
+        step = rows.groupby("trial")["step"]
+        first, last = rows[rows["step"] == step.transform("min")], rows[rows["step"] == step.transform("max")]
+        variants = [("at birth", first, metric)]
+        if rows["step"].max() > rows["step"].min():
+            variants.append(("at the end", last[last["step"] > 0], metric))
+        return _depth_figure(study, style, variants, label)
+
+    return draw
+
+
+def _depth_figure(study: Results, style: Style, variants: list[Variant], label: str) -> Figure | None:
     facets, _ = facets_of(study, style.facets // 2)
     panels, lines = panels_of(study, facets, variants), lines_of(study)
     if not panels:
@@ -39,18 +48,19 @@ def _backprop(study: Results, style: Style) -> Figure | None:
         if i + len(variants) >= len(axes):
             ax.set_xlabel("hidden site, input → output")
         if i % len(variants) == 0:
-            ax.set_ylabel("backprop norm")
+            ax.set_ylabel(label)
     hold(axes, panels, log=True)
     legend(figure, lines, style)
     return figure
 
 
-def full_rows(study: Results) -> pd.DataFrame:
+def _measured(study: Results, metric: str) -> pd.DataFrame:
+    """The rows of hidden sites that have the metric, with their place in the network from 1 on."""
     layers = study.layers
-    if layers.empty or "backprop_norm" not in layers:
+    if layers.empty or metric not in layers:
         return layers.iloc[:0]
-    norm = pd.to_numeric(layers["backprop_norm"], errors="coerce").astype(float)
-    rows = layers.assign(backprop_norm=norm)[layers["site"].notna() & norm.notna()]
+    value = pd.to_numeric(layers[metric], errors="coerce").astype(float)
+    rows = layers.assign(**{metric: value})[layers["site"].notna() & value.notna()]
     return rows.assign(depth=rows["site"].astype(int) - int(rows["site"].min()) + 1) if len(rows) else rows
 
 
@@ -81,6 +91,16 @@ DEPTHS: tuple[FigureSpec, ...] = (
             "site, before training and at the last full measurement. Means are geometric and leave out exact zeros. "
             f"{band_note(study, 6, False)}"
         ),
-        _backprop,
+        _over_depth("backprop_norm", "backprop norm"),
+    ),
+    FigureSpec(
+        "spread_by_depth",
+        "Spread of pre-activations by depth",
+        "signal",
+        lambda study: (
+            "Standard deviation of the pre-activations of each hidden site over samples, positions and units, before "
+            f"training and at the end. Means are geometric. {band_note(study, 6, False)}"
+        ),
+        _over_depth("pre_std", "standard deviation of z"),
     ),
 )

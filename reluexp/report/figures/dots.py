@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from reluexp.report.figures.axes import KINDS
 from reluexp.report.figures.captions import count_note, facet_note
 from reluexp.report.figures.spec import FigureSpec
-from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of
+from reluexp.report.frames.lives import starved_and_dead
+from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of, percent
 from reluexp.stats import Interval, Results, final_metrics, mean_interval
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = ["DOTS"]
 
 _FATES = {"finished": ("o", 13, "one trial"), "stuck": ("v", 26, "stuck"), "diverged": ("x", 34, "diverged")}
 """marker, size in points², and the word for each way in which a trial can end"""
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
 def _final(study: Results, style: Style) -> Figure | None:
@@ -51,8 +54,6 @@ def _final(study: Results, style: Style) -> Figure | None:
 
 def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
     """A row for each line: dots, ×, triangles, the mean with its interval, and how many of the trials are shown."""
-    from matplotlib.ticker import PercentFormatter
-
     for row, (value, (_, colour, _)) in enumerate(lines.looks.items()):
         own = panel.rows[panel.rows[lines.by] == value].sort_values("seed")
         _dots_of(ax, row, own, colour)
@@ -61,7 +62,7 @@ def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
     ax.set_yticks(range(len(lines.looks)), [label for label, _, _ in lines.looks.values()])
     ax.set_ylim(len(lines.looks) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    percent(ax.xaxis)
     ax.locator_params(axis="x", nbins=5)
     return ax
 
@@ -97,6 +98,74 @@ def _dot_key(final: pd.DataFrame) -> list[tuple[Any, str]]:
     return [*found, (dot("D", "white", "black"), "mean with 95 % interval")]
 
 
+def _scatter(
+    study: Results, style: Style, rows: pd.DataFrame, across: tuple[str, str], up: tuple[str, str], diagonal: bool
+) -> Figure | None:
+    """One dot for each row: `across` and `up` are (metric, label); a panel for each facet and kind of site."""
+    lines = lines_of(study)
+    rows = rows[rows[across[0]].notna() & rows[up[0]].notna()]
+    facets, _ = facets_of(study, style.facets)
+    kinds = list(dict.fromkeys(rows["kind"])) if "kind" in rows else [""]
+    panels = [
+        Panel(" · ".join(filter(None, [facet.title, KINDS.get(kind, kind) if len(kinds) > 1 else ""])), own, up[0])
+        for facet in facets
+        for kind in kinds
+        if len(own := facet.of(rows[rows["kind"] == kind] if kind else rows))
+    ]
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    figure, axes = grid_of(panels, style, columns, height=1.1)
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        _draw_scatter(ax, panel, lines, across[0], diagonal)
+        if i + columns >= len(axes):
+            ax.set_xlabel(across[1])
+        if i % columns == 0:
+            ax.set_ylabel(up[1])
+    legend(figure, Lines("", {}), style, _line_key(lines))
+    return figure
+
+
+def _draw_scatter(ax: Axes, panel: Panel, lines: Lines, across: str, diagonal: bool) -> Axes:
+    for number, (value, (_, colour, _)) in enumerate(lines.looks.items()):
+        own = panel.rows[panel.rows[lines.by] == value].groupby([across, panel.metric]).size().reset_index(name="count")
+        sizes = 18 * np.sqrt(own["count"].to_numpy(float))
+        marker = _MARKERS[number % len(_MARKERS)]
+        dots = ax.scatter(own[across], own[panel.metric], s=sizes, marker=marker, color=colour)
+        dots.set(alpha=0.55, linewidths=0, rasterized=len(panel.rows) > 300)
+    if diagonal:
+        ax.axline((0, 0), slope=1, color="#777777", lw=0.9, ls=":")
+    for axis in (ax.xaxis, ax.yaxis):
+        percent(axis)
+    ax.locator_params(axis="x", nbins=6)
+    return ax
+
+
+def _line_key(lines: Lines) -> list[tuple[Any, str]]:
+    from matplotlib.lines import Line2D
+
+    return [
+        (Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], ls="", color=colour, ms=5.5, mew=0), label)
+        for i, (label, colour, _) in enumerate(lines.looks.values())
+    ]
+
+
+def _starved(study: Results, style: Style) -> Figure | None:
+    rows = starved_and_dead(study)
+    if rows.empty:
+        return None
+    return _scatter(
+        study, style, rows, ("dead_fraction", "dead on the probe"), ("starved_fraction", "starved in the epoch"), True
+    )
+
+
+def _relation(study: Results, style: Style) -> Figure | None:
+    final = final_metrics(study)
+    final = final[final["outcome"] != "failed"]
+    across = ("off_fraction", "units that are off at the end")
+    return _scatter(study, style, final, across, ("test_accuracy", "final test accuracy"), False)
+
+
 DOTS: tuple[FigureSpec, ...] = (
     FigureSpec(
         "final_accuracy",
@@ -107,5 +176,28 @@ DOTS: tuple[FigureSpec, ...] = (
             f"the right say how many trials are in a row.{facet_note(study, 6)}"
         ),
         _final,
+    ),
+    FigureSpec(
+        "off_and_accuracy",
+        "Silent units and accuracy",
+        "outcome",
+        lambda study: (
+            "One dot for each trial: units with no pre-activation above 0 at the end, and test accuracy. A relation "
+            "over trials is no cause, and no verdict rests on it: the intervention init.dead decides. "
+            f"{count_note(study, False)}{facet_note(study, 12)}"
+        ),
+        _relation,
+    ),
+    FigureSpec(
+        "starved_and_dead",
+        "Starved against dead",
+        "life",
+        lambda study: (
+            "One dot for each trial and hidden site, at the last epoch; where several coincide it is larger. "
+            "Starved: the gradient of the unit's bias was exactly 0 at every step of the epoch, as trained. On the "
+            "dotted line both agree; above it units got no gradient without being dead on the probe. "
+            f"{count_note(study, False)}{facet_note(study, 12)}"
+        ),
+        _starved,
     ),
 )

@@ -83,7 +83,8 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
     facets, _ = facets_of(study, style.facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)
-    between, length = ("\n", 17) if columns > 3 else (" · ", 24)
+    several = len(facets) > 1 or len(kinds) > 1
+    between, length = ("\n", 17) if columns > 3 or several else (" · ", 24)
     panels = []
     for facet in facets:
         for kind in kinds:
