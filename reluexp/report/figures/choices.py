@@ -10,7 +10,7 @@ import pandas as pd
 
 from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
 from reluexp.report.panels import (
     Facet,
@@ -194,6 +194,8 @@ CHOICES: tuple[FigureSpec, ...] = (
             f"value, else chance. {_bands(study)}"
         ),
         _axis,
+        View("curves", "axis", "test_accuracy"),
+        terms=("diverged",),
     ),
     FigureSpec(
         "threshold_sensitivity",
@@ -206,6 +208,8 @@ CHOICES: tuple[FigureSpec, ...] = (
             f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 3)}"
         ),
         _thresholds,
+        View("curves", "dormant", "share"),
+        terms=("saturated", "dormant"),
     ),
     FigureSpec(
         "probe_sensitivity",
@@ -218,6 +222,8 @@ CHOICES: tuple[FigureSpec, ...] = (
             f"{_bands(study)}{dagger_note(study)}{facet_note(study, 3)}"
         ),
         _probe,
+        View("curves", "probe", "share"),
+        terms=("confirmed dead", "probe set"),
     ),
     FigureSpec(
         "firing_rates",
@@ -228,5 +234,7 @@ CHOICES: tuple[FigureSpec, ...] = (
             f"samples and positions, at the end. {_bands(study)}{facet_note(study, 3)}"
         ),
         _firing,
+        View("curves", "firing", "share"),
+        terms=("firing rate",),
     ),
 )

@@ -19,7 +19,7 @@ from reluexp.report.figures.axes import (
     panels_of,
 )
 from reluexp.report.figures.captions import band_note, dagger_note, ended_note, kept_note
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.panels import (
     Lines,
     Panel,
@@ -147,6 +147,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"{band_note(study)}{_none_note(study, 'dead_fraction')}{dagger_note(study)}{kept_note(study)}"
         ),
         _site_curves("dead_fraction", "dead units", "dead"),
+        View("curves", "layers", "dead_fraction"),
+        terms=("dead", "probe set", "unit"),
     ),
     FigureSpec(
         "off_fraction",
@@ -157,6 +159,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"activation. {band_note(study)}{_none_note(study, 'off_fraction')}{kept_note(study)}"
         ),
         _site_curves("off_fraction", "units that are off", "zero"),
+        View("curves", "layers", "off_fraction"),
+        terms=("off",),
     ),
     FigureSpec(
         "loss",
@@ -167,6 +171,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"On a log axis means are geometric. {band_note(study, 6)}{ended_note(study)}"
         ),
         _loss,
+        View("curves", "epochs", "test_loss"),
+        terms=("interval",),
     ),
     FigureSpec(
         "test_accuracy",
@@ -174,6 +180,8 @@ CURVES: tuple[FigureSpec, ...] = (
         "outcome",
         lambda study: f"Epoch 0 is before training. {band_note(study)}{kept_note(study)}",
         _accuracy,
+        View("curves", "epochs", "test_accuracy"),
+        terms=("interval", "diverged"),
     ),
     FigureSpec(
         "zero_fraction",
@@ -184,6 +192,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"{_none_note(study, 'zero_fraction')}{kept_note(study)}"
         ),
         _site_curves("zero_fraction", "activations that are 0", "zero"),
+        View("curves", "layers", "zero_fraction"),
+        terms=("zero fraction",),
     ),
     FigureSpec(
         "grad_norm",
@@ -194,6 +204,7 @@ CURVES: tuple[FigureSpec, ...] = (
             f"geometric and leave out exact zeros. {band_note(study)}{ended_note(study)}"
         ),
         _grad_norm,
+        View("curves", "epochs", "grad_norm"),
     ),
     FigureSpec(
         "effective_rank",
@@ -204,6 +215,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"2007, there uncentred), mean over sites by their widths. {band_note(study)}{ended_note(study)}"
         ),
         _site_curves("effective_rank", "effective rank"),
+        View("curves", "layers", "effective_rank"),
+        terms=("effective rank",),
     ),
     FigureSpec(
         "update_ratio",
@@ -214,6 +227,8 @@ CURVES: tuple[FigureSpec, ...] = (
             f"widths; means over seeds are geometric. {band_note(study)}{ended_note(study)}"
         ),
         _site_curves("update_ratio", "‖ΔW‖/‖W‖", log=True),
+        View("curves", "layers", "update_ratio"),
+        terms=("feeding layer",),
     ),
     FigureSpec(
         "learned_slopes",
@@ -224,5 +239,6 @@ CURVES: tuple[FigureSpec, ...] = (
             f"{band_note(study)}{ended_note(study)}"
         ),
         _slopes,
+        View("curves", "layers", "learned_slope_mean"),
     ),
 )

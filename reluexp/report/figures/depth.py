@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.panels import Lines, Panel, Style, draw_curves, facets_of, grid_of, legend, lines_of
 from reluexp.stats import Results
 
@@ -92,6 +92,8 @@ DEPTHS: tuple[FigureSpec, ...] = (
             f"{band_note(study, 6, False)}"
         ),
         _over_depth("backprop_norm", "backprop norm"),
+        View("depth", "layers", "backprop_norm"),
+        terms=("backprop norm",),
     ),
     FigureSpec(
         "spread_by_depth",
@@ -102,5 +104,6 @@ DEPTHS: tuple[FigureSpec, ...] = (
             f"training and at the end. Means are geometric. {band_note(study, 6, False)}"
         ),
         _over_depth("pre_std", "standard deviation of z"),
+        View("depth", "layers", "pre_std"),
     ),
 )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.report.figures.axes import KINDS
 from reluexp.report.figures.captions import count_note, facet_note
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of, percent
 from reluexp.stats import Interval, Results, final_metrics, mean_interval
@@ -176,6 +176,8 @@ DOTS: tuple[FigureSpec, ...] = (
             f"the right say how many trials are in a row.{facet_note(study, 6)}"
         ),
         _final,
+        View("dots", across="test_accuracy"),
+        terms=("stuck", "diverged", "interval"),
     ),
     FigureSpec(
         "off_and_accuracy",
@@ -187,6 +189,8 @@ DOTS: tuple[FigureSpec, ...] = (
             f"{count_note(study, False)}{facet_note(study, 12)}"
         ),
         _relation,
+        View("dots", across="off_fraction", up="test_accuracy"),
+        terms=("off",),
     ),
     FigureSpec(
         "starved_and_dead",
@@ -199,5 +203,6 @@ DOTS: tuple[FigureSpec, ...] = (
             f"{count_note(study, False)}{facet_note(study, 12)}"
         ),
         _starved,
+        terms=("starved", "dead"),
     ),
 )

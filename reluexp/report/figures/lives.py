@@ -12,7 +12,7 @@ from reluexp.catalogue.activations import style_of
 from reluexp.report.figures.axes import KINDS, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note
 from reluexp.report.figures.curves import curve_figure
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import CAUSES, FATES, cause_sentences, causes, fates, lasting_deaths, with_sites
 from reluexp.report.panels import (
     Lines,
@@ -211,6 +211,7 @@ LIVES: tuple[FigureSpec, ...] = (
             f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 6)}"
         ),
         _fates,
+        terms=("born dead", "revived"),
     ),
     FigureSpec(
         "deaths_for_good",
@@ -221,6 +222,8 @@ LIVES: tuple[FigureSpec, ...] = (
             f"included; a unit that revived is not in it. {band_note(study)}{_undying_note(study)}"
         ),
         _lasting,
+        View("curves", "lasting", "share"),
+        terms=("born dead", "survival"),
     ),
     FigureSpec(
         "causes_of_death",
@@ -233,5 +236,6 @@ LIVES: tuple[FigureSpec, ...] = (
             f"{count_note(study, False)}"
         ),
         _causes,
+        terms=("cause of a death",),
     ),
 )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
-from reluexp.report.figures.spec import FigureSpec
+from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, joined, lines_of, mark_undying, plain, short
 from reluexp.stats import Results
 
@@ -157,6 +157,8 @@ MAPS: tuple[FigureSpec, ...] = (
             f"{_map_note(study, 'dead_fraction')}"
         ),
         lambda study, style: _map_figure(study, style, _DEAD),
+        View("map", "layers", "dead_fraction"),
+        terms=("dead", "site"),
     ),
     FigureSpec(
         "gradient_by_layer",
@@ -168,5 +170,7 @@ MAPS: tuple[FigureSpec, ...] = (
             f"{count_note(study, False)}{_map_note(study, 'backprop_norm')}"
         ),
         lambda study, style: _map_figure(study, style, _GRADIENT),
+        View("map", "layers", "backprop_norm"),
+        terms=("backprop norm",),
     ),
 )

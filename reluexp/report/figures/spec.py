@@ -12,7 +12,7 @@ from reluexp.stats import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GROUPS", "FigureSpec", "draw_figure"]
+__all__ = ["GROUPS", "FigureSpec", "View", "draw_figure"]
 
 GROUPS = {
     "outcome": "Does it learn?",
@@ -25,10 +25,25 @@ GROUPS = {
 
 
 @dataclass(frozen=True)
+class View:
+    """How the page explores a figure: the kind of chart, the set of its data, and what it shows at first.
+
+    kind: `curves`, `depth`, `map` (a metric of a set), or `dots` (`across` against `up`, metrics of trials at the end).
+    """
+
+    kind: str
+    set: str = ""
+    metric: str = ""
+    across: str = ""
+    up: str = "line"
+
+
+@dataclass(frozen=True)
 class FigureSpec:
     """One figure: file name, title, part of the page, caption made for a study, and the drawing.
 
-    The drawing is None where a study has no such data.
+    The drawing is None where a study has no such data. `view` is how the page explores it, if it does; `terms` are the
+    words that the page explains beside it.
     """
 
     name: str
@@ -36,6 +51,8 @@ class FigureSpec:
     group: str
     caption: Callable[[Results], str]
     draw: Callable[[Results, Style], Figure | None]
+    view: View | None = None
+    terms: tuple[str, ...] = ()
 
 
 def draw_figure(spec: FigureSpec, study: Results, style: Style | None = None) -> Figure | None:
