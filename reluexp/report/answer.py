@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import differences
 from reluexp.stats import Results, axis_names, can_die, other_axes, summary
 
@@ -86,7 +87,8 @@ def _mattered(study: Results, compared: pd.DataFrame) -> str:
 
 
 def _difference(study: Results, row: dict[Any, Any]) -> str:
-    size = f"{100 * row['mean']:+.1f} points [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    mean, low, high = (signed(100 * row[column], 1) for column in ("mean", "low", "high"))
+    size = f"{mean} points [{low}, {high}]"
     return f"{row['verdict']} with {_name(row['activation'])}{_where(study, row)} ({size})"
 
 

@@ -88,7 +88,7 @@ def _thresholds(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, frames, "share")
     if not variants:
         return None
-    labels = ["threshold of max |f′(z)| / s_f", "threshold of mean |h| / the layer's mean"]
+    labels = ["max |f′(z)| / s_f below", "mean |h| / layer's mean at most"]
     figure = _share_figure(study, style, variants, "threshold", labels, log=True)
     for ax in figure.axes if figure else ():
         name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DOTS"]
+__all__ = ["DOTS", "RELATIONS"]
 
 _FATES = {"finished": ("o", 13, "one trial"), "stuck": ("v", 26, "stuck"), "diverged": ("x", 34, "diverged")}
 """marker, size in points², and the word for each way in which a trial can end"""
@@ -179,6 +179,9 @@ DOTS: tuple[FigureSpec, ...] = (
         View("dots", across="test_accuracy"),
         terms=("stuck", "diverged", "interval"),
     ),
+)
+
+RELATIONS: tuple[FigureSpec, ...] = (
     FigureSpec(
         "off_and_accuracy",
         "Silent units and accuracy",

@@ -17,7 +17,7 @@ from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis,
 from reluexp.report.frames.lives import lasting_deaths
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
 from reluexp.report.panels import Facet, Lines, Style, facets_of, lines_of
-from reluexp.stats import Results, axis_names, can_die, final_metrics, other_axes, sound
+from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
 
@@ -138,8 +138,8 @@ def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Face
     share = (Metric("share", "share of units", share=True),)
     found = threshold_shares(study)
     frames = {
-        "saturated": (found["saturated"], "threshold", "threshold of max |f′(z)| / s_f"),
-        "dormant": (found["dormant"], "threshold", "threshold of mean |h| / the layer's mean"),
+        "saturated": (found["saturated"], "threshold", "max |f′(z)| / s_f below"),
+        "dormant": (found["dormant"], "threshold", "mean |h| / layer's mean at most"),
         "probe": (probe_shares(study), "samples", "samples in the probe"),
         "firing": (firing_rates(study), "rate", "firing rate at most"),
     }
@@ -159,7 +159,7 @@ def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:
         return
     final = over_axis(study, axis).drop(columns=["outcome", "seed", "activation"])
     rows = final.rename(columns={axis: "_x"})
-    metrics = [Metric(name, label, share=name.endswith(("accuracy", "fraction"))) for name, label in FINALS.items()]
+    metrics = [Metric(name, label, share=_is_share(name)) for name, label in FINALS.items()]
     source = Source(study, rows, "_x", lines, [Facet("", {})])
     _add(live, "axis", source, metrics, lines, [Facet("", {})], axis, axis_names([axis])[axis], seeds=30)
 
@@ -216,6 +216,7 @@ def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, 
     parts = [facet.of(final).assign(_facet=i) for i, facet in enumerate(facets)]
     rows = pd.concat(parts, ignore_index=True).head(_DOTS)
     places = {value: i for i, value in enumerate(lines.looks)}
+    whole = pd.concat(parts, ignore_index=True).assign(_line=lambda frame: frame[lines.by].map(places))
     fate = rows["outcome"].where(~(rows["stuck"] & rows["outcome"].eq("finished")), "stuck")
     return {
         "facet": rows["_facet"].tolist(),
@@ -224,19 +225,42 @@ def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, 
         "trial": rows["trial"].tolist(),
         "fate": fate.tolist(),
         "metrics": {
-            name: {"label": label, "share": name.endswith(("accuracy", "fraction")), "values": _numbers(rows[name])}
+            name: {
+                "label": label,
+                "share": _is_share(name),
+                "values": _numbers(rows[name]),
+                "means": _means(whole, name),
+            }
             for name, label in FINALS.items()
             if name in rows and rows[name].notna().any()
         },
     }
 
 
-def _sites(layers: pd.DataFrame) -> dict[str, str]:
-    """Names of hidden sites by their number; where settings differ, of the setting with most sites."""
+def _is_share(metric: str) -> bool:
+    return metric.endswith(("accuracy", "fraction"))
+
+
+def _means(rows: pd.DataFrame, metric: str) -> list[list[float | int | None]]:
+    """[facet, line, mean, low, high, n] of every setting."""
+    found = aggregate(rows, ["_facet", "_line"], metric)
+    found = found[found["n"] > 0]
+    bounds = found[["low", "high"]].clip(0, 1) if _is_share(metric) else found[["low", "high"]]
+    columns = (_numbers(found["mean"]), _numbers(bounds["low"]), _numbers(bounds["high"]))
+    keys = zip(found["_facet"].tolist(), found["_line"].tolist(), strict=True)
+    return [[*key, *numbers, int(n)] for key, *numbers, n in zip(keys, *columns, found["n"], strict=True)]
+
+
+def _sites(layers: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Names and kinds of hidden sites by their number; where settings differ, of the last setting."""
     if layers.empty or "site" not in layers:
         return {}
-    rows = layers.loc[layers["site"].notna(), ["site", "site_name"]].drop_duplicates("site", keep="last")
-    return {str(int(site)): str(name) for site, name in zip(rows["site"], rows["site_name"], strict=True)}
+    rows = layers.loc[layers["site"].notna(), ["site", "site_name", "kind"]]
+    rows = rows.drop_duplicates("site", keep="last").sort_values("site")
+    return {
+        str(int(row["site"])): {"name": str(row["site_name"]), "kind": str(row["kind"])}
+        for row in rows.to_dict("records")
+    }
 
 
 def _dash(dashes: Any) -> str:

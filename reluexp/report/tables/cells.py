@@ -132,9 +132,9 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """A number with its sign, or a dash."""
-    return f"{value:+.2f}" if math.isfinite(value) else "–"
+    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def step(value: float) -> str:

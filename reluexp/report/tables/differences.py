@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells
+from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
 from reluexp.stats import Results, compare_study, headline_target, other_axes, settings
 
 __all__ = ["NAMES", "differences", "differences_table", "marks_of"]
@@ -33,7 +33,9 @@ def differences(study: Results) -> pd.DataFrame:
     margins = getattr(study, "margins", None)
     parts = [compare_study(study, metric, margins=margins) for metric in _metrics(study)]
     kept = [part for part in parts if part["n"].gt(0).any()]
-    return pd.concat(kept, ignore_index=True) if kept else nothing
+    found = pd.concat(kept, ignore_index=True) if kept else nothing
+    found.attrs["baseline"] = style_of(str(study.baseline))[0]
+    return found
 
 
 def _metrics(study: Results) -> list[str]:
@@ -63,7 +65,7 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
         "difference": [Cell(_size(row, "mean"), sort=row["mean"]) for row in rows],
         "95 % interval": [_interval(row) for row in rows],
         "p (Holm)": [Cell(_p(row["p_holm"]), sort=row["p_holm"]) for row in rows],
-        "effect": [Cell(_plain(row["effect"]), sort=row["effect"]) for row in rows],
+        "effect": [Cell(signed(row["effect"]), sort=row["effect"]) for row in rows],
         "won · tied · lost": [
             Cell(f"{row['wins']:.0f} · {row['ties']:.0f} · {row['losses']:.0f}", sort=row["wins"]) for row in rows
         ],
@@ -87,7 +89,7 @@ def _size(row: dict[Any, Any], column: str) -> str:
     value = row[column]
     if not math.isfinite(value):
         return "–"
-    return f"× {math.exp(value):.2f}" if _is_time(row) else f"{100 * value:+.2f}"
+    return f"× {math.exp(value):.2f}" if _is_time(row) else signed(100 * value)
 
 
 def _interval(row: dict[Any, Any]) -> Cell:
@@ -98,10 +100,6 @@ def _interval(row: dict[Any, Any]) -> Cell:
 
 def _p(value: float) -> str:
     return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:+.2f}" if math.isfinite(value) else "–"
 
 
 def _verdict(row: dict[Any, Any]) -> Cell:

@@ -1,7 +1,7 @@
 // Puts a chart with its controls in the place of a still picture, and keeps it usable by keyboard.
 (() => {
   "use strict";
-  const { kinds, load, data } = window.reluexpLive;
+  const { kinds, load, data, shade } = window.reluexpLive;
   const words = { metric: "shows", facet: "setting", site: "layer", show: "lines", scale: "axes", epoch: "epoch", line: "activation", across: "across", up: "up" };
   const element = (tag, attributes = {}, ...children) => {
     const made = Object.assign(document.createElement(tag), attributes);
@@ -52,7 +52,8 @@
 
     build() {
       this.controls.replaceChildren();
-      for (const control of this.kind.controls(this.state)) {
+      for (const make of this.kind.controls(this.state)) {
+        const control = make();
         if (control.values) this.addSlider(control);
         else this.addChoice(control);
       }
@@ -102,7 +103,7 @@
           this.redraw();
         });
         const swatch = element("span", { className: "swatch" });
-        swatch.style.background = line.colour;
+        swatch.style.background = shade(line.colour);
         group.append(element("label", {}, box, swatch, ` ${line.label}`));
       });
       this.controls.append(group);

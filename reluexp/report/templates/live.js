@@ -45,24 +45,31 @@
       font: { family: "system-ui, sans-serif", size: 13, color: css("--text") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 8, r: 8, t: 12, b: 8 },
+      margin: { l: 62, r: 14, t: 14, b: 48 },
       showlegend: false,
       hovermode: "x unified",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--text") } },
       dragmode: coarse() ? false : "zoom",
       xaxis: { ...grid, title: { text: escape(x) } },
-      yaxis: { ...grid, type: log ? "log" : "linear", tickformat: share ? "~%" : log ? "~e" : "~g" },
+      yaxis: { ...grid, type: log ? "log" : "linear", tickformat: share ? "~%" : "~g" },
     };
+  }
+
+  function logTicks(layout, traces) {
+    if (layout.yaxis.type !== "log") return;
+    const values = traces.flatMap((t) => t.y).filter((v) => v > 0);
+    const decades = Math.log10(Math.max(...values) / Math.min(...values));
+    layout.yaxis.dtick = decades > 2.5 ? Math.ceil(decades / 7) : "D2";
   }
 
   // Curves over epochs, thresholds, probe sizes or an axis.
   const curves = {
     controls: (state) => [
-      choice("metric", Object.entries(data.sets[state.set].metrics).map(([k, m]) => [k, m.label])),
-      choice("facet", facetsOf(state)),
-      choice("site", sitesOf(state)),
-      choice("show", hasTrials(state) ? [["mean", "mean and band"], ["both", "mean and trials"], ["trials", "trials"]] : []),
-      choice("scale", [["auto", "usual axes"], ["linear", "linear y"], ["log", "logarithmic y"]]),
+      () => choice("metric", Object.entries(data.sets[state.set].metrics).map(([k, m]) => [k, m.label])),
+      () => choice("facet", facetsOf(state)),
+      () => choice("site", sitesOf(state)),
+      () => choice("show", hasTrials(state) ? [["mean", "mean and band"], ["both", "mean and trials"], ["trials", "trials"]] : []),
+      () => choice("scale", [["auto", "usual axes"], ["linear", "linear y"], ["log", "logarithmic y"]]),
     ],
     draw(state) {
       const metric = metricOf(state);
@@ -76,6 +83,7 @@
       layout.yaxis.title = { text: escape(metric.label) };
       if (metric.share && !log) layout.yaxis.rangemode = "tozero";
       if (state.show !== "mean") layout.hovermode = "closest";
+      logTicks(layout, traces);
       return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set].x) };
     },
   };
@@ -100,12 +108,10 @@
           y: [...known.map((i) => c.lo[i]), ...known.toReversed().map((i) => c.hi[i])],
           type: "scatter", mode: "lines", fill: "toself", fillcolor: veil(line.colour, 0.16), line: { width: 0 }, hoverinfo: "skip" });
       }
-      traces.push({ x: c.x, y: c.y, type: "scatter", mode: c.x.length > 1 ? "lines+markers" : "markers", marker: { size: 4 },
+      traces.push({ x: c.x, y: c.y, type: "scatter", mode: c.x.length > 1 ? "lines+markers" : "markers", marker: { size: 4, color: colour },
         line: { color: colour, width: 2.4, dash: line.dash }, name: escape(line.label), meta: "mean",
         error_y: c.x.length > 1 ? undefined : { array: [c.hi[0] - c.y[0]], arrayminus: [c.y[0] - c.lo[0]], color: colour },
-        text: c.x.map((_, i) => spread(c, i, share)), hovertemplate: "%{text}", marker_color: undefined });
-      traces.at(-1).marker.color = colour;
-      delete traces.at(-1).marker_color;
+        text: c.x.map((_, i) => spread(c, i, share)), hovertemplate: "%{text}" });
     }
     return traces;
   }
@@ -128,10 +134,10 @@
   // A site metric by depth, at one epoch.
   const depth = {
     controls: (state) => [
-      choice("metric", Object.entries(data.sets.layers.metrics).map(([k, m]) => [k, m.label])),
-      choice("facet", facetsOf(state)),
-      choice("scale", [["auto", "usual axes"], ["linear", "linear y"], ["log", "logarithmic y"]]),
-      slider("epoch", epochsOf(state)),
+      () => choice("metric", Object.entries(data.sets.layers.metrics).map(([k, m]) => [k, m.label])),
+      () => choice("facet", facetsOf(state)),
+      () => choice("scale", [["auto", "usual axes"], ["linear", "linear y"], ["log", "logarithmic y"]]),
+      () => slider("epoch", epochsOf(state)),
     ],
     draw(state) {
       const metric = metricOf(state);
@@ -161,16 +167,17 @@
         text: `epoch ${epoch}, ${siteName(s)}: ` + own.filter((c) => c.s === s)
           .map((c) => `${data.lines[c.l].label} ${spread(c, c.x.indexOf(epoch), metric.share)}`).join("; "),
       }));
-      return { traces, layout, stops, says: { epoch: `epoch ${number(epoch)}` } };
+      logTicks(layout, traces);
+      return { traces, layout, stops };
     },
   };
 
   // A site metric as a heat map, layer by epoch, for one activation.
   const map = {
     controls: (state) => [
-      choice("metric", Object.entries(data.sets.layers.metrics).map(([k, m]) => [k, m.label])),
-      choice("line", data.lines.map((line, i) => [String(i), line.label]).filter(([i]) => metricOf(state).curves.some((c) => c.l === +i && c.f === +state.facet))),
-      choice("facet", facetsOf(state)),
+      () => choice("metric", Object.entries(data.sets.layers.metrics).map(([k, m]) => [k, m.label])),
+      () => choice("line", data.lines.map((line, i) => [String(i), line.label]).filter(([i]) => metricOf(state).curves.some((c) => c.l === +i && c.f === +state.facet))),
+      () => choice("facet", facetsOf(state)),
     ],
     noLines: true,
     draw(state) {
@@ -203,9 +210,9 @@
   // One dot for each trial.
   const dots = {
     controls: (state) => [
-      choice("across", Object.entries(data.finals.metrics).map(([k, m]) => [k, m.label])),
-      choice("up", [["line", "activation"], ...Object.entries(data.finals.metrics).map(([k, m]) => [k, m.label])]),
-      choice("facet", data.facets.map((title, i) => [String(i), title])),
+      () => choice("across", Object.entries(data.finals.metrics).map(([k, m]) => [k, m.label])),
+      () => choice("up", [["line", "activation"], ...Object.entries(data.finals.metrics).map(([k, m]) => [k, m.label])]),
+      () => choice("facet", data.facets.map((title, i) => [String(i), title])),
     ],
     draw(state) {
       const all = data.finals;
@@ -226,6 +233,7 @@
           text: text.map(escape), hovertemplate: "%{text}<extra></extra>", name: escape(data.lines[l].label),
           marker: { color: shade(data.lines[l].colour), size: 8, opacity: 0.7, symbol: own.map((i) => symbols[all.fate[i]] || "circle") } });
       }
+      if (!up) traces.push(...meanTraces(across, shown, +state.facet));
       const layout = baseLayout(up ? up.share : false, false, across.label);
       layout.hovermode = "closest";
       layout.xaxis.tickformat = across.share ? "~%" : "~g";
@@ -234,6 +242,15 @@
       return { traces, layout, stops };
     },
   };
+
+  function meanTraces(metric, shown, facet) {
+    return metric.means.filter(([f, l]) => f === facet && shown.includes(l)).map(([, l, mean, low, high, n]) => ({
+      type: "scatter", mode: "markers", x: [mean], y: [shown.length - 1 - shown.indexOf(l)], name: escape(data.lines[l].label),
+      marker: { symbol: "diamond", size: 10, color: css("--card"), line: { width: 2, color: css("--text") } },
+      error_x: low === null ? undefined : { type: "data", array: [high - mean], arrayminus: [mean - low], color: css("--text"), thickness: 1.6, width: 5 },
+      text: [`${escape(data.lines[l].label)}: mean ${spread({ y: [mean], lo: [low], hi: [high], n }, 0, metric.share)}`], hovertemplate: "%{text}<extra></extra>",
+    }));
+  }
 
   const kinds = { curves, depth, map, dots };
   const choice = (name, options) => ({ name, options });
@@ -244,5 +261,5 @@
   const hasTrials = (state) => metricOf(state).curves.some((c) => c.s === state.site && c.t.length);
   const epochsOf = (state) => reduced(metricOf(state).curves.filter((c) => c.f === +state.facet && /^\d+$/.test(c.s)).flatMap((c) => c.x), (x) => x).sort((a, b) => a - b);
 
-  window.reluexpLive = { kinds, load, escape, data: () => data };
+  window.reluexpLive = { kinds, load, shade, data: () => data };
 })();
