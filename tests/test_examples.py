@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,11 @@ def test_the_watched_loop_shows_deaths_their_causes_and_a_warning() -> None:
     assert "site_name" in found.stdout
     assert "cause" in found.stdout
     assert "are dead at step 100" in found.stdout
+
+
+def test_the_documented_example_runs() -> None:
+    text = (EXAMPLES.parent / "docs" / "measurements.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"\b0 +1 +1(\.0)? +bias\b", found.stdout)
