@@ -37,6 +37,7 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
+_PART = 1 << 18
 _STEEP = 0.02
 
 
@@ -376,4 +377,6 @@ class _Totals:
         return output
 
     def _norm(self, values: Tensor) -> Tensor:
-        return self.network.per_replica(values.detach()).double().square().flatten(1).sum(1).sqrt()
+        """Frobenius norm [replica], in parts: a large layer is not copied whole to double precision."""
+        parts = self.network.per_replica(values.detach()).flatten(1).split(_PART, 1)
+        return sum((part.double().square().sum(1) for part in parts), torch.zeros_like(self.loss)).sqrt()
