@@ -373,7 +373,8 @@ class _Totals:
             if full:
                 metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
                 if weight is not None and id(weight) in by_leaf:
-                    metrics["weight_grad_norm"] = self._norm(by_leaf[id(weight)])
+                    norm = self._norm(by_leaf[id(weight)])
+                    metrics["weight_grad_norm"] = torch.where(metrics["backprop_norm"].isnan(), math.nan, norm)
         return output
 
     def _norm(self, values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -333,6 +334,21 @@ def test_checkpointed_parts_have_gradients(inplace: bool) -> None:
         rows.append(reluexp.watch(model, probe(), lambda out, y: F.cross_entropy(out["logits"], y)).measure())
     assert rows[0].equals(rows[1])
     assert rows[0]["backprop_norm"][0] > 0
+
+
+def test_gradients_out_of_reach_are_null_and_not_0() -> None:
+    class Reentrant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.out = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(checkpoint(self.body, x, use_reentrant=True))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's own, on inputs without gradients
+        rows = reluexp.watch(Reentrant(), probe(), F.cross_entropy).measure()
+    assert rows["backprop_norm"].isna().tolist() == rows["weight_grad_norm"].isna().tolist() == [True, False]
 
 
 def test_hooks_on_parameters_are_not_called_and_frozen_layers_are_measured() -> None:
