@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,16 @@ Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
 
 
 def _say(text: str = "") -> None:
-    print(text, file=sys.stdout)
+    from reluexp.plain import plain
+
+    print(plain(text), file=sys.stdout)
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    from reluexp.plain import plain
+
+    for sentence in sentences:
+        print(plain(f"note: {sentence}"), file=sys.stderr)
 
 
 @app.command()
@@ -38,7 +47,14 @@ def run(
     results: Results = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default: one per core.")] = None,
+    engine: Annotated[str, typer.Option(help="Who runs the stacks: local or ray.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, such as auto or ray://host:10001.")] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, max=64, help="Processes that share one GPU.")] = 1,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts, for job arrays.")] = None,
     stack: Annotated[int | None, typer.Option(min=1, help="Largest number of trials in a stack.")] = None,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds without a sign of life until a worker is hung.")
+    ] = 900,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier results of this study.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -49,17 +65,25 @@ def run(
     Example: reluexp run quickstart --set train.lr=0.1 --set seeds=5
     """
     from reluexp.config import load_config
+    from reluexp.engine import ENGINES
 
     _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
+    _one_of("--engine", engine, tuple(ENGINES))
     loaded = load_config(config, set_ or [])
     if dry_run:
         _show_plan(loaded, results, workers or 1)
         return
+    from reluexp.engine import Resources
     from reluexp.progress import watching
     from reluexp.runner import run_loaded
+    from reluexp.store import Shard
 
+    given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
+    given |= {"engine": engine, "address": ray_address, "patience": patience}
+    resources = Resources.model_validate(given)
+    part = Shard.parse(shard) if shard else None
     with watching(quiet) as listener:
-        study = run_loaded(loaded, results, device, workers, stack, fresh, listener)
+        study = run_loaded(loaded, results, resources, fresh, part, listener)
     _conclude(study, as_json)
     if study.trials["outcome"].eq("failed").any():
         raise typer.Exit(1)
@@ -84,6 +108,7 @@ def report(
     names = studies or [""]
     for name in names:
         study = load(_folder(name, results))
+        _warn(study.standing.notes())
         target = out / study.name if out and len(names) > 1 else out
         _say(str(write_report(study, target, [form.strip() for form in formats.split(",")])))
 
@@ -98,6 +123,7 @@ def list_(
     """
     from reluexp.claims import CLAIMS
     from reluexp.config.models import CHOICES
+    from reluexp.engine import ENGINES
     from reluexp.metrics_names import METRICS
 
     kinds: dict[str, list[tuple[str, str]]] = {
@@ -106,6 +132,7 @@ def list_(
         ]
         for field, registry in CHOICES.items()
     }
+    kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
     kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
     _one_of("kind", kind or "activations", tuple(kinds))
@@ -141,18 +168,39 @@ def status(
 
     Example: reluexp status quickstart
     """
+    from reluexp.standing import take_stock
     from reluexp.store import Store
     from reluexp.study import Study
 
     store = Store(_folder(study, results))
-    trials = {trial.id for trial in Study(store).asked}
-    outcomes = {name: outcome for name, (outcome, _) in store.outcomes().items() if name in trials}
-    begun = {name for names in store.begun() for name in names} & trials - set(outcomes)
-    counts = {
-        kind: sum(outcome == kind for outcome in outcomes.values()) for kind in ("finished", "diverged", "failed")
-    }
-    counts |= {"begun": len(begun), "to do": len(trials) - len(outcomes) - len(begun)}
+    about = store.read_study()
+    standing = take_stock(store, Study(store).asked, about["provenance"].get("data"))
+    trials = {trial.id for trial in standing.trials}
+    begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
+    counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
+    counts |= {"begun": len(begun), "to do": len(trials) - len(standing.outcomes) - len(begun)}
     _say(f"{store.root}: {len(trials)} trials: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    for owner in store.owners():
+        _say(f"running: {owner}")
+    _warn(standing.notes())
+
+
+@app.command()
+def check(
+    study: Annotated[str, typer.Argument(help="A study or its folder; default: the latest.")] = "",
+    results: Results = Path("results"),
+) -> None:
+    """Compare every file of a study with its checksum and say what to do; changes nothing.
+
+    Example: reluexp check quickstart
+    """
+    from reluexp.checking import check_study
+
+    found = check_study(_folder(study, results, readable=False))
+    for sentence in found.sentences:
+        _say(sentence)
+    if not found.sound:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -173,8 +221,8 @@ def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{what}: got {given!r}; allowed: {', '.join(allowed)}{nearest(given, list(allowed))}")
 
 
-def _folder(name: str, results: Path) -> Path:
-    """The folder of a study: the latest, a name below the results, or a folder."""
+def _folder(name: str, results: Path, readable: bool = True) -> Path:
+    """The folder of a study: the latest, a name below the results, or a folder; perhaps without a study.yaml."""
     from reluexp.catalogue.registry import nearest
     from reluexp.store import find_studies
 
@@ -184,7 +232,7 @@ def _folder(name: str, results: Path) -> Path:
             raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
         return found[-1]
     for path in (results / name, Path(name)):
-        if (path / "study.yaml").is_file():
+        if (path / "study.yaml").is_file() or (not readable and (path / "stacks").is_dir()):
             return path
     names = [path.name for path in found]
     raise ResultsError(
@@ -193,16 +241,18 @@ def _folder(name: str, results: Path) -> Path:
 
 
 def _show_plan(loaded: Any, results: Path, workers: int) -> None:
+    from reluexp.limits import refuse_oversized
     from reluexp.plan import estimate, make_plan, make_trials
+    from reluexp.standing import take_stock
     from reluexp.store import Store
     from reluexp.tuning import for_choosing, settled
 
+    refuse_oversized(loaded)
     tuned = loaded.config.tune
     if tuned:
         then, loaded = loaded, for_choosing(loaded)
-    store = Store(results / loaded.config.study)
-    finished = [name for name, (outcome, _) in store.outcomes().items() if outcome != "failed"]
-    made = make_plan(make_trials(loaded), finished, store.begun(), workers)
+    store, trials = Store(results / loaded.config.study), make_trials(loaded)
+    made = make_plan(trials, take_stock(store, trials).done, store.begun(), workers)
     sizes = [len(stack.trials) for stack in made.stacks]
     _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
     if tuned:
@@ -252,17 +302,23 @@ def main() -> None:
     sys.exit(_guarded(app))
 
 
+def _warn_plain(text: str) -> None:
+    from reluexp.plain import plain
+
+    print(plain(text), file=sys.stderr)
+
+
 def _guarded(command: Callable[..., Any]) -> int:
     try:
         code = command(standalone_mode=False)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _warn_plain(str(error))
         return 130
     except KeyboardInterrupt:
         print("stopped at once; finished stacks are kept", file=sys.stderr)
         return 130
     except ReluexpError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _warn_plain(f"error: {error}")
         return 2
     except typer.Exit as error:
         return error.exit_code

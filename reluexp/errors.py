@@ -5,6 +5,7 @@ ReluexpError
 ├── DataError         a data set is missing, unreadable or unfit for the config
 ├── DeviceError       the device asked for is not there
 ├── ResultsError      a results folder cannot be read or written
+│   ├── DamagedError    a file of the results is not what was written
 │   └── StudyBusyError  another process is running this study
 ├── WatchError        a model cannot be watched, or not in this way
 └── Interrupted       the user asked to stop; everything is saved and resumable
@@ -12,6 +13,7 @@ ReluexpError
 
 __all__ = [
     "ConfigError",
+    "DamagedError",
     "DataError",
     "DeviceError",
     "Interrupted",
@@ -42,13 +44,17 @@ class ResultsError(ReluexpError):
     """A results folder cannot be read or written."""
 
 
+class DamagedError(ResultsError):
+    """A file of the results is truncated, altered, foreign, or of another format."""
+
+
 class StudyBusyError(ResultsError):
     """Another process holds the study's lock."""
 
 
-class WatchError(ReluexpError):
-    """A model cannot be watched, or not with this probe or loss."""
-
-
 class Interrupted(ReluexpError):
     """The run was stopped by the user; what was finished is saved and the next run continues."""
+
+
+class WatchError(ReluexpError):
+    """A model cannot be watched, or not with this probe or loss."""

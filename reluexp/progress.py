@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from reluexp.catalogue.activations import style_of
+from reluexp.plain import plain
 from reluexp.runner import Listener
 
 __all__ = ["watching"]
@@ -33,9 +34,12 @@ class _State:
         if kind == "plan":
             self.stacks = {item.id: item for item in event["stacks"]}
             self.total, self.before = event["trials"], event["trials"] - event["to_do"]
+        elif kind == "split":
+            self.latest.pop(stack, None)
+            self.stacks |= {item.id: item for item in event["stacks"]}
         elif kind == "progress":
             self.latest[stack] = event
-        elif kind in ("done", "error"):
+        elif kind in ("done", "failed"):
             self.done += len(self.stacks[stack].trials)
             own = self.latest.setdefault(stack, {"epoch": 1, "epochs": 1})
             self.latest[stack] = {**own, "epoch": own["epochs"]}
@@ -88,6 +92,8 @@ def _live(console: Console) -> Iterator[Listener]:
 
         def listen(event: dict[str, Any]) -> None:
             state.take(event)
+            if text := _message(event):
+                live.console.print(text, markup=False, highlight=False, soft_wrap=True)
             bar.update(task, total=state.total, completed=round(state.trials_worked))
             table = Table("activation", "test accuracy %", "dead %", box=None)
             for label, accuracy, dead in state.by_activation():
@@ -95,6 +101,13 @@ def _live(console: Console) -> Iterator[Listener]:
             live.update(Group(bar, table))
 
         yield listen
+
+
+def _message(event: dict[str, Any]) -> str:
+    """What a person should read of an event, if anything; without characters that a terminal would obey."""
+    kind = event["event"]
+    before = {"failed": "failed: ", "split": "not enough memory, halved a stack: ", "note": ""}
+    return plain(before[kind] + str(event["text"])) if kind in before else ""
 
 
 def _lines(console: Console) -> Listener:
@@ -109,8 +122,8 @@ def _lines(console: Console) -> Listener:
             console.print(
                 f"{state.total} trials, {event['to_do']} to do in {len(state.stacks)} stacks", highlight=False
             )
-        elif event["event"] == "error":
-            console.print(f"failed: {event['text']}", markup=False, highlight=False, soft_wrap=True)
+        elif text := _message(event):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif now - last > _LINES_APART or state.before + state.done == state.total:
             last = now
             worked = max(state.trials_worked - state.before, 1e-9)

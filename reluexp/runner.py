@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import platform
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +12,18 @@ from typing import Any
 
 from reluexp import errors
 from reluexp.catalogue.datasets import Hints
-from reluexp.config import LoadedConfig, load_config, misfits
-from reluexp.engine.local import LocalEngine
-from reluexp.errors import ConfigError, Interrupted, ResultsError
-from reluexp.plan import Plan, Stack, identity, make_plan, make_trials
+from reluexp.config import LoadedConfig, label_of, load_config, misfits
+from reluexp.engine import ENGINES, Engine, Event, Resources
+from reluexp.engine.jobs import preparation, preparation_key, training
+from reluexp.engine.shelf import Shelf
+from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
+from reluexp.limits import refuse_oversized
+from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials
+from reluexp.provenance import now, provenance
 from reluexp.registration import register
-from reluexp.store import Store
+from reluexp.shards import part_of
+from reluexp.standing import Standing, take_stock
+from reluexp.store import Damage, Shard, Store
 from reluexp.study import Study
 from reluexp.tuning import for_choosing
 
@@ -40,162 +42,275 @@ def run(
     stack: int | None = None,
     fresh: bool = False,
     listener: Listener | None = None,
+    shard: str | None = None,
+    **resources: Any,
 ) -> Study:
     """Train everything that a config asks for and is not done yet, and return the study.
 
-    `config` is a YAML file, the name of a shipped config, or a mapping. Raises ConfigError, DataError, DeviceError or
-    ResultsError before anything is trained, and Interrupted when stopped by Ctrl-C; the next run then goes on.
+    `config` is a YAML file, the name of a shipped config, or a mapping. `shard` (`"3/8"`) does one of so many parts.
+    Other keywords are those of `reluexp.engine.Resources`: engine, address, per_gpu, patience. Raises ConfigError,
+    DataError, DeviceError or ResultsError before anything is trained, and Interrupted when stopped by a signal; the
+    next run then goes on.
     """
     loaded = load_config(config, overrides)
-    return run_loaded(loaded, Path(results), device, workers, stack, fresh, listener or (lambda event: None))
+    means = Resources.model_validate({"device": device, "workers": workers, "stack": stack, **resources})
+    part = Shard.parse(shard) if shard else None
+    return run_loaded(loaded, Path(results), means, fresh, part, listener or (lambda event: None))
 
 
 def run_loaded(
     loaded: LoadedConfig,
     results: Path,
-    device: str = "auto",
-    workers: int | None = None,
-    stack: int | None = None,
+    resources: Resources | None = None,
     fresh: bool = False,
+    shard: Shard | None = None,
     listener: Listener = lambda event: None,
 ) -> Study:
     """The same for a config that is loaded already."""
     if loaded.config.tune and loaded.phase == "whole":
-        first = run_loaded(for_choosing(loaded), results, device, workers, stack, fresh, listener)
-        second = first.comparing(loaded)
-        return run_loaded(second, results, device, workers, stack, False, listener)
+        first = run_loaded(for_choosing(loaded), results, resources, fresh, shard, listener)
+        return run_loaded(first.comparing(loaded), results, resources, False, shard, listener)
+    if fresh and shard:
+        raise ConfigError("--fresh with --shard would remove what other shards did; use another --results folder")
+    resources = resources or Resources.model_validate({})
+    open_engine = ENGINES[resources.engine].open
+    if resources.engine == "local":
+        refuse_oversized(loaded)
     store = Store(results / loaded.config.study)
-    trials = make_trials(loaded)
-    count = workers or len(os.sched_getaffinity(0))
-    with _ctrl_c() as stop, store.lock():
-        finished = {} if fresh else store.outcomes()
-        done = [name for name, (outcome, _) in finished.items() if outcome != "failed"]
-        plan = make_plan(
-            trials, done, [] if fresh else store.begun(), count, "cpu" if device == "auto" else device, stack
-        )
-        if not plan.stacks:
-            _write_study(store, loaded, {})
-            return Study(store)
-        with LocalEngine.open(min(count, len(plan.stacks))) as engine:
-            about = _prepare(engine, plan, results, device, stop)
-            if fresh:
-                store.clear()
-            _write_study(store, loaded, about)
-            listener({"event": "plan", "trials": len(trials), "to_do": plan.to_do, "stacks": plan.stacks})
-            jobs = [_job(item, store, results, loaded, about["device"]) for item in plan.stacks]
-            by_name = {item.id: item for item in plan.stacks}
-            for event in engine.run(jobs, stop):
-                if event["event"] == "error":
-                    if event["kind"] == "ResultsError":
-                        raise ResultsError(event["text"])
-                    _record_failure(store, loaded, by_name[event["stack"]], event)
-                listener(event)
-        if stop():
-            raise Interrupted(f"{loaded.config.study}: stopped; run it again to go on where it was")
+    with _stop_signals() as stop, store.lock(shard):
+        session = _Session(loaded, store, resources, fresh, shard, listener, stop)
+        plan = session.plan()
+        if plan.stacks or session.unknown():
+            with open_engine(resources, len(plan.stacks)) as engine:
+                session.prepare(engine, plan)
+                session.train(engine, session.plan())
+        session.end()
     study = Study(store)
-    if loaded.config.cost and loaded.phase != "choosing" and study.cost.empty:
+    if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
         study.measure_cost()
     return study
 
 
-def _job(stack: Stack, store: Store, results: Path, loaded: LoadedConfig, device: str) -> dict[str, Any]:
-    return {
-        **{"kind": "train", **stack.to_json(), "root": str(store.root), "cache": str(results / ".cache")},
-        **{"study": loaded.config.study, "device": device},
-    }
+class _Session:
+    """One run of a study, from what was there before to the end."""
 
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        store: Store,
+        resources: Resources,
+        fresh: bool,
+        shard: Shard | None,
+        listener: Listener,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.loaded, self.store, self.resources, self.fresh = loaded, store, resources, fresh
+        self.listener, self.stop = listener, stop
+        self.cache = store.root.parent / ".cache"
+        self.asked = make_trials(loaded)
+        self.trials = part_of(self.asked, shard) if shard else self.asked
+        self.options = {identity(trial.point.setting.dataset): trial.point.setting.dataset for trial in self.trials}
+        self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
+        self.prepared: dict[str, Event] = {}
+        self.device = "cpu" if resources.device == "auto" else resources.device
+        self.about = provenance()
+        if not fresh:
+            self._set_aside_damage()
 
-def _prepare(engine: LocalEngine, plan: Plan, results: Path, device: str, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Reads every data set once, in a worker, before anything is written; checks what could not be checked before."""
-    known: dict[str, dict[str, Any]] = {}
-    chosen = device
-    for stack in plan.stacks:
-        own = [part.name for part in (stack.setting.architecture, stack.setting.activation) if ":" in part.name]
-        key = " ".join([identity(stack.setting.dataset), *own])
-        if key not in known:
-            alone = Stack(stack.id, stack.trials[:1])
-            job = {"kind": "prepare", **alone.to_json(), "cache": str(results / ".cache"), "device": device}
-            for event in engine.run([job], stop):
-                if event["event"] == "error":
-                    kind = getattr(errors, event["kind"] or "", None)
-                    raise (kind or RuntimeError)(event["text"] if kind else event["trace"])
-                known[key], chosen = event, event["device"]
-            if key not in known:
-                raise Interrupted("stopped before anything was trained")
-        found, dataset = known[key], stack.setting.dataset.name
-        hints = Hints(tuple(found["shape"]), found["classes"], found["train"], None, found["outputs"])
-        wrong = misfits(stack.setting, hints) if ":" in dataset or dataset == "imagefolder" else []
-        if wrong:
-            raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
-    return {"device": chosen, "data": {found["fingerprint"]: key for key, found in known.items()}}
+    def unknown(self) -> list[Trial]:
+        """A trial of each data set that must be read to know whether the results are still its."""
+        firsts = {identity(trial.point.setting.dataset): trial for trial in reversed(self.trials)}
+        return [trial for name, trial in firsts.items() if name not in self.data]
 
+    def plan(self) -> Plan:
+        """The stacks of what is not done yet, as far as is known."""
+        done = [] if self.fresh else self._standing().done
+        about = {"numerics": NUMERICS}
+        begun = [] if self.fresh else self.store.begun(about)
+        workers = self.resources.workers or self.about["cores"]
+        return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack)
 
-def _record_failure(store: Store, loaded: LoadedConfig, stack: Stack, event: dict[str, Any]) -> None:
-    """A failed stack is an outcome too: its trials have a row, and the traceback lies beside it."""
-    import pandas as pd
+    def prepare(self, engine: Engine, plan: Plan) -> None:
+        """Reads every data set once, in a worker, before anything is written; checks what needed that."""
+        stacks = [*plan.stacks, *make_plan(self.unknown(), device=self.device).stacks]
+        firsts = {preparation_key(stack): stack for stack in reversed(stacks)}
+        by_id = {stack.id: (key, stack) for key, stack in firsts.items()}
+        engine.submit([preparation(stack, self.cache, self.resources.device) for stack in firsts.values()])
+        for event in engine.events(self.stop):
+            if event["event"] == "failed":
+                kind = getattr(errors, event["kind"] or "", None)
+                if event["kind"] == "memory":
+                    raise DataError(f"the data set does not fit into memory: {event['text']}")
+                raise (kind or RuntimeError)(event["text"] if kind else event["trace"])
+            if event["event"] == "prepared":
+                key, stack = by_id[event["stack"]]
+                self.prepared[key] = event
+                self.data[identity(stack.setting.dataset)] = event["fingerprint"]
+                self.device = event["device"]
+                _check_fit(stack, event)
+        if len(self.prepared) < len(firsts):
+            raise Interrupted("stopped before anything was trained")
 
-    from reluexp.config import label_of
+    def train(self, engine: Engine, plan: Plan) -> None:
+        """Trains the stacks, those that did not fit into memory in halves; failures become outcomes."""
+        if self.fresh:
+            self.store.clear()
+        self._set_aside_other_data()
+        self.store.sweep()
+        self.write_study({"device": self.device})
+        total = len(self.trials)
+        self.listener({"event": "plan", "trials": total, "to_do": plan.to_do, "stacks": plan.stacks})
+        stacks = {stack.id: stack for stack in plan.stacks}
+        engine.submit([self._job(stack) for stack in plan.stacks])
+        for event in engine.events(self.stop):
+            if event["event"] == "failed":
+                halves = self._halves(stacks[event["stack"]], event)
+                if halves:
+                    stacks |= {half.id: half for half in halves}
+                    self.store.forget(event["stack"])
+                    engine.submit([self._job(half) for half in halves])
+                    event = {"event": "split", "stack": event["stack"], "stacks": halves, "text": event["text"]}
+                else:
+                    self._record_failure(stacks[event["stack"]], event)
+            self.listener(event)
+        if self.stop():
+            raise Interrupted(f"{self.loaded.config.study}: stopped; run it again to go on where it was")
 
-    rows = [
-        {"trial": trial.id, "study": loaded.config.study, "seed": trial.seed,
-         **{part: label_of(getattr(trial.point.setting, part))
-            for part in ("dataset", "architecture", "activation", "init")},
-         "outcome": "failed", "failure": event["text"], "classes": float("nan"), "dead_fraction": float("nan"),
-         "stuck": None, **{k: v for k, v in trial.point.axes.items() if "." in k}}
-        for trial in stack.trials
-    ]  # fmt: skip
-    about = {
-        **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows)},
-        **{"shape": [], "outputs": 0, "trace": event["trace"]},
-    }
-    store.write_stack(stack.id, about, {"trials": pd.DataFrame(rows)}, {})
+    def end(self) -> None:
+        """Notes when the run ended, and removes checkpoints of what is done."""
+        done = set(self._standing().done)
+        for name in self.store.checkpoints.names():
+            heads, _ = self.store.checkpoints.heads(name)
+            if heads and done.issuperset(heads[0].trials):
+                self.store.forget(name)
+        self.write_study({"ended": now()})
 
+    def write_study(self, about: Mapping[str, Any]) -> None:
+        """Writes study.yaml: the config as given and as resolved, this run's provenance, earlier runs in short."""
+        self.about = {**self.about, **about}
+        self.store.write_study(self._content)
 
-def _write_study(store: Store, loaded: LoadedConfig, about: dict[str, Any]) -> None:
-    before = store.read_study() if store.study_file.is_file() else {}
-    provenance = {**before.get("provenance", {}), **_provenance(), **about}
-    config = loaded.config.model_dump(mode="json")
-    if "baseline" not in loaded.config.model_fields_set:
-        del config["baseline"]  # a default need not be in the study
-    store.write_study(
-        {
-            "study": loaded.config.study,
-            "given": loaded.text,
-            "overrides": list(loaded.overrides),
+    def _content(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        config = self.loaded.config.model_dump(mode="json")
+        if "baseline" not in self.loaded.config.model_fields_set:
+            del config["baseline"]  # a default need not be in the study
+        earlier = dict(before.get("provenance") or {})
+        runs = list(earlier.get("runs") or [])
+        short = {key: self.about.get(key) for key in ("started", "ended", "host", "command", "device")}
+        short["command"] = list(self.about["command"])  # the same list twice would be an anchor in the YAML
+        same = ("started", "host", "command")
+        runs = [run for run in runs if any(run.get(key) != short[key] for key in same)]
+        data = {**(earlier.get("data") or {}), **self.data}
+        trained = self.about.get("device") or not earlier  # a run that found nothing to do made nothing
+        about = {**self.about, "data": data, "runs": [*runs, short]} if trained else {**earlier, "data": data}
+        return {
+            "study": self.loaded.config.study,
+            "given": self.loaded.text,
+            "overrides": list(self.loaded.overrides),
             "config": config,
-            "hypotheses": register(loaded.config, before.get("hypotheses"), len(store.outcomes())),
-            "provenance": provenance,
+            "hypotheses": register(self.loaded.config, before.get("hypotheses"), len(self._standing().outcomes)),
+            "provenance": about,
         }
-    )
+
+    def _standing(self) -> Standing:
+        return take_stock(self.store, self.trials, self.data)
+
+    def _note(self, text: str) -> None:
+        self.listener({"event": "note", "text": text})
+
+    def _set_aside_damage(self) -> None:
+        """What is not as it was written makes room for doing it again."""
+        _, damaged = self.store.ended("all")
+        for damage in [*damaged, *self.store.damaged_checkpoints()]:
+            place = self.store.set_aside(damage)
+            self._note(f"damaged: {damage}; moved to {place}, its trials run again")
+        standing = take_stock(self.store, self.asked, self.data)
+        if standing.not_asked and self.store.study_file.is_file():
+            new = len(self.asked) - len(standing.done)
+            self._note(f"the config has changed: {new} trials are to do, {standing.not_asked} of earlier configs are "
+                       "kept but not asked for")  # fmt: skip
+        if standing.other_numerics:
+            count = sum(len(standing.records[name]["trials"]) for name in standing.other_numerics)
+            self._note(f"{count} trials are by a version of reluexp that computes other numbers; they do not count")
+
+    def _set_aside_other_data(self) -> None:
+        standing = self._standing()
+        for name in standing.other_data:
+            was = standing.records[name].get("data")
+            damage = Damage(
+                self.store.stack(name), f"made from data with the fingerprint {was}, which have changed since"
+            )
+            place = self.store.set_aside(damage)
+            self._note(f"the data have changed: {damage.path} moved to {place}, its trials run again")
+
+    def _job(self, stack: Stack) -> dict[str, Any]:
+        return training(stack, self.store.root, self.loaded.config.study, self.prepared[preparation_key(stack)])
+
+    def _halves(self, stack: Stack, event: Event) -> list[Stack]:
+        """Two stacks of a stack that did not fit into memory."""
+        if event["kind"] != "memory" or len(stack.trials) == 1:
+            return []
+        middle = (len(stack.trials) + 1) // 2
+        parts = (stack.trials[:middle], stack.trials[middle:])
+        return [half for part in parts for half in make_plan(list(part), device=self.device, largest=middle).stacks]
+
+    def _record_failure(self, stack: Stack, event: Event) -> None:
+        """A failed stack is an outcome too: its trials have a row, and the traceback lies beside it."""
+        import pandas as pd
+
+        if event["kind"] == "ResultsError":
+            raise ResultsError(event["text"])
+        text = event["text"]
+        if event["kind"] == "memory":
+            text = f"one network alone does not fit into memory: {text}"
+        rows = [self._failed_row(trial, text) for trial in stack.trials]
+        record = {
+            **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
+            **{"outputs": 0, "data": self.data[identity(stack.setting.dataset)], "numerics": NUMERICS},
+            **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
+        }
+        self.store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})
+
+    def _failed_row(self, trial: Trial, text: str) -> dict[str, Any]:
+        setting, axes = trial.point.setting, trial.point.axes
+        parts = ("dataset", "architecture", "activation", "init")
+        return {
+            **{"trial": trial.id, "study": self.loaded.config.study, "seed": trial.seed},
+            **{part: label_of(getattr(setting, part)) for part in parts},
+            **{"outcome": "failed", "failure": text, "classes": float("nan"), "dead_fraction": float("nan")},
+            **{"stuck": None, **{key: value for key, value in axes.items() if "." in key}},
+        }
 
 
-def _provenance() -> dict[str, Any]:
-    packages = ("reluexp", "torch", "torchvision", "numpy", "pandas")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "source tree"
-    machine = f"{platform.system()} {platform.machine()}"
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return {"versions": versions, "machine": machine, "command": command, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+def _check_fit(stack: Stack, event: Event) -> None:
+    """What could not be checked before the data set was read."""
+    dataset = stack.setting.dataset.name
+    if ":" not in dataset and dataset != "imagefolder":
+        return
+    hints = Hints(tuple(event["shape"]), event["classes"], event["train"], None, event["outputs"])
+    wrong = misfits(stack.setting, hints)
+    if wrong:
+        raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """While open, the first Ctrl-C or SIGTERM asks to stop, the second stops at once."""
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """While open, the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP asks to stop; a second Ctrl-C or SIGTERM stops at once.
+
+    Batch systems announce by SIGTERM or SIGUSR1 that they take the machine away.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
 
     def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if asked.is_set() and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield asked.is_set
     finally:

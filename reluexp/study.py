@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import Trial, make_trials, probe_size
+from reluexp.plan import NUMERICS, Trial, make_trials, probe_size
 from reluexp.registration import digest
+from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
 from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed
 
@@ -93,8 +94,13 @@ class Study:
         return {trial.id: trial for trial in make_trials(self._phase)}
 
     @cached_property
+    def standing(self) -> Standing:
+        """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
+        return take_stock(self._store, list(self._wanted.values()), self.provenance.get("data"), "tables")
+
+    @cached_property
     def _stacks(self) -> dict[str, str]:
-        ended = self._store.outcomes()
+        ended = self.standing.outcomes
         return {name: ended[name][1] for name in self._wanted if name in ended}
 
     @cached_property
@@ -235,10 +241,12 @@ class Study:
         """Times the activations of the study's base setting, about a minute, and keeps what was found."""
         from reluexp.cost import measure_cost
 
-        about = next(iter(self._store.ended().values()))
+        about = next(record for record in self.standing.records.values() if record["trials"])
         labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
         settings = [self.base.model_copy(update={"activation": activation}) for activation in labels.values()]
-        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["classes"]))
+        self._store.write_extra(
+            "cost", {"numerics": NUMERICS}, measure_cost(settings, about["shape"], about["outputs"])
+        )
         self.__dict__.pop("cost", None)
         return self.cost
 
@@ -271,7 +279,7 @@ class Study:
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
-        about = self._store.ended()[stack]
+        about = self.standing.records[stack]
         module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
         module.load_state_dict(self._store.read_weights(stack, trial))
         return module.eval()

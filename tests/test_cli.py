@@ -37,7 +37,7 @@ def same(left: Path, right: Path) -> None:
 
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     names = [entry.name or entry.callback.__name__ for entry in app.registered_commands if entry.callback]
-    assert names == ["run", "report", "list", "plan", "status", "schema"]
+    assert names == ["run", "report", "list", "plan", "status", "check", "schema"]
     for name in names:
         found = command(name, "--help", cwd=tmp_path)
         assert found.returncode == 0

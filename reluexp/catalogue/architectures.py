@@ -40,7 +40,7 @@ class Mlp(ArchitectureOptions):
     """A multilayer perceptron."""
 
     depth: int = Field(4, ge=1, le=1000, description="hidden layers; ignored when width is a list")
-    width: Width | Annotated[list[Width], Field(min_length=1)] = Field(
+    width: Width | Annotated[list[Width], Field(min_length=1, max_length=1000)] = Field(
         64, description="units per hidden layer, or one number for each"
     )
 
@@ -53,10 +53,12 @@ class Mlp(ArchitectureOptions):
 class Cnn(ArchitectureOptions):
     """VGG-like stages of 3×3 convolutions, each ended by 2×2 pooling, and a dense head."""
 
-    channels: Annotated[list[Width], Field(min_length=1)] = Field([16, 32], description="channels of each stage")
+    channels: Annotated[list[Width], Field(min_length=1, max_length=100)] = Field(
+        [16, 32], description="channels of each stage"
+    )
     convolutions: int = Field(1, ge=1, le=20, description="convolutions per stage")
     pooling: Literal["max", "average"] = Field("max", description="2×2, at the end of each stage")
-    dense: list[Width] = Field([128], description="units of the hidden layers of the head")
+    dense: list[Width] = Field([128], max_length=100, description="units of the hidden layers of the head")
 
 
 class LeNet5(ArchitectureOptions):

@@ -30,7 +30,7 @@ from safetensors.numpy import save_file
 
 from reluexp.errors import DataError
 
-__all__ = ["Images", "read_folder", "read_image", "read_published"]
+__all__ = ["Images", "read_folder", "read_image", "read_published", "stamp_folder", "stamp_published"]
 
 Progress = Callable[[int, int], None]
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
@@ -42,6 +42,14 @@ _TORCHVISION = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
     "svhn": "SVHN",
+}
+_FILES = {
+    "mnist": "MNIST/raw/*-ubyte",
+    "fashion_mnist": "FashionMNIST/raw/*-ubyte",
+    "kmnist": "KMNIST/raw/*-ubyte",
+    "cifar10": "cifar-10-batches-py/*",
+    "cifar100": "cifar-100-python/*",
+    "svhn": "*_32x32.mat",
 }
 _FETCH_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 _READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError)
@@ -100,6 +108,21 @@ def read_published(name: str, root: Path, download: bool) -> Arrays:
             reason = "its MD5 is not the original's" if len(damaged) == 1 else "their MD5s are not the originals'"
             raise DataError(f"{name}: damaged: {', '.join(damaged)} ({reason}); {_AGAIN}") from error
         raise DataError(f"{name}: the files in {root} cannot be read: {error}") from error
+
+
+def stamp_published(name: str, root: Path) -> list[list[Any]] | None:
+    """Names, sizes and times of change of a published data set's files; None where there are none."""
+    files = sorted(root.absolute().glob(_FILES[name]))
+    return [[str(file), *_stamp(file)] for file in files] or None
+
+
+def stamp_folder(root: Path) -> list[list[Any]] | None:
+    """The same of a folder of images; None where it cannot be listed."""
+    try:
+        files, _, _ = _listing(root)
+    except (OSError, DataError):
+        return None
+    return [[str(file.path.absolute()), file.label, file.is_test, *file.stamp] for file in files]
 
 
 _AGAIN = "delete it and run again with download: true, or copy it anew"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from reluexp.catalogue.registry import nearest
 from reluexp.config.models import CHOICES
 from reluexp.config.source import Path_
+from reluexp.plain import plain
 
 __all__ = ["Problem", "problems_of", "render", "shown"]
 
@@ -31,12 +32,13 @@ _TYPES = {
     "model_attributes_type": "a mapping",
     "none_required": "null",
     "finite_number": "a finite number",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "greater than {gt:,}",
+    "greater_than_equal": "at least {ge:,}",
+    "less_than": "less than {lt:,}",
+    "less_than_equal": "at most {le:,}",
     "literal_error": "{expected}",
     "too_short": "at least {min_length} value",
+    "too_long": "at most {max_length:,} values",
     "string_too_short": "at least {min_length} character",
     "string_too_long": "at most {max_length} characters",
     "value_error": "{error}",
@@ -57,7 +59,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
 
 
 def render(lines: Sequence[str]) -> str:
-    """All problems as one message."""
+    """All problems as one message, which a terminal can show as it is."""
+    lines = [plain(line) for line in lines]
     if len(lines) == 1:
         return lines[0]
     more = [f"  … and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
@@ -74,7 +77,7 @@ def shown(value: Any, length: int = 60) -> str:
 def _joined(value: Any, texts: list[str]) -> str:
     whole = [text for text in texts if not text.startswith("=")]
     if whole:
-        return whole[0].format(shown(value)) if "{}" in whole[0] else whole[0]
+        return whole[0]
     return f"got {shown(value)}; allowed: {' or '.join(text[1:] for text in texts)}"
 
 
@@ -98,7 +101,7 @@ def _sentence(entry: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         allowed = _keys_at(model, loc[:-1])
         known = f"; allowed: {', '.join(allowed)}" if allowed else ""
-        return f"unknown key{known}{nearest(str(loc[-1]), allowed)}".replace("{", "{{").replace("}", "}}")
+        return f"unknown key{known}{nearest(str(loc[-1]), allowed)}"
     if kind == "missing":
         return "missing; it must be given"
     if kind == "union_tag_invalid":
@@ -114,7 +117,7 @@ def _unknown_name(name: str, field: str) -> str:
     names = CHOICES[field].names if field in CHOICES else []
     own = ", or package.module:attribute" if field in ("activation", "architecture", "dataset") else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
-    return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}".replace("{", "{{").replace("}", "}}")
+    return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}"
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -17,7 +17,7 @@ __all__ = ["Document", "Path_", "dotted", "read_document"]
 Path_ = tuple[str | int, ...]
 """keys and indices that lead to a value"""
 
-_MOST_BYTES, _MOST_NODES, _MOST_DEPTH = 1_000_000, 200_000, 40
+_MOST_BYTES, _MOST_NODES, _MOST_DEPTH = 250_000, 50_000, 40
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")

@@ -1,1 +1,94 @@
-"""What executes stacks."""
+"""Who runs stacks: one interface, and the engines behind it.
+
+A job is plain data (see `jobs`), an event too: `progress`, `prepared`, `done`, `stopped`, or `failed` with `kind` (the
+name of our own error, `memory`, or None), `text` and `trace`; each says its `stack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from reluexp.catalogue.registry import Options, Registry
+
+__all__ = ["ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"]
+
+Job = dict[str, Any]
+Event = dict[str, Any]
+
+ATTEMPTS = 3
+"""how often a job is begun whose process or machine is lost"""
+
+ENVIRONMENT = {
+    # Products must not depend on the alignment of a stack's slices; one thread gives the same bits everywhere.
+    "MKL_CBWR": "AUTO,STRICT",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc must keep its pages: giving them back after every step costs a third of a convolution's time.
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""what must be set before a process imports torch"""
+
+
+class Resources(Options):
+    """What a run may use."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks are trained")
+    workers: int | None = Field(None, ge=1, le=10_000, description="processes; one per core, or per_gpu on each GPU")
+    per_gpu: int = Field(1, ge=1, le=64, description="processes that share one GPU")
+    stack: int | None = Field(None, ge=1, description="largest number of trials in a stack")
+    engine: str = Field("local", description="who runs the stacks")
+    address: str | None = Field(None, description="of a Ray cluster; one is started here if not given")
+    patience: float = Field(900.0, gt=0, description="seconds without a sign of life until a worker counts as hung")
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere; jobs may be added while events are read."""
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Takes jobs on; returns at once."""
+
+    def events(self, stop: Callable[[], bool]) -> Iterator[Event]:
+        """What happens, until every job has ended.
+
+        Once `stop()` holds, jobs under way are saved at the next safe point and the others are dropped. A job whose
+        process or machine is lost is begun again from its checkpoint, `ATTEMPTS` times in all.
+        """
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """One engine; `open(resources, count)` starts it for about so many jobs and ends it with the block."""
+
+    name: str
+    summary: str
+    reference: str
+    open: Callable[[Resources, int], AbstractContextManager[Engine]]
+    options: type[Options] = Options
+
+
+def _local(resources: Resources, count: int) -> AbstractContextManager[Engine]:
+    from reluexp.engine.local import LocalEngine
+
+    return LocalEngine.open(resources, count)
+
+
+def _ray(resources: Resources, count: int) -> AbstractContextManager[Engine]:
+    from reluexp.engine.ray import RayEngine
+
+    return RayEngine.open(resources, count)
+
+
+ENGINES: Registry[EngineEntry] = Registry(
+    "engine",
+    [
+        EngineEntry("local", "worker processes of this machine, one thread each", "—", _local),
+        EngineEntry("ray", "tasks of a Ray cluster; needs reluexp[ray]", "Moritz et al. 2018, arXiv 1712.05889", _ray),
+    ],
+)

@@ -1,4 +1,4 @@
-"""The local engine: single-threaded worker processes, fed with one stack after the other."""
+"""The local engine: single-threaded worker processes, started once and fed with one job after the other."""
 
 from __future__ import annotations
 
@@ -6,143 +6,209 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+
+from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources
 
 __all__ = ["LocalEngine"]
 
-_ATTEMPTS = 3
-# Products must not depend on the alignment of a stack's slices; glibc must keep its pages: both are read at start-up.
-_ENVIRONMENT = {
-    "MKL_CBWR": "AUTO,STRICT",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-Job = dict[str, Any]
-Event = dict[str, Any]
+_LAST_WORDS = 4000
+_END_SECONDS = 60.0
+Heard = queue.SimpleQueue[tuple["_Process", Event]]
 
 
 class _Process:
     """One worker, its job, and the thread that reads its events."""
 
-    def __init__(self, number: int, events: queue.Queue[tuple[int, Event]]) -> None:
-        self.number, self.events = number, events
+    def __init__(self, number: int, gpu: str | None, heard: Heard) -> None:
+        self.number, self.last, self.why = number, time.monotonic(), ""
         self.job: Job | None = None
-        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 closed in `end`
-        self.process = subprocess.Popen(
+        self._heard = heard
+        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 closed in `end`
+        environment = {**os.environ, **ENVIRONMENT, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "reluexp.engine.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.log,
-            env={**os.environ, **_ENVIRONMENT},
+            stderr=self._log,
+            env=environment,
             text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout or ():
-            self.events.put((self.number, json.loads(line)))
-        self.events.put((self.number, {"event": "gone"}))
+        for line in self._process.stdout or ():
+            with contextlib.suppress(ValueError):  # half a line, of a process that was killed
+                self._heard.put((self, json.loads(line)))
+        self._heard.put((self, {"event": "gone"}))
 
     def give(self, job: Job) -> None:
-        self.job = job
-        if self.process.stdin:
+        self.job, self.last = job, time.monotonic()
+        if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):  # its end is an event of its own
-                self.process.stdin.write(json.dumps(job) + "\n")
-                self.process.stdin.flush()
+                self._process.stdin.write(json.dumps(job) + "\n")
+                self._process.stdin.flush()
+
+    def is_hung(self, patience: float) -> bool:
+        """Whether a worker that trains has given no sign of life for so long; reading data may take its time."""
+        return self.job is not None and self.job["kind"] == "train" and time.monotonic() - self.last > patience
+
+    def kill(self, why: str) -> None:
+        """Ends a worker at once; the first signal makes it write down where it was."""
+        self.why = why
+        self._process.send_signal(signal.SIGABRT)
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
     def last_words(self) -> str:
-        self.log.seek(0)
-        return self.log.read()[-2000:].strip()
+        """How the process ended, and the end of what it wrote to stderr."""
+        code = self._process.wait()
+        ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LAST_WORDS))
+        return "\n".join([self.why or ended, self._log.read().decode("utf-8", "replace").strip()]).strip()
 
     def close(self) -> None:
-        if self.process.stdin and not self.process.stdin.closed:
+        """Asks the worker to save at the next safe point and to end."""
+        if self._process.stdin and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # it has ended already
-                self.process.stdin.close()
+                self._process.stdin.close()
 
     def end(self) -> None:
         self.close()
         try:
-            self.process.wait(10)
+            self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.reader.join()
-        if self.process.stdout:
-            self.process.stdout.close()
-        self.log.close()
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._log.close()
 
 
 class LocalEngine:
-    """Worker processes of this machine; `open` starts them, `run` gives them jobs and yields their events."""
+    """Worker processes of this machine; as many as there is work for, at most `resources.workers`."""
 
-    def __init__(self, workers: int) -> None:
-        self.events: queue.Queue[tuple[int, Event]] = queue.Queue()
-        self.processes = [_Process(number, self.events) for number in range(workers)]
-        self.stopping = False
+    def __init__(self, resources: Resources) -> None:
+        self._gpus = _gpus() if resources.device in ("auto", "cuda") else []
+        default = resources.per_gpu * len(self._gpus) or len(os.sched_getaffinity(0))
+        self._most, self._patience = resources.workers or default, resources.patience
+        self._heard: Heard = queue.SimpleQueue()
+        self._processes: list[_Process] = []
+        self._left: deque[Job] = deque()
+        self._tries: Counter[str] = Counter()
+        self._stopping = False
 
     @classmethod
     @contextmanager
-    def open(cls, workers: int) -> Iterator[LocalEngine]:
-        """An engine whose processes end with the block."""
-        engine = cls(workers)
+    def open(cls, resources: Resources, count: int) -> Iterator[LocalEngine]:
+        """An engine whose processes end with the block; they start to import torch at once."""
+        engine = cls(resources)
         try:
+            engine._start(count)
             yield engine
         finally:
-            for process in engine.processes:
+            for process in engine._processes:
                 process.close()
-            for process in engine.processes:
+            for process in engine._processes:
                 process.end()
 
-    def stop(self) -> None:
-        """Asks every worker to save its stack at the next safe point and to end."""
-        self.stopping = True
-        for process in self.processes:
-            process.close()
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Takes jobs on; see `Engine`."""
+        self._left.extend(jobs)
+        self._start(len(self._left))
 
-    def run(self, jobs: list[Job], stop: Callable[[], bool]) -> Iterator[Event]:
-        """Does the jobs and yields events; a job whose worker dies is given to a fresh one, twice at most."""
-        left, tries = list(reversed(jobs)), Counter[str]()
-        for process in self.processes:
-            if left:
-                process.give(left.pop())
-        while any(process.job for process in self.processes):
-            if stop() and not self.stopping:
-                left.clear()
-                self.stop()
+    def events(self, stop: Callable[[], bool]) -> Iterator[Event]:
+        """What happens, until every job has ended; see `Engine`."""
+        while self._feed(stop()):
+            self._kill_hung()
             try:
-                number, event = self.events.get(timeout=0.1)
+                process, event = self._heard.get(timeout=0.1)
             except queue.Empty:
                 continue
-            process = self.processes[number]
-            job = process.job
-            if event["event"] == "progress":
-                yield event
-                continue
-            process.job = None
+            process.last = time.monotonic()
             if event["event"] == "gone":
-                if job is None or self.stopping:
-                    continue
-                tries[job["stack"]] += 1
-                words = process.last_words()
-                self.processes[number] = process = _Process(number, self.events)
-                if tries[job["stack"]] < _ATTEMPTS:
-                    left.append(job)
-                else:
-                    text = "the worker process died three times"
-                    yield {"event": "error", "stack": job["stack"], "kind": None, "text": text, "trace": words}
-            else:
-                yield event
-            if left and not self.stopping:
-                process.give(left.pop())
+                yield from self._replace(process)
+            elif event["event"] != "alive":
+                yield from self._pass_on(process, event)
+
+    def _start(self, count: int) -> None:
+        while len(self._processes) < min(self._most, count):
+            self._processes.append(self._new(len(self._processes)))
+
+    def _new(self, number: int) -> _Process:
+        gpu = self._gpus[number % len(self._gpus)] if self._gpus else None
+        return _Process(number, gpu, self._heard)
+
+    def _feed(self, stop: bool) -> bool:
+        """Gives work to those without; says whether any is under way."""
+        if stop and not self._stopping:
+            self._stopping = True
+            self._left.clear()
+            for process in self._processes:
+                process.close()
+        for process in self._processes:
+            if self._left and not process.job:
+                process.give(self._left.popleft())
+        return any(process.job for process in self._processes)
+
+    def _pass_on(self, process: _Process, event: Event) -> Iterator[Event]:
+        job = process.job
+        if event["event"] != "progress":
+            process.job = None
+        if event["event"] == "stopped" and job and not self._stopping:
+            self._left.append(job)  # somebody else asked the worker to end: its job goes on in its successor
+        else:
+            yield event
+
+    def _replace(self, process: _Process) -> Iterator[Event]:
+        """A worker has gone: another takes its place, and its job if that has tries left."""
+        job, process.job = process.job, None
+        if self._stopping:
+            return
+        words = process.last_words()
+        process.end()
+        self._processes[process.number] = self._new(process.number)
+        if not job:
+            return
+        self._tries[job["stack"]] += 1
+        if self._tries[job["stack"]] < ATTEMPTS:
+            self._left.append(job)
+            return
+        reason = words.splitlines()[0]
+        text = f"the worker process was lost {ATTEMPTS} times, the last time: {reason}"
+        kind = "memory" if "signal 9" in reason else None  # as the kernel does when memory runs out
+        yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
+
+    def _kill_hung(self) -> None:
+        for process in self._processes:
+            if process.is_hung(self._patience):
+                process.kill(f"no sign of life for {self._patience:g} s (--patience)")
+                process.last = time.monotonic()
+
+
+def _gpus() -> list[str]:
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; torch is not imported to find out."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    try:
+        words = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return found.stdout.split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import queue
@@ -10,134 +11,74 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from pathlib import Path
 from typing import Any
 
-from reluexp.catalogue.registry import import_attribute
-from reluexp.config import Setting, label_of
-from reluexp.plan import Stack
+from reluexp.engine import Event, Job
+from reluexp.engine.work import Work
 
 __all__ = ["main"]
 
-_CHECKPOINT_SECONDS = 60.0
+_BEAT_SECONDS = 1.0
+_LAST_SECONDS = 60.0
 
 
 class _Worker:
     def __init__(self, events: Any) -> None:
-        self.events, self.stop = events, threading.Event()
-        self.jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.data: dict[str, Any] = {}
+        self.out, self.stop = events, threading.Event()
+        # A signal handler may put while the main thread gets: that is safe with a SimpleQueue alone.
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.last_beat = 0.0
+        self.work = Work(self.tell, self.stop.is_set, self.alive)
 
-    def tell(self, **event: Any) -> None:
-        self.events.write(json.dumps(event) + "\n")
-        self.events.flush()
+    def tell(self, event: Event) -> None:
+        self.out.write(json.dumps(event) + "\n")
+        self.out.flush()
+
+    def alive(self) -> None:
+        """Called between steps: the driver kills a worker that it has not heard from for too long."""
+        now = time.monotonic()
+        if now - self.last_beat > _BEAT_SECONDS:
+            self.last_beat = now
+            self.tell({"event": "alive"})
 
     def listen(self) -> None:
-        """Runs in a thread: the end of stdin is the request to stop at the next safe point."""
+        """Runs in a thread: the end of stdin is the request to save at the next safe point and to end.
+
+        A worker whose driver has gone and that does not come to such a point must not stay for ever.
+        """
         for line in sys.stdin:
             self.jobs.put(json.loads(line))
+        self.end()
+        time.sleep(_LAST_SECONDS)
+        faulthandler.dump_traceback()
+        os._exit(1)
+
+    def end(self, *signalled: Any) -> None:
+        """Also on a signal: a batch system sends it to every process of a job that it takes off the machine."""
         self.stop.set()
         self.jobs.put(None)
 
-    def end(self, number: int, frame: Any) -> None:
-        """On SIGTERM: stop at the next safe point, then end."""
-        self.stop.set()
-        self.jobs.put(None)
-
-    def work(self) -> None:
+    def serve(self) -> None:
         while job := self.jobs.get():
-            try:
-                self.prepare(job) if job["kind"] == "prepare" else self.train(job)
-            except Exception as error:  # whatever the user's code or a device raises is reported, not fatal
-                expected = type(error).__name__ if type(error).__module__ == "reluexp.errors" else None
-                self.tell(event="error", stack=job.get("stack"), kind=expected, text=str(error),
-                          trace=traceback.format_exc())  # fmt: skip
-
-    def prepare(self, job: dict[str, Any]) -> None:
-        device = self.device(job["device"])
-        setting = Stack.from_json(job).setting
-        for part in (setting.architecture, setting.activation):
-            if ":" in part.name:
-                import_attribute(part.name)
-        data = self.dataset(setting, job["cache"])
-        self.tell(event="prepared", device=device, shape=list(data.input_shape), classes=data.classes,
-                  outputs=data.outputs, train=len(data.train_x), fingerprint=data.fingerprint)  # fmt: skip
-
-    def device(self, wanted: str) -> str:
-        import torch
-
-        from reluexp.errors import DeviceError
-
-        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-        if wanted == "auto":
-            return "cuda" if found["cuda"] else "cpu"
-        if not found[wanted]:
-            raise DeviceError(f"no {wanted} device here; available: {', '.join(n for n, is_ in found.items() if is_)}")
-        return wanted
-
-    def dataset(self, setting: Setting, cache: str) -> Any:
-        from reluexp.catalogue.datasets import load_dataset
-
-        key = setting.dataset.model_dump_json()
-        if key not in self.data:
-            self.data[key] = load_dataset(setting.dataset, Path(cache))
-        return self.data[key]
-
-    def train(self, job: dict[str, Any]) -> None:
-        import torch
-
-        from reluexp.store import Store
-        from reluexp.train import Training
-
-        stack, store = Stack.from_json(job), Store(Path(job["root"]))
-        names, setting = [trial.id for trial in stack.trials], stack.setting
-        data = self.dataset(setting, job["cache"]).to(job["device"])
-        training = Training(stack, data, job["study"], job["device"])
-        labels = [label_of(own.activation) for own in stack.settings]
-        saved = store.load_checkpoint(job["stack"], job["device"])
-        if saved:
-            training.restore(saved)
-        last = time.monotonic()
-
-        def pause() -> None:
-            nonlocal last
-            if time.monotonic() - last > _CHECKPOINT_SECONDS:
-                store.save_checkpoint(job["stack"], names, training.checkpoint())
-                last = time.monotonic()
-
-        def progress(epoch: int, accuracy: Any, dead: Any) -> None:
-            latest = {}
-            for label in dict.fromkeys(labels):
-                own = torch.tensor([other == label for other in labels])
-                latest[label] = [float(accuracy[own].nanmean()), float(dead[own].nanmean()), int(own.sum())]
-            self.tell(event="progress", stack=job["stack"], epoch=epoch, epochs=setting.train.epochs, latest=latest)
-
-        if not training.run(self.stop.is_set, progress, pause):
-            store.save_checkpoint(job["stack"], names, training.checkpoint())
-            self.tell(event="stopped", stack=job["stack"])
-            return
-        result = training.result()
-        about = {"trials": names, "outcomes": result.tables["trials"]["outcome"].tolist(),
-                 "shape": list(data.input_shape), "outputs": data.outputs}  # fmt: skip
-        store.write_stack(job["stack"], about, result.tables, result.weights)
-        self.tell(event="done", stack=job["stack"], outcomes=about["outcomes"])
+            self.work.do(job)
 
 
 def main() -> None:
     """Serves one driver until it closes the pipe."""
+    faulthandler.enable()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = _Worker(events)
-    signal.signal(signal.SIGTERM, worker.end)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, worker.end)
     threading.Thread(target=worker.listen, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # gradients that are almost 0 make products twenty times slower
     with contextlib.suppress(BrokenPipeError):
-        worker.work()
+        worker.serve()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from reluexp.stats import Results, axis_names, can_die, column_intervals, groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "lines_of",
     "log_range",
     "mark_undying",
+    "percent",
     "plain",
+    "plain_logs",
     "render",
     "short",
 ]
@@ -131,6 +134,22 @@ def short(text: Any, length: int = 30) -> str:
         return text
     tail = (length - 1) // 2
     return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+
+
+def percent(axis: Axis) -> None:
+    """Ticks of shares in percent, with as many decimals as they need."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
+
+
+def plain_logs(axis: Axis) -> None:
+    """Ticks of a log axis of less than two decades as plain numbers, at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def lines_of(study: Results) -> Lines:

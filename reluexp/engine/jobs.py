@@ -1,0 +1,51 @@
+"""Jobs as plain data: what a worker is told to prepare or to train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reluexp.engine import Job
+from reluexp.plan import NUMERICS, Stack, identity
+
+__all__ = ["about_of", "own_code", "preparation", "preparation_key", "stack_of", "training"]
+
+
+def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any]) -> Job:
+    """The job to train a stack; `prepared` is the event of its preparation."""
+    return {
+        **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
+        **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
+    }
+
+
+def preparation(stack: Stack, cache: Path, device: str) -> Job:
+    """The job to read a stack's data set and to import the user's own code."""
+    return {
+        **{"kind": "prepare", **Stack(stack.id, stack.trials[:1]).to_json(), "cache": str(cache.absolute())},
+        **{"device": device, "own": own_code(stack), "cwd": str(Path.cwd())},
+    }
+
+
+def preparation_key(stack: Stack) -> str:
+    """The same for stacks that one preparation is enough for."""
+    return json.dumps([identity(stack.setting.dataset), own_code(stack)])
+
+
+def own_code(stack: Stack) -> list[str]:
+    """The dotted paths of the user's own models and activations in a stack."""
+    names = {part.name for setting in stack.settings for part in (setting.architecture, setting.activation)}
+    return sorted(name for name in names if ":" in name)
+
+
+def stack_of(job: Job) -> Stack:
+    """The stack that a job is about."""
+    return Stack.from_json(job)
+
+
+def about_of(job: Job) -> dict[str, Any]:
+    """What results and checkpoints of a training job say about themselves, and what must be the same to go on."""
+    trials = [trial.id for trial in stack_of(job).trials]
+    return {"trials": trials, "data": job["fingerprint"], "numerics": NUMERICS}

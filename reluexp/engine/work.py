@@ -1,0 +1,187 @@
+"""What a worker does with a job: reads a data set, trains a stack; the same whatever engine brings the job."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reluexp.catalogue.registry import import_attribute
+from reluexp.config import label_of
+from reluexp.engine import Event, Job
+from reluexp.engine.jobs import about_of, stack_of
+from reluexp.engine.shelf import Shelf
+from reluexp.errors import DeviceError
+from reluexp.store import Store
+
+if TYPE_CHECKING:
+    from reluexp.catalogue.datasets import Dataset
+    from reluexp.train import Training
+
+__all__ = ["Work"]
+
+_SHARE = 0.02
+_AT_EPOCH_END, _WITHIN_EPOCH = 5.0, 120.0
+_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "cannot allocate memory")
+
+
+class Work:
+    """Does one job after the other and keeps the data sets between them.
+
+    `tell` receives the events, `alive` is called at every sign of life, `should_stop` asks whether to save and end.
+    """
+
+    def __init__(
+        self, tell: Callable[[Event], None], should_stop: Callable[[], bool], alive: Callable[[], None]
+    ) -> None:
+        self.tell, self.should_stop, self.alive = tell, should_stop, alive
+        self._data: dict[str, Dataset] = {}
+
+    def do(self, job: Job) -> None:
+        """Whatever the user's code or a device raises is an event, and not fatal."""
+        try:
+            event = self._prepare(job) if job["kind"] == "prepare" else self._train(job)
+        except Exception as error:
+            trace = traceback.format_exc()
+            event = {"event": "failed", "kind": _kind(error), "text": _text(error), "trace": trace}
+        self.tell({"stack": job["stack"], **event})
+
+    def _prepare(self, job: Job) -> Event:
+        device = _device(job["device"])
+        for name in job["own"]:
+            import_attribute(name)
+        from reluexp.catalogue.datasets import load_dataset
+
+        cache, options = Path(job["cache"]), stack_of(job).setting.dataset
+        data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache))
+        self._data = {data.fingerprint: data}
+        return {
+            **{"event": "prepared", "device": device, "shape": list(data.input_shape), "classes": data.classes},
+            **{
+                "outputs": data.outputs,
+                "train": len(data.train_x),
+                "fingerprint": data.fingerprint,
+                "cache": job["cache"],
+            },
+            "shelf": str(place) if place else None,
+        }
+
+    def _dataset(self, job: Job) -> Dataset:
+        """The data set of a training job: from memory, from the shelf, or read again."""
+        from reluexp.catalogue.datasets import load_dataset
+        from reluexp.errors import DataError
+
+        if job["fingerprint"] not in self._data:
+            if job["shelf"] and Path(job["shelf"]).is_dir():
+                data = Shelf.take(Path(job["shelf"]))
+            else:
+                options, cache = stack_of(job).setting.dataset, Path(job["cache"])
+                data, _ = Shelf(cache).obtain(options, lambda: load_dataset(options, cache))
+            if data.fingerprint != job["fingerprint"]:
+                raise DataError(f"{data.name}: the data changed while the study ran; run it again")
+            self._data = {data.fingerprint: data}  # one at a time: a study's data sets may not fit in memory together
+        return self._data[job["fingerprint"]]
+
+    def _train(self, job: Job) -> Event:
+        from reluexp.train import Training
+
+        store, about, start = Store(Path(job["root"])), about_of(job), time.time()
+        stack, data = stack_of(job), self._dataset(job).to(job["device"])
+        training = Training(stack, data, job["study"], job["device"])
+        labels = [label_of(setting.activation) for setting in stack.settings]
+        saved = store.checkpoints.load(job["stack"], job["device"], about)
+        if saved:
+            training.restore(saved)
+
+        def save() -> None:
+            store.save_checkpoint(job["stack"], about, training.checkpoint())
+
+        pause = _Pause(training, save)
+
+        def between_steps() -> None:
+            self.alive()
+            pause()
+
+        def progress(epoch: int, accuracy: Any, dead: Any) -> None:
+            self.alive()
+            self.tell({"event": "progress", "stack": job["stack"], "epoch": epoch, "epochs": stack.setting.train.epochs,
+                       "latest": _latest(labels, accuracy, dead)})  # fmt: skip
+
+        if not training.run(self.should_stop, progress, between_steps):
+            save()
+            return {"event": "stopped"}
+        result = training.result()
+        outcomes = result.tables["trials"]["outcome"].tolist()
+        record = {**about, "outcomes": outcomes, "shape": list(data.input_shape), "outputs": data.outputs}
+        store.write_stack(job["stack"], {**record, **_made(job, start)}, result.tables, result.weights)
+        return {"event": "done", "outcomes": outcomes}
+
+
+def _latest(labels: list[str], accuracy: Any, dead: Any) -> dict[str, list[float]]:
+    """Test accuracy, dead fraction and number of networks by activation, for the progress."""
+    import torch
+
+    found = {}
+    for label in dict.fromkeys(labels):
+        own = torch.tensor([other == label for other in labels])
+        found[label] = [float(accuracy[own].nanmean()), float(dead[own].nanmean()), int(own.sum())]
+    return found
+
+
+class _Pause:
+    """Saves checkpoints between steps: at ends of epochs and every few minutes, for at most 2 % of the time."""
+
+    def __init__(self, training: Training, save: Callable[[], None]) -> None:
+        self.training, self.save = training, save
+        self.epoch, self.last, self.cost = training.epoch, time.monotonic(), 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        ended = self.training.epoch > self.epoch
+        if now - self.last < max(self.cost / _SHARE, _AT_EPOCH_END if ended else _WITHIN_EPOCH):
+            return
+        self.epoch = self.training.epoch
+        self.save()
+        self.last = time.monotonic()
+        self.cost = self.last - now
+        seconds = self.training.seconds
+        seconds["checkpoint"] = seconds.get("checkpoint", 0.0) + self.cost
+
+
+def _made(job: Job, start: float) -> dict[str, Any]:
+    """Where and by what a stack was made."""
+    stamp = "%Y-%m-%d %H:%M:%S %z"
+    return {
+        **{"host": socket.gethostname(), "device": job["device"], "torch": importlib.metadata.version("torch")},
+        **{"started": time.strftime(stamp, time.localtime(start)), "ended": time.strftime(stamp), "pid": os.getpid()},
+    }
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return "cuda" if found["cuda"] else "cpu"
+    if not found[wanted]:
+        raise DeviceError(f"no {wanted} device here; available: {', '.join(n for n, is_ in found.items() if is_)}")
+    return wanted
+
+
+def _kind(error: Exception) -> str | None:
+    """The name of our own error, `memory` when there was not enough of it, else None."""
+    if type(error).__module__ == "reluexp.errors":
+        return type(error).__name__
+    short = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    short = short or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY))
+    return "memory" if short else None
+
+
+def _text(error: Exception) -> str:
+    own = type(error).__module__ == "reluexp.errors"
+    return str(error) if own else f"{type(error).__name__}: {error}"

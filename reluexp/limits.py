@@ -1,0 +1,72 @@
+"""What a machine cannot hold is refused before anything is read or trained."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from reluexp.catalogue.architectures import ARCHITECTURES
+from reluexp.catalogue.datasets import hints_of
+from reluexp.config import LoadedConfig, Setting, label_of
+from reluexp.errors import ConfigError
+
+__all__ = ["refuse_oversized"]
+
+_COPIES = 5
+"""of a network's parameters while it trains: weights, gradient, optimizer state, the step, a snapshot"""
+_PER_NUMBER = 16
+"""bytes for each number of a data set while it is made and normalised: float64, float32 and what passes between"""
+
+
+def refuse_oversized(loaded: LoadedConfig, memory: int | None = None) -> None:
+    """Raises ConfigError when one network alone, or a data set, needs more bytes than this machine has in all."""
+    limit = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    problems: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for point in loaded.points:
+        key = id(point.setting.dataset), id(point.setting.architecture)
+        if key not in seen:
+            seen.add(key)
+            problems += [text for text in _problems(point.setting, limit) if text not in problems]
+    if problems:
+        more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ConfigError("\n  ".join(problems[:10]) + more)
+
+
+def _problems(setting: Setting, limit: int) -> list[str]:
+    hints = hints_of(setting.dataset)
+    found: list[str] = []
+    if hints.shape is None:
+        return found
+    numbers = math.prod(hints.shape) * ((hints.train or 0) + (hints.test or 0))
+    if numbers * _PER_NUMBER > limit:
+        found.append(
+            _sentence("dataset", label_of(setting.dataset), f"{numbers:,} numbers", numbers * _PER_NUMBER, limit)
+        )
+    entry = setting.architecture.name
+    if hints.width is not None and entry in ARCHITECTURES:
+        layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
+        parameters = sum((inputs + 1) * outputs for inputs, outputs, _ in layers)
+        need = 4 * _COPIES * parameters
+        if need > limit:
+            label = label_of(setting.architecture)
+            found.append(_sentence("architecture", label, f"{parameters:,} parameters", need, limit))
+    return found
+
+
+def _sentence(key: str, label: str, what: str, need: int, limit: int) -> str:
+    shown = label if len(label) <= 60 else f"{label[:59]}…"
+    return f"{key}: {shown} has {what}, which need about {_bytes(need)} of memory; this machine has {_bytes(limit)}"
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> _bytes(2.5e13)
+    '25 TB'
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.0f} EB"

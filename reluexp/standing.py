@@ -1,0 +1,94 @@
+"""Where a study stands: which outcomes count for its config, what is damaged, and what stands apart and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reluexp.plan import NUMERICS, Trial, identity
+from reluexp.store import Damage, Depth, Store
+
+__all__ = ["Standing", "data_of", "take_stock"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What of the trials asked for has ended and counts, and what of the results does not count."""
+
+    trials: Sequence[Trial]
+    records: dict[str, dict[str, Any]]
+    """of every stack that is not damaged, by its name"""
+    outcomes: dict[str, tuple[str, str]]
+    """outcome and stack of each trial asked for that has ended"""
+    damaged: list[Damage] = field(default_factory=list)
+    other_data: list[str] = field(default_factory=list)
+    """stacks of trials asked for whose data set is not what it was"""
+    other_numerics: list[str] = field(default_factory=list)
+    """stacks of versions of reluexp that compute other numbers"""
+    not_asked: int = 0
+    """trials that ended and that the config does not ask for any more"""
+
+    @property
+    def done(self) -> list[str]:
+        """The trials that need no more work; a failed one is tried again."""
+        return [name for name, (outcome, _) in self.outcomes.items() if outcome != "failed"]
+
+    def count(self) -> Counter[str]:
+        """How many trials finished, diverged and failed."""
+        return Counter(outcome for outcome, _ in self.outcomes.values())
+
+    def notes(self) -> Iterator[str]:
+        """What a reader of the results should know about them, in sentences."""
+        for damage in self.damaged:
+            yield f"damaged, left out: {damage}; the next run sets it aside and does its trials again"
+        for name in self.other_data:
+            text = "made from data that have changed since, left out; the next run sets it aside and does them again"
+            yield f"stack {name}: {len(self.records[name]['trials'])} trials {text}"
+        if self.other_numerics:
+            count = sum(len(self.records[name]["trials"]) for name in self.other_numerics)
+            yield f"{count} trials by a version of reluexp that computes other numbers: left out"
+        if self.not_asked:
+            yield f"{self.not_asked} trials of earlier configs: kept, but not asked for and left out"
+        versions = sorted({str(self.records[stack].get("torch")) for _, stack in self.outcomes.values()})
+        if len(versions) > 1:
+            yield f"trials come from torch {' and '.join(versions)}: their last digits may differ"
+
+
+def data_of(trials: Sequence[Trial]) -> dict[str, str]:
+    """The identity of each trial's data set, by the trial's name."""
+    known: dict[int, str] = {}
+    found = {}
+    for trial in trials:
+        options = trial.point.setting.dataset
+        if id(options) not in known:
+            known[id(options)] = identity(options)
+        found[trial.id] = known[id(options)]
+    return found
+
+
+def take_stock(
+    store: Store, trials: Sequence[Trial], data: Mapping[str, str] | None = None, depth: Depth = "records"
+) -> Standing:
+    """Compares the results with the trials asked for; `data` are the fingerprints of their data sets by identity.
+
+    Where a trial is in several stacks, a success counts before a failure.
+    """
+    records, damaged = store.ended(depth)
+    asked, known = data_of(trials), data or {}
+    standing = Standing(trials, records, {}, damaged)
+    elsewhere: set[str] = set()
+    for stack, record in records.items():
+        if record.get("numerics") != NUMERICS:
+            standing.other_numerics.append(stack)
+            continue
+        wanted = [name for name in record["trials"] if name in asked]
+        elsewhere |= set(record["trials"]) - set(wanted)
+        if any(known.get(asked[name], record.get("data")) != record.get("data") for name in wanted):
+            standing.other_data.append(stack)
+            continue
+        for name, outcome in zip(record["trials"], record["outcomes"], strict=True):
+            if name in asked and standing.outcomes.get(name, ("failed", ""))[0] == "failed":
+                standing.outcomes[name] = (outcome, stack)
+    return Standing(**{**vars(standing), "not_asked": len(elsewhere)})

@@ -1,0 +1,6 @@
+"""The results of a study on disk: what is written appears whole or not at all, and is known again by its checksum."""
+
+from reluexp.store.lock import Shard
+from reluexp.store.store import TABLES, Damage, Depth, Store, find_studies
+
+__all__ = ["TABLES", "Damage", "Depth", "Shard", "Store", "find_studies"]

@@ -1,0 +1,139 @@
+"""Bytes to disk and back: a temporary name, flushed, renamed, the folder flushed; records that carry their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from reluexp.errors import DamagedError, ResultsError
+
+__all__ = [
+    "digest",
+    "digest_file",
+    "flush_folder",
+    "guarded",
+    "new_folder",
+    "seal",
+    "unseal",
+    "write_file",
+    "write_whole",
+]
+
+_CHUNK = 1 << 20
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError when it cannot be read."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON that says its own checksum.
+
+    >>> unseal(seal({"trials": ["a"]}))
+    {'trials': ['a']}
+    """
+    body = {**record, "seal": digest(_canonical(record))}
+    return (json.dumps(body, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """The record in such bytes. Raises DamagedError when they are not what `seal` gave."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError("not JSON; truncated or overwritten") from error
+    if not isinstance(found, dict) or not isinstance(found.get("seal"), str):
+        raise DamagedError("no checksum in it; of an older format, or not reluexp's")
+    told = found.pop("seal")
+    if digest(_canonical(found)) != told:
+        raise DamagedError("its checksum is wrong; it was altered")
+    return found
+
+
+def _canonical(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file and flushes it to the disk. Raises OSError, and leaves no half file behind."""
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):  # what could not be written may not be removable either
+            path.unlink()
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Puts a file in its place whole: whoever reads sees the old one or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_file(temporary, data)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    flush_folder(path.parent)
+
+
+@contextmanager
+def new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder under a temporary name to be filled and renamed within the block; removed if it is not renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".tmp", dir=parent))
+    folder.chmod(0o777 & ~_umask())
+    try:
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes the names in a folder as lasting as the files' content."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turns a refusal of the file system into a ResultsError that names the place and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise ResultsError(
+            f"cannot write the results: {path}: {reason}; what is finished is kept: "
+            "mend that (free space, permissions) and run again to go on"
+        ) from error

@@ -1,0 +1,348 @@
+"""The folder of one study: the only place that knows its file names."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from reluexp.errors import DamagedError, ResultsError
+from reluexp.store.checkpoints import Checkpoints
+from reluexp.store.files import (
+    digest,
+    digest_file,
+    flush_folder,
+    guarded,
+    new_folder,
+    seal,
+    unseal,
+    write_file,
+    write_whole,
+)
+from reluexp.store.lock import Shard, StudyLock
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+__all__ = ["TABLES", "Damage", "Depth", "Store", "find_studies"]
+
+TABLES = ("trials", "epochs", "layers", "units", "timing")
+
+Depth = Literal["records", "tables", "all"]
+"""what of a stack is compared with its checksums: its record and the files' sizes, the tables too, the weights too"""
+
+_FORMAT = 1
+_RECORD, _WEIGHTS = "stack.json", "weights.safetensors"
+_ATTEMPTS = 5
+_OURS = ("stacks", "begun", "report")
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something in the results that is not what was written: what to set aside, and a sentence why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Store:
+    """The folder of one study. Raises ResultsError where it cannot be read or written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.checkpoints = Checkpoints(self.root / "begun")
+        self._lock = StudyLock(self.root)
+
+    @property
+    def study_file(self) -> Path:
+        """Config and provenance."""
+        return self.root / "study.yaml"
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes."""
+        return self.root / "report"
+
+    def stack(self, name: str) -> Path:
+        """The folder of a stack that has ended."""
+        return self.root / "stacks" / name
+
+    def ended(self, depth: Depth = "records") -> tuple[dict[str, Record], list[Damage]]:
+        """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `classes`, …), and the damaged."""
+        found, damaged = {}, []
+        for folder in self._stack_folders():
+            try:
+                found[folder.name] = _examine(folder, depth)
+            except DamagedError as error:
+                damaged.append(Damage(folder, str(error)))
+        return found, damaged
+
+    def _stack_folders(self) -> list[Path]:
+        try:
+            return sorted(path for path in (self.root / "stacks").iterdir() if not path.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ResultsError(f"{self.root / 'stacks'}: cannot be read: {error.strerror or error}") from error
+
+    def begun(self, about: Mapping[str, Any] | None = None) -> list[tuple[str, ...]]:
+        """The trials of each stack that has a checkpoint; with `about`, a checkpoint that says the same."""
+        found = []
+        for name in self.checkpoints.names():
+            for head in self.checkpoints.heads(name)[0]:
+                if all(head.about.get(key) == value for key, value in (about or {}).items()):
+                    found.append(head.trials)
+                    break
+        return found
+
+    def damaged_checkpoints(self) -> list[Damage]:
+        """Every checkpoint that is not what was written."""
+        return [Damage(path, f"{path.name}: {reason}") for path, reason in self.checkpoints.damaged()]
+
+    def leftovers(self) -> list[Path]:
+        """Temporary files of processes that were killed."""
+        places = (self.root, self.root / "stacks", self.root / "begun")
+        return [path for place in places for path in sorted(place.glob(".*.tmp"))]
+
+    def sweep(self) -> None:
+        """Removes what killed processes left under temporary names; only while the study is locked."""
+        with guarded(self.root):
+            for path in self.leftovers():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def set_aside(self, damage: Damage) -> Path:
+        """Moves a damaged file or folder to `aside`, with a note; returns where it is now."""
+        with guarded(damage.path):
+            target = _unused(self.root / "aside" / damage.path.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.replace(damage.path, target)
+            except FileNotFoundError:  # another shard has moved it
+                return target
+            note = f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{damage}\n"
+            write_whole(target.with_name(f"{target.name}.why.txt"), note.encode())
+        return target
+
+    def write_study(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Writes study.yaml: what `change` makes of what it said before (nothing, if it cannot be read)."""
+        with guarded(self.study_file), self._lock.gate():
+            try:
+                before = self.read_study() if self.study_file.is_file() else {}
+            except ResultsError as error:
+                self.set_aside(Damage(self.study_file, str(error)))
+                before = {}
+            text = yaml.safe_dump(dict(change(before)), sort_keys=False, allow_unicode=True, width=100)
+            write_whole(self.study_file, text.encode())
+
+    def read_study(self) -> dict[str, Any]:
+        """What study.yaml says."""
+        try:
+            content = yaml.safe_load(self.study_file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ResultsError(f"{self.study_file}: cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+            raise ResultsError(f"{self.study_file}: this is not a study of reluexp")
+        if not isinstance(content.setdefault("provenance", {}), dict):
+            raise ResultsError(f"{self.study_file}: its provenance is not a mapping")
+        return content
+
+    def write_stack(
+        self,
+        name: str,
+        record: Mapping[str, Any],
+        tables: Mapping[str, pd.DataFrame],
+        weights: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
+        """Writes a stack's files to a new folder, which then takes its name; removes its checkpoints."""
+        files = {f"{table}.parquet": _parquet(frame) for table, frame in tables.items()}
+        if weights:
+            from safetensors.torch import save
+
+            flat = {f"{trial}/{key}": value for trial, own in weights.items() for key, value in own.items()}
+            files[_WEIGHTS] = save(flat)
+        self.write_files(name, record, files)
+
+    def write_files(self, name: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """The same from the files' bytes."""
+        sums = {file: {"bytes": len(data), "sha256": digest(data)} for file, data in files.items()}
+        whole = self.stack(name)
+        with guarded(whole), new_folder(whole.parent, name) as fresh:
+            for file, data in files.items():
+                write_file(fresh / file, data)
+            write_file(fresh / _RECORD, seal({"format": _FORMAT, **record, "files": sums}))
+            flush_folder(fresh)
+            self._replace(fresh, whole)
+            flush_folder(whole.parent)
+            self.checkpoints.forget(name)
+
+    def _replace(self, fresh: Path, whole: Path) -> None:
+        """Gives the new folder its name; an older one, such as that of a failure, makes room first."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                os.replace(fresh, whole)
+                return
+            except OSError as error:  # there is one; a worker that outlived its run may even make it meanwhile
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _ATTEMPTS - 1:
+                    raise
+            old = whole.with_name(f".{whole.name}.{os.getpid()}.{attempt}.tmp")
+            with suppress(FileNotFoundError):
+                os.replace(whole, old)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def read_files(self, name: str) -> tuple[Record, dict[str, bytes]]:
+        """A stack's record and its files' bytes, as `write_files` takes them."""
+        folder = self.stack(name)
+        record = _examine(folder, "all")
+        files = {file: (folder / file).read_bytes() for file in record.pop("files")}
+        return record, files
+
+    def save_checkpoint(self, name: str, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Writes the checkpoint of a stack; `about` says whose it is (`trials`, `data`, `numerics`)."""
+        with guarded(self.checkpoints.paths(name)[0]):
+            self.checkpoints.save(name, about, state)
+
+    def forget(self, name: str) -> None:
+        """Removes a stack's checkpoints."""
+        with guarded(self.root):
+            self.checkpoints.forget(name)
+
+    def read_table(self, table: str, trials: Mapping[str, str]) -> pd.DataFrame:
+        """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks."""
+        import pandas as pd
+
+        parts: list[pd.DataFrame] = []
+        for stack in dict.fromkeys(trials.values()):
+            path = self.stack(stack) / f"{table}.parquet"
+            if not path.is_file():
+                continue
+            try:
+                frame = pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                raise ResultsError(f"{path}: cannot be read: {error}") from error
+            if table == "timing":
+                frame.insert(0, "stack", stack)
+            else:
+                frame = frame[frame["trial"].map(trials.get) == stack]
+            parts.append(frame.dropna(axis=1, how="all") if len(parts) else frame)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"trial": []})
+
+    def read_weights(self, stack: str, trial: str) -> dict[str, Tensor]:
+        """The final weights of a trial as a state dict. Raises DamagedError when they are not those written."""
+        from safetensors import safe_open
+
+        path = self.stack(stack) / _WEIGHTS
+        if not path.is_file():
+            raise ResultsError(f"{path}: there are no weights; train with train.save_weights: true")
+        _compare(path, _examine(path.parent, "records")["files"][_WEIGHTS])
+        with safe_open(path, "pt") as file:
+            keys = [key for key in file.keys() if key.startswith(f"{trial}/")]  # noqa: SIM118 not a dict
+            return {key.partition("/")[2]: file.get_tensor(key) for key in keys}
+
+    def write_extra(self, name: str, record: Mapping[str, Any], frame: pd.DataFrame) -> None:
+        """Keeps a table that belongs to the study as a whole, in a folder like that of a stack without trials."""
+        self.write_stack(name, {**record, "trials": [], "outcomes": []}, {name: frame}, {})
+
+    def read_extra(self, name: str) -> pd.DataFrame:
+        """A table of `write_extra`; empty if there is none. Raises DamagedError when it is not the one written."""
+        import pandas as pd
+
+        path = self.stack(name) / f"{name}.parquet"
+        if not path.is_file():
+            return pd.DataFrame()
+        _examine(path.parent, "tables")
+        return pd.read_parquet(path)
+
+    def clear(self) -> None:
+        """Removes all results, for a fresh start."""
+        with guarded(self.root):
+            for name in _OURS:
+                if (self.root / name).exists():
+                    shutil.rmtree(self.root / name)
+
+    @contextmanager
+    def lock(self, shard: Shard | None = None) -> Iterator[None]:
+        """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it."""
+        try:
+            with self._lock.held(shard):
+                yield
+        finally:
+            if self.root.is_dir() and [path.name for path in self.root.iterdir()] == [".locks"]:
+                shutil.rmtree(self.root, ignore_errors=True)  # nothing came of it: leave no trace
+
+    def owners(self) -> list[str]:
+        """Who says to be running the study."""
+        return self._lock.owners()
+
+
+def find_studies(results: Path) -> list[Path]:
+    """The folders of studies below a results folder, the latest changed last."""
+    found = [path.parent for path in Path(results).glob("*/study.yaml")]
+    return sorted(found, key=lambda path: (path / "study.yaml").stat().st_mtime)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _examine(folder: Path, depth: Depth) -> Record:
+    """The record of a stack whose files are as it says. Raises DamagedError."""
+    path = folder / _RECORD
+    try:
+        record = unseal(path.read_bytes())
+    except OSError as error:
+        raise DamagedError(f"{_RECORD} cannot be read: {error.strerror or error}") from error
+    except DamagedError as error:
+        raise DamagedError(f"{_RECORD}: {error}") from error
+    if record.get("format") != _FORMAT:
+        raise DamagedError(f"{_RECORD}: format {record.get('format')!r}; this version reads {_FORMAT}")
+    if not _is_whole(record):
+        raise DamagedError(f"{_RECORD}: it lacks trials, outcomes or files")
+    present = {found.name for found in folder.iterdir()} - {_RECORD}
+    if foreign := sorted(present - set(record["files"])):
+        raise DamagedError(f"{foreign[0]}: it does not belong there")
+    for name, told in record["files"].items():
+        wanted = depth == "all" or (depth == "tables" and name != _WEIGHTS)
+        _compare(folder / name, told, wanted)
+    return record
+
+
+def _is_whole(record: Record) -> bool:
+    trials, outcomes, files = record.get("trials"), record.get("outcomes"), record.get("files")
+    if not (isinstance(trials, list) and isinstance(outcomes, list) and isinstance(files, dict)):
+        return False
+    return len(trials) == len(outcomes) and all(Path(name).name == name for name in files)
+
+
+def _compare(path: Path, told: Mapping[str, Any], content: bool = True) -> None:
+    """Raises DamagedError unless the file has the size, and the content, that its record tells."""
+    try:
+        size = path.stat().st_size
+        if size != told["bytes"]:
+            raise DamagedError(f"{path.name}: {size:,} bytes, not {told['bytes']:,}; truncated or overwritten")
+        if content and digest_file(path) != told["sha256"]:
+            raise DamagedError(f"{path.name}: its checksum is wrong; it was altered")
+    except FileNotFoundError:
+        raise DamagedError(f"{path.name} is missing") from None
+    except OSError as error:
+        raise DamagedError(f"{path.name} cannot be read: {error.strerror or error}") from error
+
+
+def _unused(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}-{number}") for number in range(2, 1_000_000))
+    return path if not path.exists() else next(name for name in names if not name.exists())

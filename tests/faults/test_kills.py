@@ -1,0 +1,93 @@
+"""Processes that are killed at random moments: the next run ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import Study, family, kill_all
+
+
+def test_the_whole_run_killed_at_random_moments(whole: Study, full: bool, figure: Callable[[str], None]) -> None:
+    moments = random.Random(0)
+    kills = checkpoints = stacks = 0
+    while kills < (50 if full else 1):
+        name = "killed"
+        shutil.rmtree(whole.folder / name, ignore_errors=True)
+        process = whole.start(name)
+        time.sleep(moments.uniform(0.2, 1.0) * whole.seconds)
+        if process.poll() is not None:  # it had come to its end: that was no kill
+            continue
+        kill_all(process)
+        kills += 1
+        checkpoints += bool(list(whole.results(name).glob("begun/*.ckpt")))
+        stacks += bool(list(whole.results(name).glob("stacks/*/stack.json")))
+        whole.run(name)
+        whole.assert_same("whole", name)
+    figure(
+        f"SIGKILL of the run and its workers: {kills} random moments, {checkpoints} with checkpoints of stacks under "
+        f"way, {stacks} with stacks that had ended; continued once each: all tables equal bit for bit"
+    )
+
+
+def test_killed_again_and_again_it_still_comes_to_an_end(
+    whole: Study, full: bool, figure: Callable[[str], None]
+) -> None:
+    moments = random.Random(1)
+    kills = 0
+    for _ in range(10):
+        process = whole.start("again")
+        time.sleep(moments.uniform(0.4, 1.0) * whole.seconds)
+        if process.poll() is None:
+            kills += 1
+            kill_all(process)
+    whole.run("again")
+    whole.assert_same("whole", "again")
+    figure(f"one study killed {kills} times in a row, then continued: all tables equal bit for bit")
+
+
+def test_single_workers_killed(whole: Study, full: bool, figure: Callable[[str], None]) -> None:
+    moments = random.Random(2)
+    kills, rounds = 0, 0
+    while kills < (20 if full else 1):
+        rounds += 1
+        name = "worker"
+        shutil.rmtree(whole.folder / name, ignore_errors=True)
+        process = whole.start(name)
+        while process.poll() is None:
+            time.sleep(moments.uniform(0.3, 0.9) * whole.seconds)
+            workers = family(process.pid)
+            if workers and process.poll() is None:
+                os.kill(moments.choice(workers), signal.SIGKILL)
+                kills += 1
+                break
+        assert process.wait(300) == 0, (whole.folder / f"{name}.log").read_text()[-2000:]
+        whole.assert_same("whole", name)
+    figure(f"SIGKILL of single workers: {kills} in {rounds} runs; each run ended by itself, all tables equal")
+
+
+_STOPPING = [pytest.param(n, marks=[pytest.mark.full_form]) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, *_STOPPING], ids=lambda number: signal.Signals(number).name)
+def test_a_signal_to_stop_saves_and_exits_130_within_seconds(whole: Study, number: int) -> None:
+    name = f"signal{int(number)}"
+    words = ["reluexp", "run", "s.yaml", "--stack", "2", "--results", name]
+    code = f"import sys; from reluexp.cli import main; sys.argv = {words}; main()"
+    process = whole.start(name, code=code)
+    until = time.monotonic() + 60
+    while not list(whole.results(name).glob("begun/*.ckpt")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.02)
+    start = time.monotonic()
+    os.kill(process.pid, number)
+    assert process.wait(60) == 130
+    assert time.monotonic() - start < 5
+    whole.run(name)
+    whole.assert_same("whole", name)
