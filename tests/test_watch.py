@@ -196,8 +196,11 @@ def test_measuring_under_autocast_spoils_no_gradient() -> None:
 
     same(gradients(False), gradients(True))
     model, (x, _) = network(), probe()
+    model[0].register_forward_hook(lambda *event: cached.append(torch.is_autocast_cache_enabled()))
+    cached: list[bool] = []
     with torch.autocast("cpu", torch.bfloat16):
         inside = reluexp.watch(model, x).measure()
+    assert not cached[-1]  # else each measurement would leave a copy of the weights in the cache
     outside = reluexp.watch(model, x).measure()
     assert 0 < (inside["pre_mean"] - outside["pre_mean"]).abs().max() < 0.02
 
