@@ -275,6 +275,26 @@ def test_lives_of_units_and_causes_of_their_deaths() -> None:
     )
 
 
+@pytest.mark.parametrize("layers", [[], [nn.BatchNorm1d(8)]], ids=["plain", "batch norm"])
+def test_two_watches_on_one_model_agree_on_causes_whatever_their_chunks(layers: list[nn.Module]) -> None:
+    model, (x, _) = network(*copy.deepcopy(layers)), probe(60)
+    model(x)
+    watches = [reluexp.watch(model, x, chunk=chunk) for chunk in (60, 7)]
+    for step in range(5):
+        for own in watches:
+            own.measure(step=step)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter) - 0.5 * (parameter.dim() == 1))
+    one, other = (own.units() for own in watches)
+    died = one["cause"].notna()
+    assert died.sum() >= 3
+    assert one["cause"].tolist() == other["cause"].tolist()
+    shares = ["cause_bias", "cause_weights", "cause_input"]
+    np.testing.assert_allclose(one[shares].astype(float), other[shares].astype(float), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.loc[died, shares].astype(float).sum(axis=1), 1, rtol=1e-9)
+
+
 def pre_activations(model: nn.Sequential, x: Tensor) -> list[Tensor]:
     first = model[0](x)
     return [first, model[2](first.relu())]
