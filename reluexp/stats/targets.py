@@ -105,7 +105,7 @@ def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[floa
     if medians.get(str(baseline), chance) > chance:
         return medians[str(baseline)], style_of(str(baseline))[0]
     best = max(medians, key=lambda label: medians[label], default="")
-    if medians.get(best, chance) <= chance:
+    if not medians or not medians[best] > chance:
         return math.nan, "nobody: no activation got beyond chance"
     return medians[best], f"{style_of(best)[0]} (the best; the baseline did not get beyond chance or is absent)"
 
