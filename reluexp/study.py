@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import NUMERICS, Trial, make_trials
+from reluexp.plan import NUMERICS, Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
     from reluexp.claims import Evidence, Placed
     from reluexp.config.inference import Hypothesis
@@ -283,6 +283,20 @@ class Study:
         module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
         module.load_state_dict(self._store.read_weights(stack, trial))
         return module.eval()
+
+    def probe(self, trial: str) -> tuple[Tensor, Tensor]:
+        """The probe set of a trial: samples [sample, …], normalised as it saw them, and labels or targets [sample, …].
+
+        Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
+        """
+        from reluexp.catalogue.datasets import load_dataset
+
+        if trial not in self._wanted:
+            raise ResultsError(f"{self.name}: there is no trial {trial!r}")
+        setting = self._wanted[trial].point.setting
+        data = load_dataset(setting.dataset)
+        chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
+        return data.train_x[chosen], data.train_y[chosen]
 
 
 def load(path: str | Path) -> Study:
