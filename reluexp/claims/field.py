@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.config import Setting, label_of, value_at
+from reluexp.errors import ConfigError
 from reluexp.stats import Results, readings, steps_to_level
 
 __all__ = ["Field", "Group", "Placed", "SettledResults"]
@@ -98,9 +99,12 @@ class Field:
         return self.alike(Group(self.study.base, False), key, *labels)
 
     def metric(self, name: str, at: str = "last") -> Mapping[str, float]:
-        """A metric of `readings` by trial."""
+        """A metric of `readings` by trial; NaN where the study did not measure it."""
         if (name, at) not in self._values:
-            found = readings(self.study, name, at)
+            try:
+                found = readings(self.study, name, at)
+            except ConfigError:
+                found = self.study.trials[["trial"]].assign(value=math.nan)
             self._values[name, at] = dict(zip(found["trial"], found["value"], strict=True))
         return self._values[name, at]
 
