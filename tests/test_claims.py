@@ -282,9 +282,10 @@ def shuffled(rng: np.random.Generator) -> Iterator[Truth]:
 
 def test_shuffled_labels_support_no_claim_about_differences() -> None:
     settings = [both(label, data) for data in ("digits", "spirals") for label in ("relu", "identity", "leaky_relu")]
-    for truth in itertools.islice(shuffled(np.random.default_rng(0)), 20):
-        found = verdicts(planted(settings, truth))
-        assert found["nonlinear"] != "supported"
+    for truth in itertools.islice(shuffled(np.random.default_rng(0)), 10):
+        evidence = CLAIMS["nonlinear"].decide(Field(planted(settings, truth)))
+        assert evidence.p[0] > 0.05
+        assert len(evidence.parts) == 2
 
 
 def test_the_shipped_study_has_what_every_claim_needs() -> None:

@@ -119,6 +119,9 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert compared["n"].tolist() == [3]
     assert compared["kind"].tolist() == ["confirmatory"]
     assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    claims = study.claims().set_index("claim")
+    assert len(claims) == 13
+    assert "tuned" in claims.loc["sparsity", "numbers"]
     late = [*expected, {"metric": "test_loss", "activation": "elu", "direction": "less"}]
     again = reluexp.run({**config, "hypotheses": late}, tmp_path, workers=1)
     assert again.hypotheses()["kind"].tolist() == ["confirmatory", "exploratory"]
