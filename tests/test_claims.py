@@ -113,6 +113,15 @@ def test_a_study_of_one_activation_tests_hardly_anything() -> None:
     assert "supported" not in found.values()
 
 
+def test_regression_has_no_accuracy_to_claim_anything_of() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        nothing = {"test_accuracy": math.nan, "probe_accuracy": math.nan}
+        return {"trial": {"classes": None}, "end": nothing, "path": [math.nan] * 3}
+
+    found = verdicts(planted([setting(activation=label) for label in ("relu", "tanh", "elu", "sigmoid")], truth))
+    assert found["convergence"] == found["nonlinear"] == "not tested here"
+
+
 def both(activation: str, dataset: str) -> Setting:
     return setting(activation=activation, dataset=dataset)
 

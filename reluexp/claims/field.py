@@ -109,10 +109,12 @@ class Field:
         return self._values[name, at]
 
     def steps(self, metric: str, level: float) -> Mapping[str, float]:
-        """Steps at which each trial came to stay at a level of a metric; inf for never."""
+        """Steps at which each trial came to stay at a level of a metric; inf for never, none where it has no values."""
         key = ("steps", metric, str(level))
         if key not in self._values:
-            self._values[key] = steps_to_level(self.study, metric, level)
+            epochs = self.study.epochs
+            measured = metric in epochs and pd.to_numeric(epochs[metric], errors="coerce").notna().any()
+            self._values[key] = steps_to_level(self.study, metric, level) if measured else {}
         return self._values[key]
 
     def sites(self, column: str, reduce: Callable[[pd.DataFrame], float], at: str) -> Mapping[str, float]:
