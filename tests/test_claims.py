@@ -273,6 +273,7 @@ def test_p_of_a_claim_is_the_largest_of_its_parts_and_one_failure_is_enough() ->
     good, bad = Contrast("a", np.arange(1.0, 11)), Contrast("b", -np.arange(1.0, 11))
     assert Evidence([Part("x", [good]), Part("y", [good])]).p == (1 / 1024, 1.0)
     assert Evidence([Part("x", [good]), Part("y", [bad])]).p == (1.0, 2 / 1024)
+    assert Evidence([Part("x", [bad]), Part("y", [bad])]).p == (1.0, 1 / 1024)  # Simes
     assert Evidence([Part("x", [good])], ["something"]).p == (1.0, 1.0)
     assert math.isnan(Evidence([Part("x", [Contrast("none", [math.nan])])]).p[0])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pandas as pd
 from reluexp.config import Setting, label_of, value_at
 from reluexp.errors import ConfigError
 from reluexp.stats import Results, readings, steps_to_level
+from reluexp.tuning import identity_without
 
 __all__ = ["Field", "Group", "Placed", "SettledResults"]
 
@@ -141,26 +141,14 @@ class Field:
 def _grouped(placed: Iterable[Placed], over: list[str]) -> list[Group]:
     found: dict[tuple[bool, str], Group] = {}
     for own in placed:
-        key = (own.tuned, _identity(own.setting, over if own.tuned else []))
+        key = (own.tuned, identity_without(own.setting, ["activation", *(over if own.tuned else [])]))
         group = found.setdefault(key, Group(own.setting, own.tuned))
         group.trials.setdefault(label_of(own.setting.activation), {})[own.seed] = own.trial
     return list(found.values())
 
 
-def _identity(setting: Setting, but: list[str]) -> str:
-    """A setting without its activation and some dotted keys, to be compared."""
-    data = {part: value.model_dump(mode="json") for part, value in setting if part != "activation"}
-    for key in but:
-        inner: Any = data
-        *way, last = key.split(".")
-        for part in way:
-            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
-        inner.pop(last, None)
-    return json.dumps(data, sort_keys=True)
-
-
 def _same(setting: Setting, base: Setting, over: list[str]) -> bool:
-    return _identity(setting, over) == _identity(base, over)
+    return identity_without(setting, ["activation", *over]) == identity_without(base, ["activation", *over])
 
 
 def _meets(setting: Setting, conditions: Mapping[str, Test]) -> bool:
