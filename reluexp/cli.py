@@ -121,7 +121,6 @@ def list_(
 
     Example: reluexp list activations
     """
-    from reluexp.claims import CLAIMS
     from reluexp.config.models import CHOICES
     from reluexp.engine import ENGINES
     from reluexp.metrics_names import METRICS
@@ -134,7 +133,11 @@ def list_(
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
-    kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
+    kinds["claims"] = []
+    if kind in (None, "claims"):  # they bring pandas and scipy along
+        from reluexp.claims import CLAIMS
+
+        kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
     _one_of("kind", kind or "activations", tuple(kinds))
     for name in [kind] if kind else kinds:
         _say(f"{name}:")

@@ -12,7 +12,7 @@ from reluexp.plan import NUMERICS, Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed
+from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Study:
         over = self._loaded.config.tune.over if self._loaded.config.tune else ()
         if self._choosing or is_fixed(self._loaded, point):
             return point.axes
-        return {axis: TUNED if axis in over else value for axis, value in point.axes.items()}
+        return shown_axes(point, over)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
