@@ -176,8 +176,8 @@ def status(
     from reluexp.study import Study
 
     store = Store(_folder(study, results))
-    about = store.read_study()
-    standing = take_stock(store, Study(store).asked, about["provenance"].get("data"))
+    found = Study(store)
+    standing = take_stock(store, found.asked, found.provenance.get("data"))
     trials = {trial.id for trial in standing.trials}
     begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
     counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
