@@ -273,7 +273,7 @@ def _conclude(study: Any, as_json: bool) -> None:
     from reluexp.report import write_report
     from reluexp.report.tables import summary_rows
 
-    path = write_report(study)
+    path = write_report(study, formats=("html", "csv", "md", "tex", "svg"))
     headers, rows = summary_rows(study)
     if as_json:
         content = {"study": study.name, "summary": [dict(zip(headers, row, strict=True)) for row in rows]}

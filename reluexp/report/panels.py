@@ -39,6 +39,7 @@ __all__ = [
     "percent",
     "plain",
     "plain_logs",
+    "power_ticks",
     "render",
     "short",
 ]
@@ -150,6 +151,21 @@ def plain_logs(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power_ticks(axis: Axis) -> None:
+    """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def power(value: float, _: float) -> str:
+        exponent = round(math.log10(value)) if value > 0 else 0
+        return f"10{str(exponent).translate(_RAISED)}"
+
+    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def lines_of(study: Results) -> Lines:
@@ -283,6 +299,7 @@ def draw_curves(
     _draw_means(ax, kept.where(measured), looks, log, share)
     if log:
         ax.set_yscale("log")
+        power_ticks(ax.yaxis)
     return ax
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reluexp.report.panels import joined
 from reluexp.stats import Results, can_die, other_axes
+from reluexp.stats.memory import remembered
 
 __all__ = ["CAUSES", "FATES", "cause_sentences", "causes", "fates", "lasting_deaths", "starved_and_dead", "with_sites"]
 
@@ -33,6 +34,7 @@ CAUSES = {
 """causes of a death in words (DESIGN §8)"""
 
 
+@remembered
 def with_sites(study: Results) -> pd.DataFrame:
     """The units of trials that did not fail, with setting, seed, and the name and kind of their site.
 
@@ -46,6 +48,7 @@ def with_sites(study: Results) -> pd.DataFrame:
     return joined(study, units).merge(sites, on=keys, how="left")
 
 
+@remembered
 def fates(study: Results) -> pd.DataFrame:
     """Share of a trial's units with each fate: setting, seed, trial, kind, units, and a column for each of FATES."""
     units = with_sites(study)
@@ -109,6 +112,7 @@ def shares_below(
     )
 
 
+@remembered
 def causes(study: Results) -> pd.DataFrame:
     """Deaths counted by setting, site and cause: deaths, trials, and the share of the site's deaths.
 
