@@ -30,6 +30,7 @@ __all__ = [
     "Style",
     "draw_curves",
     "facets_of",
+    "faint_limit",
     "grid_of",
     "joined",
     "legend",
@@ -117,6 +118,11 @@ class Panel:
     title: str
     rows: pd.DataFrame
     metric: str
+
+
+def faint_limit(curves: int, most: int = 30) -> int:
+    """How many single trials stand faint behind each of so many curves: 900 in all, but at least 3 of each."""
+    return min(most, max(3, 900 // max(curves, 1)))
 
 
 def plain(text: Any) -> str:
@@ -323,9 +329,10 @@ def _draw_seeds(
     x, values = table.columns.to_numpy(float), (10**table if log else table).to_numpy(float)
     place = table.index.get_level_values("line").to_numpy(int)
     segments, colours, ends = [], [], []
+    limit = faint_limit(len(ax.figure.axes) * len(looks), style.seeds)
     for line, (_, colour, _) in enumerate(looks):
         own = np.flatnonzero(place == line)
-        for row in own[np.argsort(~lost[own], kind="stable")][: style.seeds]:
+        for row in own[np.argsort(~lost[own], kind="stable")][:limit]:
             finite = np.isfinite(values[row])
             segments.append(np.column_stack([x, values[row]])[finite])
             colours.append(colour)

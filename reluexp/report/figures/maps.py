@@ -98,7 +98,8 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
     if layers.empty or metric not in layers:
         return [], []
     known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
-    rows = joined(study, layers[known & (layers[metric] > 0) if metric == "backprop_norm" else known])
+    known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
+    rows = joined(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]])
     facets, _ = facets_of(study, style.facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)
