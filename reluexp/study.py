@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from reluexp.claims import Evidence, Placed
     from reluexp.config.inference import Hypothesis
+    from reluexp.report.plots import Plots
     from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
@@ -272,6 +273,18 @@ class Study:
         from reluexp.claims import claim_parts
 
         return claim_parts(self.evidence)
+
+    @property
+    def plot(self) -> Plots:
+        """Any figure of the report: `study.plot.dead_fraction()`, or into axes of one's own with `ax=`."""
+        from reluexp.report.plots import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from reluexp.report.summary import notebook_summary
+
+        return notebook_summary(self)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.
