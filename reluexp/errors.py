@@ -52,9 +52,9 @@ class StudyBusyError(ResultsError):
     """Another process holds the study's lock."""
 
 
-class WatchError(ReluexpError):
-    """A model cannot be watched, or not with this probe or loss."""
-
-
 class Interrupted(ReluexpError):
     """The run was stopped by the user; what was finished is saved and the next run continues."""
+
+
+class WatchError(ReluexpError):
+    """A model cannot be watched, or not with this probe or loss."""

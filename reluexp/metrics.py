@@ -107,7 +107,9 @@ def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int =
         flat = h.flatten(1).abs()
         sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
     if spectrum:
-        sums["gram"] = _gram(h.double(), sums["h"] / sums["places"])
+        wide = h.double()
+        sums["h"] = wide.sum(1)  # about a mean of single precision a constant unit would have a direction
+        sums["gram"] = _gram(wide, sums["h"] / sums["places"])
     return sums
 
 
@@ -255,7 +257,8 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
         square = sums[two] / (places * width)
         layer[f"{name}_mean"], layer[f"{name}_std"] = mean, (square - mean * mean).clamp(min=0).sqrt()
     unit_means = sums["h"] / places
-    layer["mean_shift"] = (unit_means * unit_means).mean(1).sqrt() / (sums["hh"] / (places * width)).sqrt()
+    length = (sums["hh"] / (places * width)).sqrt()
+    layer["mean_shift"] = ((unit_means * unit_means).mean(1).sqrt() / length).clamp(max=1)
     layer["post_absmax"] = sums["abs_max"].amax(1).double()
     layer["slope_mean"] = (sums["slope"] / places).mean(1)
     if "gram" in sums:

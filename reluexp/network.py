@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reluexp.catalogue.activations import build_activation
 from reluexp.catalogue.architectures import build_model
-from reluexp.catalogue.inits import INITS, draw_layer
+from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
 from reluexp.functions import Function, Mixed
@@ -133,13 +133,15 @@ class Network:
 
     def size(self, replica: int) -> int:
         """The number of a replica's parameters."""
-        return sum(columns.stop - columns.start for columns, _ in self._named[replica].values())
+        return sum(shape.numel() for _, rows, shape in self._named if rows.start <= replica < rows.stop)
 
     def state(self, replica: int) -> dict[str, Tensor]:
         """One replica's parameters and buffers, as a plain module's state dict."""
         found = {}
-        for name, (columns, shape) in self._named[replica].items():
-            found[name] = self._view(self.flat[replica : replica + 1, columns], shape, alone=True)
+        for name, rows, shape in self._named:
+            if rows.start <= replica < rows.stop:
+                own = self.flat[replica : replica + 1, self.columns[name]]
+                found[name] = self._view(own, shape, alone=True)
         for name, buffer in self.buffers().items():
             found[name] = buffer[replica] if self.stacked and buffer.is_floating_point() else buffer
         return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
@@ -218,23 +220,21 @@ class Network:
 
     def _draw(self, views: dict[str, Tensor]) -> None:
         """Fills the weights and biases of linear maps [replica, …]; a user's model with init `torch` keeps its own."""
+        inits = [setting.init for setting in self.settings]
+        if inits[0].name == "torch" and ":" in self.settings[0].architecture.name:
+            return
         layers = [(name, m) for name, m in self.module.named_modules() if isinstance(m, _LINEAR)]
         for index, (name, layer) in enumerate(layers):
             shape = layer.weight.shape
             area = math.prod(shape[2:])
-            fans = (shape[1] * area, shape[0] * area)
-            for replica, (setting, seed) in enumerate(zip(self.settings, self.seeds, strict=True)):
-                if setting.init.name == "torch" and ":" in setting.architecture.name:
-                    continue
-                gain = 1.0 if name == self.output_layer else self.gains[replica]
-                draw_layer(
-                    setting.init,
-                    views[f"{name}.weight"][replica],
-                    views[f"{name}.bias"][replica] if layer.bias is not None else None,
-                    fans,
-                    gain,
-                    (seed, "init", index),
-                )
+            draw_layers(
+                inits,
+                views[f"{name}.weight"],
+                None if layer.bias is None else views[f"{name}.bias"],
+                (shape[1] * area, shape[0] * area),
+                [1.0] * self.replicas if name == self.output_layer else self.gains,
+                [(seed, "init", index) for seed in self.seeds],
+            )
 
     def _stack(self) -> None:
         """Replaces parameters and buffers by their stacked forms, and draws each replica's values."""
@@ -259,7 +259,7 @@ class Network:
         self.decayed[: self.plain] = 1
         self.flat = torch.zeros(self.replicas, total, device=self.device)
         self._gradient = torch.zeros_like(self.flat)
-        self._named: list[dict[str, tuple[slice, torch.Size]]] = [{} for _ in self.seeds]
+        self._named: list[tuple[str, slice, torch.Size]] = []
         self._places: list[Tensor] = []
         placed: dict[int, nn.Parameter] = {}
         for _, parameter, plain, rows in named:
@@ -267,8 +267,7 @@ class Network:
             view = self._view(self.flat[rows, columns], shape)
             with torch.no_grad():
                 view.copy_(parameter)
-            for replica in range(rows.start, rows.stop):
-                self._named[replica][plain] = (columns, shape)
+            self._named.append((plain, rows, shape))
             placed[id(parameter)] = nn.Parameter(view, requires_grad=parameter.requires_grad)
             self._places.append(self._view(self._gradient[rows, columns], shape))
         with torch.no_grad():

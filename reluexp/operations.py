@@ -24,6 +24,7 @@ _NAMES = (
 )
 _PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu", "prelu", "hardtanh", "clamp", "maximum", "where", "mul"}
 _PLACES = (torch, F, Tensor, torch._C._nn, torch.special, torch.ops.aten)
+_PRODUCT_NAMES = ("mul", "mul_", "multiply", "__mul__", "__rmul__")
 _ORDERS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 _CASTS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
 _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
@@ -66,12 +67,12 @@ class Applied(NamedTuple):
     target: Tensor | None = None
 
 
-class _Comparison(NamedTuple):
-    """A mask that says where a tensor of some version is above or below 0."""
+class _Made(NamedTuple):
+    """What was made of a tensor of some version: a mask of its comparison with 0 by `how`, or `how` times it."""
 
     z: Tensor
     version: int
-    order: str
+    how: Any
 
 
 Reader = Callable[["Recogniser", Any, Any, dict[str, Any]], Applied | None]
@@ -87,6 +88,7 @@ class Recogniser:
     def __init__(self) -> None:
         self._fixed = WeakTensorKeyDictionary()
         self._masks = WeakTensorKeyDictionary()
+        self._multiples = WeakTensorKeyDictionary()
         self._zeros = WeakTensorKeyDictionary()
 
     def __call__(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
@@ -104,7 +106,9 @@ class Recogniser:
         if not args:
             return
         if func in _COMPARISONS and _is_number(args[1], 0):
-            self._masks[out] = _Comparison(args[0], args[0]._version, _COMPARISONS[func])
+            self._masks[out] = _Made(args[0], args[0]._version, _COMPARISONS[func])
+        elif func in _PRODUCTS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
+            self._multiples[out] = _Made(args[0], args[0]._version, args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
             self._masks[out] = self._masks[args[0]]
         if self.fixed(args[0]) and out is not args[0] and all(self.fixed(a) for a in args if isinstance(a, Tensor)):
@@ -126,8 +130,18 @@ class Recogniser:
 
     def order(self, mask: Any, z: Any) -> str | None:
         """How z stands to 0 where the mask is true, if that is what the mask says."""
-        known = self._masks.get(mask) if self._masks.data and isinstance(mask, Tensor) else None
-        return known.order if known and known.z is z and known.version == z._version else None
+        order: str | None = self._made(self._masks, mask, z)
+        return order
+
+    def multiple(self, value: Any, z: Any) -> float | None:
+        """The number by which z was multiplied to give the value, if it was."""
+        factor: float | None = self._made(self._multiples, value, z)
+        return factor
+
+    @staticmethod
+    def _made(kept: WeakTensorKeyDictionary, value: Any, z: Any) -> Any:
+        known = kept.get(value) if kept.data and isinstance(value, Tensor) else None
+        return known.how if known and known.z is z and known.version == z._version else None
 
 
 def _is_number(value: Any, number: float) -> bool:
@@ -198,18 +212,19 @@ def _clamped(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) ->
 
 
 def _larger(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
-    """The larger of z and 0, in either order."""
+    """The larger of z and 0, or of z and a·z, in either order."""
     left, right = _input(args, kwargs), _argument(args, kwargs, 1, "other")
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
         return None
-    for z, zero in ((left, right), (right, left)):
-        if known.zero(zero) and z.shape == torch.broadcast_shapes(z.shape, zero.shape):
-            return Applied("maximum", z, Operation("maximum", _maximum), kwargs.get("out"))
+    for z, other in ((left, right), (right, left)):
+        slope = 0.0 if known.zero(other) else known.multiple(other, z)
+        if slope is not None and 0 <= slope <= 1 and z.shape == torch.broadcast_shapes(z.shape, other.shape):
+            return Applied("maximum", z, Operation("maximum", _maximum, slope), kwargs.get("out"))
     return None
 
 
-def _maximum(z: Tensor) -> Tensor:
-    return torch.maximum(z, z.new_zeros(()))
+def _maximum(z: Tensor, slope: float) -> Tensor:
+    return torch.maximum(z, slope * z if slope else z.new_zeros(()))
 
 
 def _chosen(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
@@ -277,7 +292,7 @@ def _table() -> dict[Any, Reader]:
         (_clamped, ("clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_")),
         (_larger, ("maximum", "max", "fmax")),
         (_chosen, ("where",)),
-        (_gated, ("mul", "mul_", "multiply", "__mul__", "__rmul__")),
+        (_gated, _PRODUCT_NAMES),
         (_emptied, ("masked_fill", "masked_fill_", "__setitem__")),
     ):
         readers |= dict.fromkeys([func for name in names for func in _found(name)], reader)
@@ -285,4 +300,5 @@ def _table() -> dict[Any, Reader]:
 
 
 _READERS = _table()
+_PRODUCTS = {func for name in _PRODUCT_NAMES for func in _found(name)}
 _COMPARISONS = {func: name for name in _ORDERS for func in _found(name)}

@@ -35,7 +35,7 @@ _SMALLEST_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 128, 10_000
 _CACHE_BYTES, _BIRTH_BYTES = 4_000_000, 100_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One point of the grid with one seed; `id` is a hash of what decides its numbers."""
 
@@ -106,19 +106,27 @@ def _identity(value: Any) -> Any:
 
 def trial_id(setting: str, seed: int) -> str:
     """A short name: the same for the same setting (as `identity` gives it), seed and version of the numerics."""
-    return hashlib.sha256(f"{NUMERICS}\n{setting}\n{seed}".encode()).hexdigest()[:12]
+    return _named(hashlib.sha256(f"{NUMERICS}\n{setting}\n".encode()), seed)
+
+
+def _named(start: Any, seed: int) -> str:
+    own = start.copy()
+    own.update(str(seed).encode())
+    return str(own.hexdigest()[:12])
 
 
 def make_trials(loaded: LoadedConfig) -> list[Trial]:
     """Every trial of a study, point by point."""
     known: dict[int, str] = {}
-    trials = []
+    trials: list[Trial] = []
+    seeds = loaded.seed_list
     for point in loaded.points:
         for _, part in point.setting:
             if id(part) not in known:
                 known[id(part)] = identity(part)
         setting = ",".join(known[id(part)] for _, part in point.setting)
-        trials += [Trial(trial_id(setting, seed), seed, point) for seed in loaded.seed_list]
+        start = hashlib.sha256(f"{NUMERICS}\n{setting}\n".encode())
+        trials += [Trial(_named(start, seed), seed, point) for seed in seeds]
     return trials
 
 

@@ -37,6 +37,7 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
+_PART = 1 << 18
 _STEEP = 0.02
 
 
@@ -372,8 +373,11 @@ class _Totals:
             if full:
                 metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
                 if weight is not None and id(weight) in by_leaf:
-                    metrics["weight_grad_norm"] = self._norm(by_leaf[id(weight)])
+                    norm = self._norm(by_leaf[id(weight)])
+                    metrics["weight_grad_norm"] = torch.where(metrics["backprop_norm"].isnan(), math.nan, norm)
         return output
 
     def _norm(self, values: Tensor) -> Tensor:
-        return self.network.per_replica(values.detach()).double().square().flatten(1).sum(1).sqrt()
+        """Frobenius norm [replica], in parts: a large layer is not copied whole to double precision."""
+        parts = self.network.per_replica(values.detach()).flatten(1).split(_PART, 1)
+        return sum((part.double().square().sum(1) for part in parts), torch.zeros_like(self.loss)).sqrt()

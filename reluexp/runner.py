@@ -90,7 +90,7 @@ def run_loaded(
                 session.train(engine, session.plan())
         session.end()
     study = Study(store)
-    if loaded.config.cost and loaded.phase != "choosing" and study.cost.empty:
+    if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
         study.measure_cost()
     return study
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["derive", "generator"]
 
 
+_quoted = lru_cache(json.dumps)
+
+
 def derive(*key: int | str) -> int:
     """A 63-bit number that is a function of the key, the same on every machine and in every version."""
-    digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=8).digest()
+    parts = [str(part) if isinstance(part, int) else _quoted(part) for part in key]
+    digest = hashlib.blake2b(f"[{', '.join(parts)}]".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

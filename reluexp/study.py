@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import Trial, make_trials
+from reluexp.plan import Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed
+from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
     from reluexp.claims import Evidence, Placed
     from reluexp.config.inference import Hypothesis
+    from reluexp.report.plots import Plots
     from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
@@ -121,7 +122,7 @@ class Study:
         over = self._loaded.config.tune.over if self._loaded.config.tune else ()
         if self._choosing or is_fixed(self._loaded, point):
             return point.axes
-        return {axis: TUNED if axis in over else value for axis, value in point.axes.items()}
+        return shown_axes(point, over)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -273,6 +274,18 @@ class Study:
 
         return claim_parts(self.evidence)
 
+    @property
+    def plot(self) -> Plots:
+        """Any figure of the report: `study.plot.dead_fraction()`, or into axes of one's own with `ax=`."""
+        from reluexp.report.plots import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from reluexp.report.summary import notebook_summary
+
+        return notebook_summary(self)
+
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.
 
@@ -287,6 +300,20 @@ class Study:
         module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
         module.load_state_dict(self._store.read_weights(stack, trial))
         return module.eval()
+
+    def probe(self, trial: str) -> tuple[Tensor, Tensor]:
+        """The probe set of a trial: samples [sample, …], normalised as it saw them, and labels or targets [sample, …].
+
+        Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
+        """
+        from reluexp.catalogue.datasets import load_dataset
+
+        if trial not in self._wanted:
+            raise ResultsError(f"{self.name}: there is no trial {trial!r}")
+        setting = self._wanted[trial].point.setting
+        data = load_dataset(setting.dataset)
+        chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
+        return data.train_x[chosen], data.train_y[chosen]
 
 
 def load(path: str | Path) -> Study:

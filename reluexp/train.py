@@ -250,6 +250,7 @@ class Training:
 
     def _write(self, found: Measurement, epoch: float, active: Tensor, full: bool) -> None:
         if self.setting.probe.metrics == "network":
+            self.lives.update(self.step, found.units, active)
             return
         ended = self.steps.begun and epoch == self.epoch
         when = {"epoch": epoch, "step": self.step}
@@ -322,7 +323,7 @@ class Training:
         tables = {
             "epochs": self.records.frame("epochs", names, EPOCH_COLUMNS),
             "layers": self.records.frame("layers", names, LAYER_COLUMNS),
-            "units": self.lives.frame(names),
+            "units": (Lives() if self.setting.probe.metrics == "network" else self.lives).frame(names),
             "timing": timing.drop(columns="trial"),
         }
         tables["trials"] = self._trials(tables["epochs"])
@@ -347,7 +348,7 @@ class Training:
             "lr": [setting.train.optimizer.lr for setting in settings],
             "batch_size": self.setting.train.batch_size,
             "parameters": [self.network.size(replica) for replica in range(len(settings))],
-            "classes": self.data.classes,
+            "classes": float(self.data.classes or math.nan),
             "outcome": np.where(diverged < 0, "finished", "diverged"),
             "diverged_at_step": np.where(diverged < 0, np.nan, diverged),
             "stuck": self._stuck(last["train_accuracy"].to_numpy(float), diverged),

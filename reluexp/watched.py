@@ -14,7 +14,7 @@ from reluexp.errors import WatchError
 from reluexp.intercept import Reading, SiteListener
 from reluexp.sites import Site, Trace
 
-__all__ = ["Moment", "Watched", "first_tensor", "unseen", "unwrapped"]
+__all__ = ["Moment", "Watched", "device_of", "first_tensor", "unseen", "unwrapped"]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -55,7 +55,7 @@ class Watched:
     @property
     def device(self) -> str:
         """Where the first parameter is."""
-        return str(next((own.device for own in (*self.module.parameters(), *self.module.buffers())), "cpu"))
+        return device_of(self.module)
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [1, sample, number] for x [sample, …], whatever their shape; measuring mode must be on."""
@@ -101,6 +101,11 @@ class Watched:
         with torch.no_grad(), self._reading.hearing(wanted) as heard, self._reading.begin(None):
             functional_call(self.module, moment.values, (x,))
         return {layer: value.unsqueeze(0) for layer, value in heard.items()}
+
+
+def device_of(module: nn.Module) -> str:
+    """Where the first parameter or buffer is; the CPU for a module without any."""
+    return str(next((own.device for own in (*module.parameters(), *module.buffers())), "cpu"))
 
 
 def first_tensor(output: Any) -> Tensor:

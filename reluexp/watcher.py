@@ -19,7 +19,7 @@ from reluexp.probe import Measurement, Probe, settle
 from reluexp.records import Lives, Records
 from reluexp.sites import Trace, trace
 from reluexp.suspicions import suspicions
-from reluexp.watched import Moment, Watched, first_tensor, unseen, unwrapped
+from reluexp.watched import Moment, Watched, device_of, first_tensor, unseen, unwrapped
 
 __all__ = ["Watch", "watch"]
 
@@ -75,7 +75,7 @@ class Watch:
         x, y = _pair(probe)
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
-        found: Trace = trace(module, x[:2])
+        found: Trace = trace(module, x[:2].to(device_of(module)))
         self._watched: Watched | None = Watched(module, found, chunk)
         self._probe: Probe | None = self._probing(x, y)
         self._records, self._lives = Records(), Lives()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -216,6 +217,30 @@ def test_units_are_channels(
 ) -> None:
     (site,) = trace(nn.Sequential(*layers, nn.ReLU()), torch.randn(shape)).sites
     assert (site.width, site.axis, site.kind, site.positions, site.layer) == (4, axis, kind, positions, "0")
+
+
+@pytest.mark.parametrize("way", [lambda z: torch.maximum(z, 0.1 * z), lambda z: torch.max(z * 0.1, z)])
+def test_the_larger_of_z_and_a_multiple_is_a_leaky_unit(way: Callable[[Tensor], Tensor]) -> None:
+    model, x = built("F.relu", again=False)
+    model.function = partial(F.leaky_relu, negative_slope=0.1)
+    expected = reluexp.watch(model, x).measure()
+    model.function = way
+    found = reluexp.watch(model, x)
+    assert found.sites["function"].tolist() == ["maximum"]
+    columns = ["off_fraction", "post_mean", "slope_mean", "dead_fraction"]
+    assert found.measure()[columns].round(6).equals(expected[columns].round(6))
+
+
+def test_what_only_looks_like_an_activation_is_none() -> None:
+    def changed(z: Tensor) -> Tensor:
+        floor, mask, tenth = torch.zeros_like(z), z > 0, 0.1 * z
+        floor += 1
+        z.add_(1)
+        return torch.maximum(z, floor) + torch.where(mask, z, 0) + torch.max(tenth, z) + z.clamp(min=-1)
+
+    model, x = built("F.relu", again=False)
+    model.function = changed
+    assert trace(model, x).sites == []
 
 
 OTHER_FUNCTIONS = [

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from reluexp.catalogue.registry import Options, Registry
-from reluexp.seeds import generator
+from reluexp.seeds import derive, generator
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-__all__ = ["INITS", "Init", "InitOptions", "NormalBias", "draw_layer"]
+__all__ = ["INITS", "Init", "InitOptions", "NormalBias", "draw_layers"]
 
 
 class NormalBias(Options):
@@ -147,40 +147,48 @@ INITS: Registry[Init] = Registry(
 )
 
 
-def draw_layer(
-    options: Any, weight: Tensor, bias: Tensor | None, fans: Fans, gain: float, key: tuple[int | str, ...]
+def draw_layers(
+    options: Sequence[Any],
+    weights: Tensor,
+    biases: Tensor | None,
+    fans: Fans,
+    gains: Sequence[float],
+    keys: Sequence[tuple[int | str, ...]],
 ) -> None:
-    """Fills one linear map's weight [out, in, *kernel] and bias [out], each from its own generator under the key.
+    """Fills one linear map's weights [replica, out, in, *kernel] and biases [replica, out].
 
-    Drawn in memory of their own and copied, so that the numbers do not depend on how a stack lies in memory.
+    Each replica has its own options and gain, and for each of the two a random sequence of its own under its key.
     """
     import torch
 
-    entry, random = INITS[options.name], generator(*key, "weight")
-    if entry.joint:
-        whole = torch.empty(len(weight), weight[0].numel() + 1)
-        entry.draw(whole, fans, gain, random)
-        weight.copy_(whole[:, :-1].reshape(weight.shape))
-        if bias is not None:
-            bias.copy_(whole[:, -1])
-        return
-    own = torch.empty(weight.shape)
-    entry.draw(own, fans, gain, random)
-    weight.copy_(own)
-    if bias is not None:
-        _draw_bias(options, bias, fans[0], key)
+    random, drawn = torch.Generator(), torch.empty(weights.shape)
+    for number, (own, weight) in enumerate(zip(options, drawn.unbind(), strict=True)):
+        entry = INITS[own.name]
+        random.manual_seed(derive(*keys[number], "weight"))
+        if entry.joint:
+            whole = torch.empty(len(weight), weight[0].numel() + 1)
+            entry.draw(whole, fans, gains[number], random)
+            weight.copy_(whole[:, :-1].reshape(weight.shape))
+            if biases is not None:
+                biases[number] = whole[:, -1]
+        else:
+            entry.draw(weight, fans, gains[number], random)
+    weights.copy_(drawn)
+    if biases is not None:
+        _draw_biases(options, biases, fans[0], keys)
 
 
-def _draw_bias(options: Any, bias: Tensor, fan_in: int, key: tuple[int | str, ...]) -> None:
-    given = options.bias
-    if isinstance(given, NormalBias) or (given is None and options.name == "torch"):
-        import torch
+def _draw_biases(options: Sequence[Any], biases: Tensor, fan_in: int, keys: Sequence[tuple[int | str, ...]]) -> None:
+    import torch
 
-        own, random, bound = torch.empty(bias.shape), generator(*key, "bias"), 1 / math.sqrt(fan_in)
-        bias.copy_(
-            own.normal_(0, given.normal, generator=random)
-            if isinstance(given, NormalBias)
-            else own.uniform_(-bound, bound, generator=random)
-        )
-    else:
-        bias.fill_(given or 0.0)
+    bound = 1 / math.sqrt(fan_in)
+    biases.zero_()
+    for number, own in enumerate(options):
+        if isinstance(own.bias, float):
+            biases[number] = own.bias
+        elif isinstance(own.bias, NormalBias):
+            drawn = torch.empty(biases.shape[1:])
+            biases[number] = drawn.normal_(0, own.bias.normal, generator=generator(*keys[number], "bias"))
+        elif own.name == "torch":
+            drawn = torch.empty(biases.shape[1:])
+            biases[number] = drawn.uniform_(-bound, bound, generator=generator(*keys[number], "bias"))

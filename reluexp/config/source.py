@@ -228,15 +228,15 @@ def _parse_value(text: str, override: str) -> Any:
 
 
 def _drop_axis(document: Document, key: str, override: str) -> None:
-    grids = document.data.get("grid")
-    for grid in grids if isinstance(grids, list) else [grids]:
-        if isinstance(grid, dict):
-            grid.pop(key, None)
-            for axis in grid:
-                if key.startswith(f"{axis}."):
-                    raise ConfigError(
-                        f"--set {override}: the grid sets {axis} as a whole; --set grid.{axis}=[…] instead"
-                    )
+    """Takes a key's axis out of the grids; an error where every grid sets what the key lies in as a whole."""
+    given = document.data.get("grid")
+    grids = [grid for grid in (given if isinstance(given, list) else [given]) if isinstance(grid, dict)]
+    above = [[axis for axis in grid if key.startswith(f"{axis}.")] for grid in grids]
+    if grids and all(above):
+        axis = above[0][0]
+        raise ConfigError(f"--set {override}: the grid sets {axis} as a whole; --set grid.{axis}=[…] instead")
+    for grid in grids:
+        grid.pop(key, None)
 
 
 def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:

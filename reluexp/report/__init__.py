@@ -11,11 +11,15 @@ from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError, ResultsError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from reluexp.report.live.payload import Live
     from reluexp.report.page import Picture
+    from reluexp.report.panels import Style
     from reluexp.report.tables import Table
     from reluexp.stats import Results
 
-__all__ = ["FORMATS", "write_report", "write_tables"]
+__all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
 
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
@@ -24,46 +28,88 @@ _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, s
 
 
 def write_report(
-    study: Results, out: Path | None = None, formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg")
+    study: Results,
+    out: Path | None = None,
+    formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg"),
+    style: Style | None = None,
 ) -> Path:
     """Write what `formats` names below `out` (default: `report` in the study's folder).
 
     Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
-    Raises ConfigError for an unknown format, ResultsError when the folder cannot be written.
+    `style` sets sizes and rcParams of the figures; without it, PDFs are made for a paper (5.5 inches wide, a Times-like
+    face), the others for the page. Raises ConfigError for an unknown format, ResultsError when the
+    folder cannot be written.
     """
     _check(formats)
     folder = study.path / "report" if out is None else Path(out)
-    tables = _write_tables(study, folder, formats)
-    pictures = _write_figures(study, folder, formats)
+    frames, tables = _write_tables(study, folder, formats)
+    live = _write_curves(study, folder, formats)
+    pictures = _write_figures(study, folder, formats, style)
     if "html" not in formats:
         return folder
     from reluexp.report.page import render_page
 
-    return _write(folder / "index.html", render_page(study, tables, pictures).encode())
+    assert live is not None
+    return _write(folder / "index.html", render_page(study, frames, tables, pictures, live).encode())
+
+
+def write_together(studies: Sequence[Results], out: Path | None = None) -> Path:
+    """Write one page with the studies side by side, and their summaries as CSV; returns its path.
+
+    `out` is a folder beside the first study's, named by all of them, unless given.
+    """
+    from reluexp.report.tables import to_csv
+    from reluexp.report.together import render_together, together_frame
+
+    folder = Path(out) if out else studies[0].path.parent / "+".join(study.name for study in studies)
+    _write(folder / "summary.csv", to_csv(together_frame(studies)).encode())
+    return _write(folder / "index.html", render_together(studies).encode())
 
 
 def write_tables(study: Results, out: Path, formats: Sequence[str] = ("csv", "md", "tex")) -> Path:
     """Write every table below `out`/tables and return that folder. Raises as `write_report`."""
     _check(formats)
     _write_tables(study, Path(out), formats)
+    _write_curves(study, Path(out), formats)
     return Path(out) / "tables"
 
 
-def _write_tables(study: Results, folder: Path, formats: Sequence[str]) -> dict[str, Table]:
+def _write_tables(
+    study: Results, folder: Path, formats: Sequence[str]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Table]]:
     """Work each table out once, write it in the formats asked for, and keep it for the page."""
     from reluexp.report.tables import TABLES, to_csv, to_latex, to_markdown
 
-    tables = {}
+    frames, tables = {}, {}
     for spec in TABLES:
-        frame = spec.frame(study)
+        if spec.shown is None and not {"csv", "html"} & set(formats):
+            continue
+        frames[spec.name] = frame = spec.frame(study)
+        if "csv" in formats and len(frame.columns):
+            _write(folder / "tables" / f"{spec.name}.csv", to_csv(frame).encode())
+        if spec.shown is None:
+            continue
         tables[spec.name] = table = spec.shown(study, frame)
-        for form, text in (("csv", to_csv(frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-            if form in formats:
-                _write(folder / "tables" / f"{spec.name}.{form}", text.encode())
-    return tables
+        for form, text in (("md", to_markdown), ("tex", to_latex)):
+            if form in formats and table.rows:
+                _write(folder / "tables" / f"{spec.name}.{form}", text(table).encode())
+    return frames, tables
 
 
-def _write_figures(study: Results, folder: Path, formats: Sequence[str]) -> list[Picture]:
+def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> Live | None:
+    """What the page explores, and the same numbers as CSV."""
+    if not {"html", "csv"} & set(formats):
+        return None
+    from reluexp.report.live.payload import live_data
+    from reluexp.report.tables import to_csv
+
+    live = live_data(study)
+    if "csv" in formats:
+        _write(folder / "tables" / "curves.csv", to_csv(live.frame).encode())
+    return live
+
+
+def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: Style | None) -> list[Picture]:
     """Draw each figure once, write it in the formats asked for, and keep what the page needs."""
     wanted = [form for form in ("svg", "png", "pdf") if form in formats]
     if not wanted and "html" not in formats:
@@ -71,19 +117,23 @@ def _write_figures(study: Results, folder: Path, formats: Sequence[str]) -> list
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.page import Picture
     from reluexp.report.panels import Style, render
+    from reluexp.report.style import paper_style
 
-    style, pictures = Style(), []
+    paper, style, pictures = style or paper_style(), style or Style(), []
     for spec in FIGURES:
         figure = draw_figure(spec, study, style)
         if figure is None:
             continue
-        made = {form: render(figure, form, style) for form in wanted}
+        made = {form: render(figure, form, style) for form in wanted if form != "pdf"}
+        if "pdf" in wanted and (printed := draw_figure(spec, study, paper)) is not None:
+            made["pdf"] = render(printed, "pdf", paper)
         for form, data in made.items():
             _write(folder / "figures" / f"{spec.name}.{form}", data)
         if "html" in formats:
             svg = made.get("svg") or render(figure, "svg", style)
             png = (made.get("png") or render(figure, "png", style)) if len(svg) > _LARGE else None
-            pictures.append(Picture(spec.name, spec.title, spec.caption(study), None if png else svg, png))
+            about = (spec.name, spec.title, spec.caption(study))
+            pictures.append(Picture(*about, None if png else svg, png, spec.group, spec.terms, spec.view))
     return pictures
 
 

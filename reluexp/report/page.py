@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import importlib.util
+import json
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reluexp.findings import findings
+from reluexp.report.answer import answer
+from reluexp.report.figures.spec import GROUPS, View
+from reluexp.report.live.payload import Live, packed
 from reluexp.report.tables import Table
+from reluexp.report.terms import TERMS, Term
+from reluexp.report.verdicts import cards_of, claims_of
 from reluexp.stats import Results, describe_targets, settings
 
-__all__ = ["Picture", "inline_svg", "render_page"]
+__all__ = ["Picture", "asset", "environment", "inline_svg", "render_page"]
 
+_TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("tables.js", "live.js", "chart.js")
+_MOST_TRIALS = 1000  # rows of the table of trials that a browser shows at once
 _ID = re.compile(r' id="([^"]+)"')
 _REFERENCE = re.compile(r'(xlink:href="#|href="#|url\(#)([^")]+)')
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_PATH = re.compile(r' d="([^"]*)"')
+_LONG = re.compile(r"(\.\d\d)\d+")
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,14 @@ class Picture:
     caption: str
     svg: bytes | None = None
     png: bytes | None = None
+    group: str = "outcome"
+    terms: tuple[str, ...] = ()
+    live: View | None = None
+
+    @property
+    def view(self) -> str:
+        """What the page's script is told of the chart, as JSON; empty where the picture is all."""
+        return json.dumps({k: v for k, v in asdict(self.live).items() if v}) if self.live else ""
 
     @property
     def markup(self) -> Markup:
@@ -45,9 +71,11 @@ class Picture:
 def inline_svg(svg: str, name: str, alternative: str) -> Markup:
     """An SVG for the middle of a page: no XML header, a text alternative, and no id that another figure also has.
 
-    Ids that nothing refers to are dropped, and so are repeated ones: matplotlib names a shape by its content.
+    Coordinates get two decimals, of a unit that is 1/72 inch. Ids that nothing refers to are dropped, and so are
+    repeated ones: matplotlib names a shape by its content.
     """
-    body = svg[svg.index("<svg") :]
+    body = _COMMENT.sub("", svg[svg.index("<svg") :])
+    body = _PATH.sub(lambda found: f' d="{_LONG.sub(lambda number: number[1], found[1])}"', body)
     wanted = {found[2] for found in _REFERENCE.finditer(body)}
 
     def identity(found: re.Match[str]) -> str:
@@ -66,27 +94,136 @@ def inline_svg(svg: str, name: str, alternative: str) -> Markup:
     )  # drawn by matplotlib, which escapes
 
 
-def render_page(study: Results, tables: dict[str, Table], pictures: list[Picture]) -> str:
-    """The page as HTML; everything that comes from the study is escaped by jinja2."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+def render_page(
+    study: Results, frames: dict[str, Any], tables: dict[str, Table], pictures: Sequence[Picture], live: Live
+) -> str:
+    """The page as HTML; everything that comes from the study is escaped by jinja2.
+
+    `frames` are the raw numbers of the tables, by name; `live` is what can be explored.
+    """
+    told = answer(study, frames["summary"], frames["differences"])
+    sections = _sections(pictures)
+    claims, untested = claims_of(frames.get("claims", pd.DataFrame()), {picture.name for picture in pictures})
+    parts = [("answer", "answer"), ("comparison", "comparison"), *((s["anchor"], s["short"]) for s in sections)]
+    return (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            study=study,
+            css=asset("page.css"),
+            question=_question(study),
+            facts=_facts(study),
+            parts=[*parts, ("trials", "every trial"), ("lookup", "words, config, sources")],
+            answer=told,
+            findings=findings(study),
+            claims=claims,
+            untested=untested,
+            hypotheses=tables["hypotheses"],
+            choice=tables["choice"],
+            cards=cards_of(study, frames["differences"]),
+            baseline=frames["differences"].attrs.get("baseline", ""),
+            summary=tables["summary"],
+            differences=tables["differences"],
+            groups=sections,
+            targets=describe_targets(study) if len(study.trials) else "",
+            trials=tables["trials"],
+            most_trials=_MOST_TRIALS,
+            terms=list(TERMS.values()),
+            config=yaml.safe_dump(study.config, sort_keys=False, allow_unicode=True, width=100),
+            provenance=_flat(study.provenance),
+            citation=_citation(study),
+            version=_version(),
+            data=packed(live.content),
+            library=_library(),
+            scripts=[asset(name) for name in _SCRIPTS],
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, with everything escaped that is not marked as ours."""
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("index.html.j2").render(
-        study=study,
-        question=_question(study),
-        facts=_facts(study),
-        findings=findings(study),
-        summary=tables["summary"],
-        differences=tables["differences"],
-        targets=describe_targets(study) if len(study.trials) else "",
-        trials=tables["trials"],
-        pictures=pictures,
-        config=yaml.safe_dump(study.config, sort_keys=False, allow_unicode=True, width=100),
-        provenance=_flat(study.provenance),
+    made.filters["sortkey"] = _sort_key
+    return made
+
+
+def _sort_key(value: float) -> str:
+    """A number as the page's script reads it."""
+    return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or script of ours, as it is."""
+    return Markup((_TEMPLATES / name).read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _library() -> Markup:
+    """plotly.js as its Python package carries it, gzipped, in base64; importing the package would take a second."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("plotly is not installed; install it with pip, or reinstall reluexp")
+    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return Markup(base64.b64encode(gzip.compress(path.read_bytes(), 9, mtime=0)).decode())
+
+
+def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """The parts with figures; a word is explained beside the first figure that uses it, and named at later ones."""
+    told: set[str] = set()
+    sections = []
+    for group, title in GROUPS.items():
+        own = []
+        for picture in (picture for picture in pictures if picture.group == group):
+            notes: list[Term] = [TERMS[term] for term in picture.terms if term not in told]
+            seen = [term for term in picture.terms if term in told]
+            told.update(picture.terms)
+            own.append({"notes": notes, "seen": seen, **_shown(picture)})
+        if own:
+            sections.append({"anchor": f"part-{group}", "title": title, "short": _SHORT[group], "pictures": own})
+    return sections
+
+
+_SHORT = {
+    "outcome": "outcome",
+    "life": "life of units",
+    "signal": "signals",
+    "sensitivity": "sensitivity",
+    "cost": "cost",
+}
+"""names of the parts in the page's navigation"""
+
+
+def _shown(picture: Picture) -> dict[str, Any]:
+    return {
+        "name": picture.name,
+        "title": picture.title,
+        "caption": picture.caption,
+        "view": picture.view,
+        "markup": picture.markup,
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("reluexp")
+
+
+def _citation(study: Results) -> str:
+    """BibTeX for the program, with what identifies this study."""
+    started = str(study.provenance.get("started", ""))
+    return (
+        "@software{reluexp,\n"
+        "  title = {reluexp: experiments on dying ReLUs and convergence},\n"
+        f"  version = {{{_version()}}},\n"
+        f"  note = {{study {study.name}{', run ' + started if started else ''}}}\n"
+        "}"
     )
 
 

@@ -308,7 +308,14 @@ def find_studies(results: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path / "study.yaml").stat().st_mtime)
 
 
+def _is_null(value: object) -> bool:
+    return value is None or value != value  # NaN
+
+
 def _parquet(frame: pd.DataFrame) -> bytes:
+    """A table as bytes; a column of texts and numbers (an axis of `auto` and 1.0) becomes one of texts."""
+    mixed = [name for name in frame.select_dtypes(object) if frame[name].map(type).eq(str).any()]
+    frame = frame.assign(**{name: [None if _is_null(v) else str(v) for v in frame[name]] for name in mixed})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -1,0 +1,119 @@
+"""The answer of a study in three sentences: did units die, did it matter, which activation to choose."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.report.tables.cells import signed
+from reluexp.report.tables.differences import differences
+from reluexp.stats import Results, axis_names, can_die, other_axes, summary
+
+__all__ = ["answer"]
+
+_TOLD = {"better": "better than", "equal": "as good as", "worse": "worse than"}
+
+
+def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataFrame | None = None) -> list[str]:
+    """At most three sentences; none before a trial has ended. `table` is `summary`, `compared` is `differences`."""
+    if study.trials.empty or study.trials["outcome"].eq("failed").all():
+        return []
+    table = summary(study) if table is None else table
+    compared = differences(study) if compared is None else compared
+    return [
+        sentence
+        for sentence in (_died(study, table), _mattered(study, compared), _choice(study, table, compared))
+        if sentence
+    ]
+
+
+def _name(label: Any) -> str:
+    return style_of(str(label))[0]
+
+
+def _where(study: Results, row: Any) -> str:
+    names = axis_names(other_axes(study))
+    return " at " + ", ".join(f"{short} = {row[axis]}" for axis, short in names.items()) if names else ""
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _died(study: Results, table: pd.DataFrame) -> str:
+    """Of activations that can die: the setting with the largest share of dead units at the end."""
+    rows = table[table["activation"].map(can_die) & table["dead_fraction_n"].gt(0)]
+    if rows.empty:
+        return ""
+    row = rows.loc[rows["dead_fraction_mean"].idxmax()]
+    name = _name(row["activation"])
+    if row["dead_fraction_mean"] == 0:
+        return f"No {name} unit was dead at the end on the probe set."
+    low, high = row["dead_fraction_low"], row["dead_fraction_high"]
+    bounds = f" [{_percent(max(low, 0))}, {_percent(min(high, 1))}]" if math.isfinite(low) else ""
+    born = row["born_dead_fraction_mean"]
+    before = f"; {_percent(born)} were dead before training" if math.isfinite(born) else ""
+    most = " the most" if len(rows) > 1 else ""
+    return (
+        f"{name} died{most}{_where(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its hidden units "
+        "were "
+        f"dead at the end, over {row['dead_fraction_n']:.0f} trials{before}."
+    )
+
+
+def _mattered(study: Results, compared: pd.DataFrame) -> str:
+    """What the differences in accuracy to the baseline are, by verdict; never more than the seeds carry."""
+    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    if rows.empty:
+        return ""
+    base, seeds = _name(study.baseline), int(rows["n"].max())
+    found = rows[rows["verdict"].isin(["better", "worse"])]
+    told = [f"{_difference(study, row)}" for row in found.sort_values("mean", ascending=False).to_dict("records")]
+    margin = 100 * rows["margin"].iloc[0]
+    if not told:
+        return (
+            f"In test accuracy no activation was shown to differ from {base} by more than {margin:g} points "
+            f"(paired over {seeds} seeds)."
+        )
+    shown = told if len(told) <= 3 else [told[0], told[-1]]
+    more = f" ({len(told)} of {len(rows)} comparisons in all)" if len(told) > 3 else ""
+    return (
+        f"Against {base}, paired over {seeds} seeds, test accuracy was {'; '.join(shown)}{more}: beyond the {margin:g} "
+        "points that are taken to matter."
+    )
+
+
+def _difference(study: Results, row: dict[Any, Any]) -> str:
+    mean, low, high = (signed(100 * row[column], 1) for column in ("mean", "low", "high"))
+    size = f"{mean} points [{low}, {high}]"
+    return f"{row['verdict']} with {_name(row['activation'])}{_where(study, row)} ({size})"
+
+
+def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """The highest mean, and whether it is told apart from the baseline; what the seeds leave open."""
+    rows = table[table["test_accuracy_n"] > 0]
+    if rows["activation"].nunique() < 2:
+        return ""
+    top = rows.loc[rows["test_accuracy_mean"].idxmax()]
+    share = _percent(top["test_accuracy_mean"])
+    head = f"The highest mean test accuracy had {_name(top['activation'])}{_where(study, top)}, {share}"
+    own = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    if own.empty:
+        return f"{head}; there is no baseline to compare it with."
+    keys = [*other_axes(study), "activation"]
+    same = own[(own[keys] == top[keys]).all(axis=1)]
+    undecided = own[own["verdict"] == "undecided"]
+    open_ = f" {len(undecided)} of {len(own)} comparisons stay undecided" if len(undecided) else ""
+    seeds = undecided["pairs_to_resolve"].dropna()
+    more = f"; {seeds.min():.0f} to {seeds.max():.0f} seeds would tell" if len(seeds) > 1 else ""
+    rest = f"{open_}{more}." if open_ else ""
+    if top["activation"] == study.baseline:
+        return f"{head}: it is the baseline.{rest}"
+    verdict = same["verdict"].iloc[0] if len(same) else "not compared"
+    told = {"better": "better than", "equal": "as good as", "worse": "worse than"}.get(
+        verdict, "not shown to be better than"
+    )
+    return f"{head}: {told} {_name(study.baseline)}.{rest}"

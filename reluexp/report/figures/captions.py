@@ -1,0 +1,66 @@
+"""Sentences that captions share: how many trials, what bands are, what happened to those that diverged."""
+
+from __future__ import annotations
+
+from reluexp.report.panels import Style, facets_of, faint_limit, lines_of
+from reluexp.stats import Results, can_die, groups, settings
+
+__all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
+
+
+def count_note(study: Results, crosses: bool = True) -> str:
+    """Seeds, what happened to trials, and which settings are not shown."""
+    frame = settings(study)
+    seeds = frame["seed"].nunique()
+    parts = [f"{len(frame)} trials, {seeds} {'seed' if seeds == 1 else 'seeds'}."]
+    for outcome in ("diverged", "failed"):
+        count = int(frame["outcome"].eq(outcome).sum())
+        if count:
+            where = {"diverged": " (marked × at the last finite value)" if crosses else ""}.get(outcome, " (not shown)")
+            parts.append(f"{count} of {len(frame)} {outcome}{where}.")
+    return " ".join(parts)
+
+
+def facet_note(study: Results, limit: int) -> str:
+    """Which settings are not shown."""
+    _, left_out = facets_of(study, limit)
+    return f" {left_out} more settings are in the tables only." if left_out else ""
+
+
+def band_note(study: Results, limit: int = 12, crosses: bool = True) -> str:
+    """What lines and bands are, and of how many trials."""
+    style = Style()
+    most = max((len(part) for _, part in groups(settings(study), _panel_columns(study))), default=0)
+    if most < 2:
+        return f"One trial for each line, hence no band. {count_note(study, crosses)}{facet_note(study, limit)}"
+    curves = len(facets_of(study, limit)[0]) * len(lines_of(study).looks)
+    faint = (
+        "some of the trials faint behind" if most > faint_limit(2 * curves, style.seeds) else "the trials faint behind"
+    )
+    band = f"Line: mean over seeds; band: pointwise 95 % t interval; {faint}."
+    return f"{band} {count_note(study, crosses)}{facet_note(study, limit)}"
+
+
+def _panel_columns(study: Results) -> list[str]:
+    facets, _ = facets_of(study, 1)
+    return [lines_of(study).by, *facets[0].where] if facets else [lines_of(study).by]
+
+
+def dagger_note(study: Results) -> str:
+    """What the dagger at an activation means."""
+    marked = [label for label in settings(study)["activation"].unique() if not can_die(label)]
+    if not marked or lines_of(study).by != "activation":
+        return ""
+    return " † The derivative is never exactly 0 in real arithmetic: what is counted as dead is underflow, not death."
+
+
+def kept_note(study: Results) -> str:
+    """That diverged trials stay in the mean."""
+    diverged = settings(study)["outcome"].eq("diverged").any()
+    return " A diverged trial stays in the mean with its last finite value." if diverged else ""
+
+
+def ended_note(study: Results) -> str:
+    """That curves of diverged trials end."""
+    diverged = settings(study)["outcome"].eq("diverged").any()
+    return " A diverged trial's curve ends, and the mean goes on over the others." if diverged else ""

@@ -1,0 +1,242 @@
+"""Figures of how much the answer depends on choices: thresholds, the probe's size, the value of an axis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
+from reluexp.report.figures.captions import count_note, dagger_note, facet_note
+from reluexp.report.figures.spec import FigureSpec, View
+from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
+from reluexp.report.panels import (
+    Facet,
+    Lines,
+    Panel,
+    Style,
+    draw_curves,
+    facets_of,
+    grid_of,
+    legend,
+    lines_of,
+    percent,
+    plain,
+    power_ticks,
+    short,
+)
+from reluexp.stats import Results, axis_names, groups, in_order, other_axes, settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["CHOICES"]
+
+_MARKS = {"saturated": ((0.001, "10⁻³"),), "dormant": ((0.025, "0.025"), (0.1, "0.1"))}
+"""thresholds that the tables use, or other papers do"""
+_WORDS = {"lr": "learning rate"}
+
+
+def _share_figure(
+    study: Results, style: Style, variants: list[tuple[str, pd.DataFrame, str]], x: str, labels: list[str], log: bool
+) -> Figure | None:
+    """Shares of units over x for each facet and variant, without the single trials; `labels` name the x axes."""
+    facets, _ = facets_of(study, style.facets // 4)
+    panels = panels_of(study, facets, variants)
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    figure, axes = grid_of(panels, style, columns, "")
+    lines = lines_of(study)
+    flat = flat_values(panels, lines)
+    lines = Lines(lines.by, {value: look for value, look in lines.looks.items() if value not in flat})
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        draw_curves(ax, panel, lines, replace(style, seeds=0), x=x, share=True)
+        _share_axes(ax, log, i % columns == 0)
+        if i + columns >= len(axes):
+            ax.set_xlabel(labels[i % len(labels)])
+    legend(figure, lines, style)
+    return figure
+
+
+def _share_axes(ax: Axes, log: bool, first: bool) -> None:
+    if log:
+        ax.set_xscale("log")
+        power_ticks(ax.xaxis)
+    bands = [np.asarray(path.vertices)[:, 1].max() for band in ax.collections for path in band.get_paths()]
+    top = max([ax.get_ylim()[1], *(min(1.02, 1.05 * high) for high in bands)])
+    ax.set_ylim(-0.015 * top, top)
+    percent(ax.yaxis)
+    if first:
+        ax.set_ylabel("share of units")
+
+
+def _titled(study: Results, frames: dict[str, pd.DataFrame], metric: str) -> list[tuple[str, pd.DataFrame, str]]:
+    """A variant for each frame and kind of site."""
+    kinds = kinds_of(study.layers)
+    return [
+        (" · ".join(filter(None, [name, KINDS.get(kind, kind) if len(kinds) > 1 else ""])), rows, metric)
+        for kind in kinds
+        for name, frame in frames.items()
+        if "kind" in frame and len(rows := frame[frame["kind"] == kind])
+    ]
+
+
+def _thresholds(study: Results, style: Style) -> Figure | None:
+    frames = threshold_shares(study)
+    variants = _titled(study, frames, "share")
+    if not variants:
+        return None
+    labels = ["max |f′(z)| / s_f below", "mean |h| / layer's mean at most"]
+    figure = _share_figure(study, style, variants, "threshold", labels, log=True)
+    for ax in figure.axes if figure else ():
+        name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
+        for place, text in _MARKS[name]:
+            ax.axvline(place, color="#777777", lw=0.9, ls=":")
+            ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
+    return figure
+
+
+def _probe(study: Results, style: Style) -> Figure | None:
+    frame = probe_shares(study)
+    variants = _titled(study, {"": frame}, "share")
+    if not variants:
+        return None
+    figure = _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True)
+    for ax in figure.axes if figure else ():
+        ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
+        ax.set_ylim(0, 1)
+        ax.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.5 %", "1 %", "10 %", "100 %"])
+        ax.yaxis.minorticks_off()
+    return figure
+
+
+def _firing(study: Results, style: Style) -> Figure | None:
+    variants = _titled(study, {"": firing_rates(study)}, "share")
+    return _share_figure(study, style, variants, "rate", ["firing rate at most"], log=False) if variants else None
+
+
+def _axis(study: Results, style: Style) -> Figure | None:
+    """Final accuracy, and dead units, against the values of a numeric axis; a line for each activation."""
+    axis = numeric_axis(study)
+    if axis is None:
+        return None
+    final = over_axis(study, axis)
+    lines = _activation_lines(study)
+    facets = _facets_without(study, axis, style.facets // 2)
+    variants = [("test accuracy", final, "test_accuracy"), ("dead units", final, "dead_fraction")]
+    panels = [
+        Panel(" · ".join(filter(None, [facet.title, title])), rows, metric)
+        for facet in facets
+        for title, frame, metric in variants
+        if (rows := facet.of(frame))[metric].notna().any()
+    ]
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    figure, axes = grid_of(panels, style, columns, "x" if comparable(facets) else "")
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        draw_curves(ax, panel, lines, replace(style, seeds=0), x=axis, share=True)
+        name = axis_names(other_axes(study))[axis]
+        _axis_dress(ax, final[axis], _WORDS.get(name, name), i + columns >= len(axes))
+    hold(axes, panels, log=False, from_zero=True)
+    legend(figure, lines, style)
+    return figure
+
+
+def _axis_dress(ax: Axes, values: pd.Series, name: str, last: bool) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    found = np.sort(values.unique())
+    if found[0] > 0 and found[-1] / found[0] > 20:
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    if len(found) <= 8:
+        ax.set_xticks(found, [f"{value:g}" for value in found])
+    percent(ax.yaxis)
+    if last:
+        ax.set_xlabel(plain(name))
+
+
+def _activation_lines(study: Results) -> Lines:
+    """Activations as lines even where there is one."""
+    from reluexp.catalogue.activations import style_of
+
+    labels = in_order(settings(study)["activation"], "activation")
+    looks = {label: style_of(str(label)) for label in labels}
+    return Lines(
+        "activation", {label: (plain(short(name)), hue, dashes) for label, (name, hue, dashes) in looks.items()}
+    )
+
+
+def _facets_without(study: Results, axis: str, limit: int) -> list[Facet]:
+    axes = [other for other in other_axes(study) if other != axis]
+    names = axis_names(axes)
+    found = [
+        Facet(plain(short(", ".join(f"{names[a]} = {value}" for a, value in where.items()), 48)), where)
+        for where, _ in groups(settings(study), axes)
+    ]
+    return found[:limit]
+
+
+def _bands(study: Results) -> str:
+    return f"Line: mean over trials; band: pointwise 95 % t interval. {count_note(study, False)}"
+
+
+CHOICES: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "axis_sensitivity",
+        "Sensitivity to the setting",
+        "outcome",
+        lambda study: (
+            "At the end of training, against the values of the axis; a diverged trial stays in with its last finite "
+            f"value, else chance. {_bands(study)}"
+        ),
+        _axis,
+        View("curves", "axis", "test_accuracy"),
+        terms=("diverged",),
+    ),
+    FigureSpec(
+        "threshold_sensitivity",
+        "Shares against the threshold",
+        "sensitivity",
+        lambda study: (
+            "Every paper chooses another threshold. Saturated: the largest |f′(z)| over the probe, relative to the "
+            "activation's own reference slope, is below it (at its left end only exactly dead units are left). "
+            "Dormant: mean |h| is at most that share of the layer's mean (Sokar et al. 2023). "
+            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 3)}"
+        ),
+        _thresholds,
+        View("curves", "dormant", "share"),
+        terms=("saturated", "dormant"),
+    ),
+    FigureSpec(
+        "probe_sensitivity",
+        "Dead units against the size of the probe",
+        "sensitivity",
+        lambda study: (
+            "Share of hidden units that would be called dead on a probe of the first n training samples, at the end of "
+            "training; at the right end the whole training set. Below 1 % the axis is linear. "
+            "What is 0 throughout is not drawn. "
+            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 3)}"
+        ),
+        _probe,
+        View("curves", "probe", "share"),
+        terms=("confirmed dead", "probe set"),
+    ),
+    FigureSpec(
+        "firing_rates",
+        "Distribution of firing rates",
+        "signal",
+        lambda study: (
+            "Share of hidden units that respond (|f′(z)| ≥ 10⁻³ of the reference slope) at no more than this share of "
+            f"samples and positions, at the end. {_bands(study)}{facet_note(study, 3)}"
+        ),
+        _firing,
+        View("curves", "firing", "share"),
+        terms=("firing rate",),
+    ),
+)

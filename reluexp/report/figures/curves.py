@@ -1,0 +1,248 @@
+"""Figures of curves over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reluexp.report.figures.axes import (
+    KINDS,
+    Variant,
+    comparable,
+    cross_of,
+    dress,
+    flat_values,
+    hold,
+    kinds_of,
+    panels_of,
+)
+from reluexp.report.figures.captions import band_note, dagger_note, ended_note, kept_note
+from reluexp.report.figures.spec import FigureSpec, View
+from reluexp.report.panels import (
+    Lines,
+    Panel,
+    Style,
+    draw_curves,
+    facets_of,
+    grid_of,
+    legend,
+    lines_of,
+    log_range,
+    mark_undying,
+    plain,
+    short,
+)
+from reluexp.stats import Results, over_sites, sound
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["CURVES", "curve_figure", "site_variants"]
+
+
+def curve_figure(
+    study: Results,
+    style: Style,
+    variants: Sequence[Variant],
+    label: str,
+    log: bool | None = False,
+    share: str = "",
+) -> Figure | None:
+    """Curves over epochs for each facet and variant (title, frame, metric); `log=None` decides by the range.
+
+    `share` says that values lie in [0, 1], and of what; shares of `dead` units mark activations that cannot die, and
+    lines that are 0 throughout are left out, as the caption says.
+    """
+    facets, _ = facets_of(study, style.facets if len(variants) == 1 else style.facets // 2)
+    panels = panels_of(study, facets, variants)
+    if not panels:
+        return None
+    finished = pd.concat([p.rows.loc[p.rows["outcome"] == "finished", p.metric].astype(float) for p in panels])
+    log = log_range(finished) if log is None else log
+    lines = _lines(study, panels, share)
+    columns = len(variants) if len(variants) > 1 else 2 if len(panels) in (2, 4) else 3
+    figure, axes = grid_of(panels, style, columns, "xy" if comparable(facets) else "")
+    for ax, panel in zip(axes, panels, strict=True):
+        draw_curves(ax, panel, lines, style, log=log, share=bool(share))
+    hold(axes, panels, log, from_zero=share in ("dead", "zero"))
+    dress(axes, min(columns, len(panels)), label, bool(share))
+    legend(figure, lines, style, cross_of(study))
+    return figure
+
+
+def _lines(study: Results, panels: Sequence[Panel], share: str) -> Lines:
+    lines = mark_undying(lines_of(study)) if share == "dead" else lines_of(study)
+    flat = flat_values(panels, lines) if share in ("dead", "zero") else []
+    seen = {value for panel in panels for value in panel.rows.loc[panel.rows[panel.metric].notna(), lines.by].unique()}
+    return Lines(lines.by, {v: look for v, look in lines.looks.items() if v not in flat and v in seen})
+
+
+def _loss(study: Results, style: Style) -> Figure | None:
+    variants = [("training loss", study.epochs, "train_loss"), ("test loss", study.epochs, "test_loss")]
+    return curve_figure(study, style, variants, "cross-entropy (nats)", log=None)
+
+
+def _accuracy(study: Results, style: Style) -> Figure | None:
+    epochs = (
+        study.epochs.assign(test_accuracy=sound(study.epochs, "test_accuracy")) if len(study.epochs) else study.epochs
+    )
+    return curve_figure(study, style, [("", epochs, "test_accuracy")], "test accuracy", share="correct")
+
+
+def _grad_norm(study: Results, style: Style) -> Figure | None:
+    return curve_figure(study, style, [("", study.epochs, "grad_norm")], "L2 norm of the gradient", log=True)
+
+
+def site_variants(study: Results, metric: str) -> list[Variant]:
+    """A metric over all sites of each kind by their widths: dense and convolutional sites apart."""
+    layers = study.layers
+    if metric not in layers:
+        return []
+    kinds = kinds_of(layers)
+    layers = layers[["trial", "epoch", "step", "site", "kind", "width", metric]]
+    return [
+        (KINDS.get(kind, f"{kind} sites") if len(kinds) > 1 else "", over_sites(part, metric), metric)
+        for kind in kinds
+        for part in [layers[layers["kind"] == kind]]
+    ]
+
+
+def _site_curves(
+    metric: str, label: str, share: str = "", log: bool | None = False
+) -> Callable[[Results, Style], Figure | None]:
+    """The drawing of a site metric over epochs."""
+
+    def draw(study: Results, style: Style) -> Figure | None:
+        variants = site_variants(study, metric)
+        return curve_figure(study, style, variants, label, log, share) if variants else None
+
+    return draw
+
+
+def _slopes(study: Results, style: Style) -> Figure | None:
+    """The learned slope of each site over epochs, a panel for each site that has one."""
+    layers = study.layers
+    if layers.empty or "learned_slope_mean" not in layers:
+        return None
+    columns = ["trial", "epoch", "step", "site", "site_name", "learned_slope_mean"]
+    rows = layers.loc[layers["learned_slope_mean"].notna(), columns]
+    names = rows.drop_duplicates("site").set_index("site")["site_name"].sort_index()
+    variants = [(plain(short(name)), rows[rows["site"] == site], "learned_slope_mean") for site, name in names.items()]
+    return curve_figure(study, style, variants[:6], "learned slope, mean of the site") if variants else None
+
+
+def _none_note(study: Results, metric: str) -> str:
+    """Which lines are left out since they are 0 throughout."""
+    facets, _ = facets_of(study, Style().facets)
+    lines = lines_of(study)
+    flat = flat_values(panels_of(study, facets, site_variants(study, metric)), lines)
+    return f" 0 throughout, hence not drawn: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
+
+
+CURVES: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "dead_fraction",
+        "Dead units over training",
+        "life",
+        lambda study: (
+            "Share of hidden units whose derivative is 0 at every probe sample, all sites by their widths. "
+            f"{band_note(study)}{_none_note(study, 'dead_fraction')}{dagger_note(study)}{kept_note(study)}"
+        ),
+        _site_curves("dead_fraction", "dead units", "dead"),
+        View("curves", "layers", "dead_fraction"),
+        terms=("dead", "probe set", "unit"),
+    ),
+    FigureSpec(
+        "off_fraction",
+        "Units that are off over training",
+        "life",
+        lambda study: (
+            "Share of hidden units with no pre-activation above 0 on the probe set: the same question for every "
+            f"activation. {band_note(study)}{_none_note(study, 'off_fraction')}{kept_note(study)}"
+        ),
+        _site_curves("off_fraction", "units that are off", "zero"),
+        View("curves", "layers", "off_fraction"),
+        terms=("off",),
+    ),
+    FigureSpec(
+        "loss",
+        "Loss",
+        "outcome",
+        lambda study: (
+            "Training loss: mean over the epoch's steps, as trained; test loss: after the epoch. "
+            f"On a log axis means are geometric. {band_note(study, 6)}{ended_note(study)}"
+        ),
+        _loss,
+        View("curves", "epochs", "test_loss"),
+        terms=("interval",),
+    ),
+    FigureSpec(
+        "test_accuracy",
+        "Test accuracy over training",
+        "outcome",
+        lambda study: f"Epoch 0 is before training. {band_note(study)}{kept_note(study)}",
+        _accuracy,
+        View("curves", "epochs", "test_accuracy"),
+        terms=("interval", "diverged"),
+    ),
+    FigureSpec(
+        "zero_fraction",
+        "Sparsity over training",
+        "signal",
+        lambda study: (
+            f"Share of hidden activations that are exactly 0. {band_note(study)}"
+            f"{_none_note(study, 'zero_fraction')}{kept_note(study)}"
+        ),
+        _site_curves("zero_fraction", "activations that are 0", "zero"),
+        View("curves", "layers", "zero_fraction"),
+        terms=("zero fraction",),
+    ),
+    FigureSpec(
+        "grad_norm",
+        "Gradient norm over training",
+        "signal",
+        lambda study: (
+            "L2 norm of the whole gradient before clipping, mean over the epoch's steps; means over seeds are "
+            f"geometric and leave out exact zeros. {band_note(study)}{ended_note(study)}"
+        ),
+        _grad_norm,
+        View("curves", "epochs", "grad_norm"),
+    ),
+    FigureSpec(
+        "effective_rank",
+        "Effective rank over training",
+        "signal",
+        lambda study: (
+            "Exponential of the entropy of the normalised singular values of the centred activations (Roy & Vetterli "
+            f"2007, there uncentred), mean over sites by their widths. {band_note(study)}{ended_note(study)}"
+        ),
+        _site_curves("effective_rank", "effective rank"),
+        View("curves", "layers", "effective_rank"),
+        terms=("effective rank",),
+    ),
+    FigureSpec(
+        "update_ratio",
+        "Size of updates over training",
+        "signal",
+        lambda study: (
+            "Root mean square over the last steps of ‖ΔW‖/‖W‖ of the layer that feeds a site, mean over sites by their "
+            f"widths; means over seeds are geometric. {band_note(study)}{ended_note(study)}"
+        ),
+        _site_curves("update_ratio", "‖ΔW‖/‖W‖", log=True),
+        View("curves", "layers", "update_ratio"),
+        terms=("feeding layer",),
+    ),
+    FigureSpec(
+        "learned_slopes",
+        "Learned slopes",
+        "signal",
+        lambda study: (
+            "Mean of the slopes below 0 that a site learned, for activations that learn one, by site. "
+            f"{band_note(study)}{ended_note(study)}"
+        ),
+        _slopes,
+        View("curves", "layers", "learned_slope_mean"),
+    ),
+)

@@ -1,0 +1,196 @@
+"""Heat maps of a site metric, layer by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
+from reluexp.report.figures.captions import count_note, dagger_note
+from reluexp.report.figures.spec import FigureSpec, View
+from reluexp.report.panels import (
+    Lines,
+    Panel,
+    Style,
+    facets_of,
+    grid_of,
+    joined,
+    lines_of,
+    mark_undying,
+    plain,
+    power_ticks,
+    short,
+)
+from reluexp.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+__all__ = ["MAPS"]
+
+_MAPS = 24  # panels of one heat map figure; more would be too small to read
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a metric is coloured: its label, colour map, and ticks of a share, or None for powers of ten."""
+
+    metric: str
+    label: str
+    colours: str
+    ticks: tuple[float, ...] | None
+
+
+_DEAD = _Look("dead_fraction", "dead units (%)", "magma_r", (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1))
+_GRADIENT = _Look("backprop_norm", "backprop norm", "viridis", None)
+
+
+def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
+    """Heat maps [site, epoch] of the mean over trials: a column for each line, a row for each facet and kind."""
+    lines = mark_undying(lines_of(study)) if look is _DEAD else lines_of(study)
+    columns = min(4, len(lines.looks))
+    panels, _ = _map_panels(study, lines, style, columns, look.metric)
+    if not panels:
+        return None
+    columns = min(columns, len(panels))
+    figure, axes = grid_of(panels, style, columns, height=0.62)
+    norm = _norm(look, panels)
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        same = i % columns and _site_names(panel).equals(_site_names(panels[i - 1]))
+        mesh = _draw_map(ax, panel, look, norm, labelled=not same)
+        if i + columns >= len(axes):
+            ax.set_xlabel("epoch")
+    bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / figure.get_figheight() + 0.35), pad=0.02, aspect=28)
+    bar.set_label(look.label)
+    if not look.ticks:
+        power_ticks(bar.ax.yaxis)
+    else:
+        bar.set_ticks(list(look.ticks), labels=[f"{100 * tick:g}" for tick in look.ticks])
+    return figure
+
+
+def _norm(look: _Look, panels: Sequence[Panel]) -> Normalize:
+    """Shares grow with the square root, so that a few dead units are seen at all; norms are in logs.
+
+    Their range is that of the trials that finished: what a diverging one reaches would hide the others.
+    """
+    from matplotlib.colors import LogNorm, PowerNorm
+
+    if look.ticks:
+        return PowerNorm(0.5, 0, 1)
+    rows = pd.concat([panel.rows[["outcome", look.metric]] for panel in panels])
+    ended = rows["outcome"] == "finished"
+    values = (rows[ended] if ended.any() else rows)[look.metric]
+    values = values[np.isfinite(values) & (values > 0)]
+    return LogNorm(float(values.min()), max(float(values.max()), float(values.min()) * 1.01))
+
+
+def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric: str) -> tuple[list[Panel], list[Any]]:
+    """The panels that are drawn, and the lines left out since the metric is 0 in all of theirs."""
+    layers = study.layers
+    if layers.empty or metric not in layers:
+        return [], []
+    known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
+    known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
+    rows = joined(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]])
+    facets, _ = facets_of(study, style.facets)
+    kinds = kinds_of(layers)
+    flat = flat_values([Panel("", rows, metric)], lines)
+    several = len(facets) > 1 or len(kinds) > 1
+    between, length = ("\n", 17) if columns > 3 or several else (" · ", 24)
+    panels = []
+    for facet in facets:
+        for kind in kinds:
+            for value in [value for value in lines.looks if value not in flat]:
+                own = facet.of(rows[(rows["kind"] == kind) & (rows[lines.by] == value)])
+                if len(own):
+                    where = filter(None, [facet.title, KINDS.get(kind, kind) if len(kinds) > 1 else ""])
+                    panels.append(Panel(between.join([short(lines.looks[value][0], length), *where]), own, metric))
+    return panels[:_MAPS], flat
+
+
+def _site_names(panel: Panel) -> pd.Series:
+    """The names of a panel's sites in the order of the forward pass."""
+    return panel.rows.drop_duplicates("site").set_index("site")["site_name"].sort_index()
+
+
+def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, labelled: bool) -> QuadMesh:
+    """One heat map; norms are averaged in logs."""
+    values = panel.rows[panel.metric].astype(float)
+    rows = panel.rows.assign(_value=values if look.ticks else np.log10(values))
+    table = rows.pivot_table(index="site", columns="epoch", values="_value", aggfunc="mean")
+    names = _site_names(panel).reindex(table.index)
+    mesh = ax.pcolormesh(
+        _edges(table.columns.to_numpy(float)),
+        np.arange(len(table) + 1) - 0.5,
+        table.to_numpy(float) if look.ticks else 10 ** table.to_numpy(float),
+        norm=norm,
+        cmap=look.colours,
+        rasterized=True,
+    )
+    ticks = np.unique(np.linspace(0, len(table) - 1, min(len(table), 8)).round().astype(int))
+    ax.set_yticks(ticks, [plain(short(names.iloc[i], 12)) for i in ticks] if labelled else [""] * len(ticks))
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.tick_params(labelsize=8)
+    whole_ticks(ax, 5)
+    return mesh
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Borders half-way between measurements.
+
+    >>> _edges(np.array([0.0, 1.0, 3.0])).tolist()
+    [-0.5, 0.5, 2.0, 4.0]
+    """
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def _map_note(study: Results, metric: str) -> str:
+    facets, _ = facets_of(study, 10_000)
+    lines = lines_of(study)
+    shown, flat = _map_panels(study, lines, Style(), 1, metric)
+    panels = len(facets) * (len(lines.looks) - len(flat)) * max(1, len(kinds_of(study.layers)))
+    none = f" 0 throughout, hence no map: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
+    left = panels - len(shown)
+    return f"{none} {left} of {panels} maps have no place or no data here." if shown and left else none
+
+
+MAPS: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "dead_by_layer",
+        "Dead units by layer and epoch",
+        "life",
+        lambda study: (
+            "Mean share of dead units over trials; the first hidden site is at the top. One colour scale, "
+            f"growing with the square root. {count_note(study, False)}{dagger_note(study)}"
+            f"{_map_note(study, 'dead_fraction')}"
+        ),
+        lambda study, style: _map_figure(study, style, _DEAD),
+        View("map", "layers", "dead_fraction"),
+        terms=("dead", "site"),
+    ),
+    FigureSpec(
+        "gradient_by_layer",
+        "Gradient by layer and epoch",
+        "signal",
+        lambda study: (
+            "Root mean square of the derivative of a sample's loss by the pre-activations, geometric mean over trials "
+            "without exact zeros, at the full measurements; the first hidden site is at the top. "
+            f"{count_note(study, False)}{_map_note(study, 'backprop_norm')}"
+        ),
+        lambda study, style: _map_figure(study, style, _GRADIENT),
+        View("map", "layers", "backprop_norm"),
+        terms=("backprop norm",),
+    ),
+)

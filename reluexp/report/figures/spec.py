@@ -1,0 +1,64 @@
+"""What a figure of a report is: a name, a place in the page, a caption made for a study, and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reluexp.report.panels import Style
+from reluexp.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["GROUPS", "FigureSpec", "View", "draw_figure"]
+
+GROUPS = {
+    "outcome": "Does it learn?",
+    "life": "The life of units",
+    "signal": "Signals and gradients",
+    "sensitivity": "How much the answer depends on choices",
+    "cost": "What measuring cost",
+}
+"""the parts of the page in which figures stand, in order"""
+
+
+@dataclass(frozen=True)
+class View:
+    """How the page explores a figure: the kind of chart, the set of its data, and what it shows at first.
+
+    kind: `curves`, `depth`, `map` (a metric of a set), or `dots` (`across` against `up`, metrics of trials at the end).
+    """
+
+    kind: str
+    set: str = ""
+    metric: str = ""
+    across: str = ""
+    up: str = "line"
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One figure: file name, title, part of the page, caption made for a study, and the drawing.
+
+    The drawing is None where a study has no such data. `view` is how the page explores it, if it does; `terms` are the
+    words that the page explains beside it.
+    """
+
+    name: str
+    title: str
+    group: str
+    caption: Callable[[Results], str]
+    draw: Callable[[Results, Style], Figure | None]
+    view: View | None = None
+    terms: tuple[str, ...] = ()
+
+
+def draw_figure(spec: FigureSpec, study: Results, style: Style | None = None) -> Figure | None:
+    """The figure under the style's rcParams, or None when the study has nothing to show in it."""
+    import matplotlib as mpl
+
+    style = style or Style()
+    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
+        return spec.draw(study, style)

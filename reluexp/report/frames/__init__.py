@@ -1,0 +1,1 @@
+"""Frames behind figures: from a study's tables to one number per trial, for means and bands over trials."""

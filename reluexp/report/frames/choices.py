@@ -1,0 +1,75 @@
+"""How shares of units depend on choices: the threshold, the size of the probe, the value of an axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.frames.lives import followed, shares_below
+from reluexp.report.panels import joined
+from reluexp.stats import Results, final_metrics, other_axes, settings
+
+__all__ = ["firing_rates", "numeric_axis", "over_axis", "probe_shares", "threshold_shares"]
+
+_SLOPES = np.logspace(-6, np.log10(0.5), 37)
+_ACTIVITIES = np.logspace(-3, 0, 37)
+_RATES = np.linspace(0, 1, 51)
+
+
+def _by_kind(study: Results, column: str, grid: np.ndarray, x: str, inclusive: bool) -> pd.DataFrame:
+    if not followed(study) or column not in study.units or not study.units[column].notna().any():
+        return pd.DataFrame({"trial": []})
+    return joined(study, shares_below(study, column, grid, x, inclusive))
+
+
+def threshold_shares(study: Results) -> dict[str, pd.DataFrame]:
+    """Shares of a trial's units against the threshold, by kind of site: `saturated` and `dormant`.
+
+    saturated: max |f'(z)| / s_f below the threshold; dormant: mean |h| at most the threshold times the layer's mean.
+    """
+    return {
+        "saturated": _by_kind(study, "slope_ratio", _SLOPES, "threshold", inclusive=False),
+        "dormant": _by_kind(study, "activity", _ACTIVITIES, "threshold", inclusive=True),
+    }
+
+
+def firing_rates(study: Results) -> pd.DataFrame:
+    """Share of a trial's units that fire at most at each rate, by kind of site: their distribution at the end."""
+    return _by_kind(study, "firing_rate", _RATES, "rate", inclusive=True)
+
+
+def probe_shares(study: Results) -> pd.DataFrame:
+    """Share of a trial's units that a probe of the first n samples would call dead: trial, kind, samples, share.
+
+    From `responds_after`, the number of samples of one fixed order until a unit responds, on the whole training set:
+    nested probes from one pass. The largest n is the last response; units that never respond are dead on all.
+    """
+    units = study.units
+    if not followed(study) or "responds_after" not in units or not units["responds_after"].notna().any():
+        return pd.DataFrame({"trial": []})
+    largest = float(units["responds_after"].max())
+    grid = np.unique(np.append(2.0 ** np.arange(0, np.ceil(np.log2(max(largest, 2)))), largest))
+    table = shares_below(study, "responds_after", grid, "samples", inclusive=True)
+    confirmed = units.loc[units["confirmed_dead"].notna(), "trial"].unique()
+    table = table[table["trial"].isin(confirmed)]
+    return joined(study, table.assign(share=1 - table["share"]))
+
+
+def numeric_axis(study: Results) -> str | None:
+    """The axis to draw metrics against: a learning rate before others; numbers, three values or more."""
+    frame = settings(study)
+    numeric = [
+        axis
+        for axis in other_axes(study)
+        if frame[axis].nunique() > 2
+        and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in frame[axis])
+    ]
+    rates = [axis for axis in numeric if axis.rpartition(".")[2] == "lr"]
+    return next(iter(rates + numeric), None)
+
+
+def over_axis(study: Results, axis: str, final: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Final metrics of each trial with the axis's values as numbers; failed trials are left out."""
+    found = final_metrics(study) if final is None else final
+    found = found[found["outcome"] != "failed"]
+    return found.assign(**{axis: found[axis].astype(float)})

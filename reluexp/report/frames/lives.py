@@ -1,0 +1,189 @@
+"""The lives of units, summarised by trial: fates, deaths for good over time, causes of deaths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.panels import joined
+from reluexp.stats import Results, can_die, other_axes
+from reluexp.stats.memory import remembered
+
+__all__ = [
+    "CAUSES",
+    "FATES",
+    "cause_sentences",
+    "causes",
+    "fates",
+    "followed",
+    "lasting_deaths",
+    "shares_below",
+    "starved_and_dead",
+]
+
+FATES = {
+    "never": "never dead",
+    "revived": "died, alive at the end",
+    "died": "died, dead at the end",
+    "born_revived": "born dead, alive at the end",
+    "born_dead": "born dead, dead at the end",
+}
+"""what can become of a unit; the five exclude each other"""
+
+CAUSES = {
+    "bias": "bias drift",
+    "weights": "change of incoming weights",
+    "input": "change of the input",
+    "mixed": "several together",
+    "below": "whole site below dead",
+    "unexplained": "not explained",
+}
+"""causes of a death in words (DESIGN §8)"""
+
+
+def followed(study: Results) -> bool:
+    """Whether units were followed: not so with `probe.metrics: network`, and before any trial has ended."""
+    return len(study.units) > 0 and "born_dead" in study.units and len(study.layers) > 0
+
+
+@remembered
+def sites_of(study: Results) -> pd.DataFrame:
+    """The hidden sites of every trial: trial, site, site_name, kind."""
+    layers = study.layers
+    rows = layers.loc[layers["site"].notna(), ["trial", "site", "site_name", "kind"]]
+    return rows.drop_duplicates(["trial", "site"]).astype({"site": int}).reset_index(drop=True)
+
+
+@remembered
+def unit_keys(study: Results) -> pd.DataFrame:
+    """For each row of `units` the trial as a category, and the kind of its site as one: small, whatever the study."""
+    units, sites = study.units, sites_of(study)
+    trials = pd.Index(sites["trial"].unique())
+    rows = trials.get_indexer(units["trial"])
+    kinds = pd.Categorical(sites["kind"])
+    table = np.full((len(trials) + 1, int(sites["site"].max()) + 1), -1, dtype=np.int8)
+    table[trials.get_indexer(sites["trial"]), sites["site"]] = kinds.codes
+    codes = table[rows, units["site"].to_numpy(int)]
+    return pd.DataFrame(
+        {
+            "trial": pd.Categorical.from_codes(rows, categories=trials),
+            "kind": pd.Categorical.from_codes(codes, categories=kinds.categories),
+        }
+    )
+
+
+@remembered
+def fates(study: Results) -> pd.DataFrame:
+    """Share of a trial's units with each fate: setting, seed, trial, kind, units, and a column for each of FATES."""
+    if not followed(study):
+        return pd.DataFrame({"trial": []})
+    units, keys = study.units, unit_keys(study)
+    born, dead = units["born_dead"].to_numpy(bool), units["dead_at_end"].to_numpy(bool)
+    died = units["died_at_step"].notna().to_numpy()
+    flags = {
+        "never": ~born & ~died,
+        "revived": ~born & died & ~dead,
+        "died": ~born & died & dead,
+        "born_revived": born & ~dead,
+        "born_dead": born & dead,
+    }
+    grouped = keys.assign(units=1, **flags).groupby(["trial", "kind"], observed=True).sum().reset_index()
+    found = joined(study, grouped.astype({"trial": str, "kind": str}))
+    found[list(FATES)] = found[list(FATES)].div(found["units"], axis=0)
+    return found
+
+
+def lasting_deaths(study: Results) -> pd.DataFrame:
+    """Share of a trial's units in their final dead spell at each measurement: trial, kind, epoch, step, share.
+
+    Born-dead units that never came to life are in it from step 0; dead spells that ended are not.
+    """
+    if not followed(study):
+        return pd.DataFrame({"trial": []})
+    layers = study.layers
+    times = layers.loc[layers["site"].notna(), ["trial", "kind", "epoch", "step"]].drop_duplicates()
+    grid = np.sort(times["step"].unique())
+    table = shares_below(study, "dead_since_step", grid, "step", inclusive=True)
+    return times.merge(table, on=["trial", "kind", "step"])
+
+
+def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusive: bool = False) -> pd.DataFrame:
+    """For each trial and kind of site the share of units below each point of a sorted grid: trial, kind, x, share.
+
+    A value that is null is above everything; `inclusive` counts values at the point too.
+    """
+    keys, values = unit_keys(study), study.units[column].to_numpy(float, na_value=np.nan)
+    kinds = keys["kind"].cat.categories
+    place = np.searchsorted(grid, values, side="left" if inclusive else "right").astype(np.int64)
+    place[np.isnan(values)] = len(grid)
+    groups = keys["trial"].cat.codes.to_numpy(np.int64) * len(kinds) + keys["kind"].cat.codes.to_numpy()
+    size = len(keys["trial"].cat.categories) * len(kinds)
+    width = len(grid) + 1
+    counts = np.bincount(groups * width + place, minlength=size * width).reshape(size, width)
+    total = counts.sum(1)
+    kept = np.flatnonzero(total)
+    shares = counts[kept, :-1].cumsum(1) / total[kept, None]
+    return pd.DataFrame(
+        {
+            "trial": np.repeat(keys["trial"].cat.categories.to_numpy(object)[kept // len(kinds)], len(grid)),
+            "kind": np.repeat(kinds.to_numpy(object)[kept % len(kinds)], len(grid)),
+            x: np.tile(grid, len(kept)),
+            "share": shares.ravel(),
+        }
+    )
+
+
+@remembered
+def causes(study: Results) -> pd.DataFrame:
+    """Deaths counted by setting, site and cause: deaths, trials, and the share of the site's deaths.
+
+    A unit counts once, with the cause of its last death; born-dead units have none, and activations whose derivative
+    is never exactly 0 do not die. `trials` are those in which a unit of the site died.
+    """
+    columns = ["activation", *other_axes(study), "site", "site_name", "kind", "cause", "deaths", "trials", "share"]
+    if not followed(study):
+        return pd.DataFrame({column: [] for column in columns})
+    own = study.units.loc[study.units["died_at_step"].notna(), ["trial", "site", "cause"]]
+    units = joined(study, own).merge(sites_of(study), on=["trial", "site"])
+    dead = units[units["activation"].map(can_die).astype(bool)]
+    keys = columns[: columns.index("cause")]
+    rows = dead.assign(cause=dead["cause"].astype(object).where(dead["cause"].notna(), "unexplained"))
+    found = rows.groupby([*keys, "cause"], sort=False, dropna=False).size().rename("deaths").reset_index()
+    whole = rows.groupby(keys, sort=False, dropna=False)["trial"].agg(["size", "nunique"]).reset_index()
+    found = found.merge(whole, on=keys)
+    found["trials"], found["share"] = found["nunique"], found["deaths"] / found["size"]
+    order = {cause: i for i, cause in enumerate(CAUSES)}
+    places = found[["site"]].assign(cause=found["cause"].map(order))
+    places.insert(0, "setting", found.groupby(keys[:-3], sort=False, dropna=False).ngroup())
+    return found.loc[places.sort_values(["setting", "site", "cause"]).index, columns].reset_index(drop=True)
+
+
+def cause_sentences(study: Results, frame: pd.DataFrame, name: Any = str) -> list[str]:
+    """The commonest cause at each site with deaths, most deaths first: `81 % of deaths in …: bias drift (n = 43 …).`"""
+    keys = [*frame.columns[: frame.columns.get_loc("site")], "site"]
+    sentences = []
+    for _, part in frame.groupby(keys, sort=False, dropna=False):
+        top = part.loc[part["deaths"].idxmax()]
+        where = "".join(f", {axis.rpartition('.')[2]} = {top[axis]}" for axis in other_axes(study))
+        total, nets = int(part["deaths"].sum()), int(top["trials"])
+        text = (
+            f"{100 * top['share']:.0f} % of deaths in {top['site_name']} ({name(top['activation'])}{where}): "
+            f"{CAUSES.get(top['cause'], top['cause'])} (n = {total} {'unit' if total == 1 else 'units'} in {nets} "
+            f"{'net' if nets == 1 else 'nets'})."
+        )
+        sentences.append((total, text))
+    return [text for _, text in sorted(sentences, key=lambda pair: -pair[0])]
+
+
+def starved_and_dead(study: Results, metrics: Sequence[str] = ("starved_fraction", "dead_fraction")) -> pd.DataFrame:
+    """For each trial and hidden site the last measurement that has all of the metrics."""
+    layers = study.layers
+    if layers.empty or not set(metrics) <= set(layers):
+        return pd.DataFrame({"trial": []})
+    known = layers["site"].notna() & layers[list(metrics)].notna().all(axis=1)
+    rows = layers.loc[known, ["trial", "epoch", "step", "site", "site_name", "kind", *metrics]]
+    last = rows[rows["step"] == rows.groupby(["trial", "site"])["step"].transform("max")]
+    return joined(study, last)

@@ -1,0 +1,286 @@
+"""The data of the page's figures that can be explored, as one compact JSON text."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
+from reluexp.report.frames.lives import lasting_deaths
+from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
+from reluexp.report.panels import Facet, Lines, Style, facets_of, faint_limit, lines_of
+from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
+
+__all__ = ["Live", "live_data", "packed"]
+
+EPOCHS = (
+    Metric("test_accuracy", "test accuracy", share=True),
+    Metric("train_accuracy", "training accuracy", share=True),
+    Metric("test_loss", "test loss (nats)", log=True),
+    Metric("train_loss", "training loss (nats)", log=True),
+    Metric("grad_norm", "L2 norm of the gradient", log=True),
+)
+LAYERS = (
+    Metric("dead_fraction", "dead units", share=True),
+    Metric("off_fraction", "units that are off", share=True),
+    Metric("starved_fraction", "starved units", share=True),
+    Metric("dormant_fraction", "dormant units", share=True),
+    Metric("zero_fraction", "activations that are 0", share=True),
+    Metric("hoyer_sparsity", "Hoyer sparsity", share=True),
+    Metric("mean_shift", "mean shift", share=True),
+    Metric("effective_rank", "effective rank"),
+    Metric("pre_std", "standard deviation of z", log=True),
+    Metric("backprop_norm", "backprop norm", log=True),
+    Metric("update_ratio", "‖ΔW‖/‖W‖", log=True),
+    Metric("learned_slope_mean", "learned slope"),
+)
+FINALS = {
+    "test_accuracy": "final test accuracy",
+    "test_loss": "final test loss",
+    "train_accuracy": "final training accuracy",
+    "dead_fraction": "dead units at the end",
+    "born_dead_fraction": "units born dead",
+    "off_fraction": "units off at the end",
+    "zero_fraction": "activations that are 0",
+    "grad_norm": "gradient norm",
+}
+_DOTS = 3000  # trials in a figure of dots; more would not be told apart
+_MANY = 200  # trials from which single ones are shown over all sites only
+
+
+@dataclass
+class Live:
+    """What the page explores: the JSON of it, and the same numbers as a tidy frame."""
+
+    content: dict[str, Any]
+    frames: list[pd.DataFrame] = field(default_factory=list)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Every mean and band in the page, one row each."""
+        kept = [frame for frame in self.frames if len(frame)]
+        return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+
+
+def live_data(study: Results) -> Live:
+    """Everything that the page's figures can show, with at most 12 facets and 30 single trials of each line."""
+    lines = lines_of(study)
+    facets, _ = facets_of(study, Style().facets)
+    content: dict[str, Any] = {
+        "lines": [
+            {
+                "label": label,
+                "colour": colour,
+                "dash": _dash(dashes),
+                "dies": lines.by != "activation" or can_die(value),
+            }
+            for value, (label, colour, dashes) in lines.looks.items()
+        ],
+        "facets": [_literal(facet.title) or "all" for facet in facets],
+        "sites": _sites(study.layers),
+        "sets": {},
+        "finals": {},
+    }
+    live = Live(content)
+    if study.trials.empty or not facets:
+        return live
+    _add_epochs(live, study, lines, facets)
+    _add_layers(live, study, lines, facets)
+    _add_choices(live, study, lines, facets)
+    content["finals"] = _finals(study, lines, facets)
+    return live
+
+
+def _dies(lines: Lines, value: Any) -> bool:
+    return lines.by != "activation" or can_die(value)
+
+
+def packed(content: Any) -> str:
+    """JSON, gzipped, in base64: a page's script takes it apart again. The same bytes for the same content."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+
+
+def _add_epochs(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
+    epochs = study.epochs
+    if epochs.empty:
+        return
+    epochs = epochs.assign(
+        **{name: sound(epochs, name) for name in ("test_accuracy", "train_accuracy") if name in epochs}
+    )
+    source = Source(study, epochs, "epoch", lines, facets)
+    _add(live, "epochs", source, EPOCHS, lines, facets, "epoch", "epoch")
+
+
+def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
+    layers = study.layers
+    if layers.empty or "site" not in layers or not layers["site"].notna().any():
+        return
+    columns = ["trial", "site", "kind", "width", "epoch", "step", *(m.name for m in LAYERS if m.name in layers)]
+    source = Source(study, layers.loc[layers["site"].notna(), columns], "epoch", lines, facets, by_site=True)
+    _add(live, "layers", source, LAYERS, lines, facets, "epoch", "epoch")
+    lasting = lasting_deaths(study)
+    if len(lasting):
+        source = Source(study, lasting.assign(site=0, width=1), "epoch", lines, facets, by_site=True)
+        metric = Metric("share", "units dead for good", share=True)
+        _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch")
+
+
+def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
+    share = (Metric("share", "share of units", share=True),)
+    found = threshold_shares(study)
+    frames = {
+        "saturated": (found["saturated"], "threshold", "max |f′(z)| / s_f below"),
+        "dormant": (found["dormant"], "threshold", "mean |h| / layer's mean at most"),
+        "probe": (probe_shares(study), "samples", "samples in the probe"),
+        "firing": (firing_rates(study), "rate", "firing rate at most"),
+    }
+    for name, (frame, x, label) in frames.items():
+        if len(frame):
+            kinds = frame["kind"]
+            source = Source(study, frame.assign(site=pd.factorize(kinds)[0], width=1), x, lines, facets, by_site=True)
+            _add(live, name, source, share, lines, facets, x, label, seeds=0, whole=True)
+    axis = numeric_axis(study)
+    if axis is not None and lines.by == "activation":
+        _add_axis(live, study, axis, lines)
+
+
+def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:
+    """Final metrics against an axis, where it is the only one besides the activation: nothing is averaged over."""
+    if other_axes(study) != [axis]:
+        return
+    final = over_axis(study, axis).drop(columns=["outcome", "seed", "activation"])
+    rows = final.rename(columns={axis: "_x"})
+    metrics = [Metric(name, label, share=_is_share(name)) for name, label in FINALS.items()]
+    source = Source(study, rows, "_x", lines, [Facet("", {})])
+    _add(live, "axis", source, metrics, lines, [Facet("", {})], axis, axis_names([axis])[axis], seeds=30)
+
+
+def _add(
+    live: Live,
+    name: str,
+    source: Source,
+    metrics: Iterable[Metric],
+    lines: Lines,
+    facets: Sequence[Facet],
+    x: str,
+    label: str,
+    seeds: int = 30,
+    whole: bool = False,
+) -> None:
+    """One set of curves: its metrics, each with the curves of every line, facet and site."""
+    made = {}
+    many = source.index["trial"].nunique() > _MANY
+    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks)))
+    for metric in metrics:
+        curves = [curve for curve in curves_of(source, metric, seeds) if not whole or curve.site.startswith("all ")]
+        if not curves:
+            continue
+        log = bool(metric.log)
+        made[metric.name] = {
+            "label": metric.label,
+            "log": log,
+            "share": metric.share,
+            "curves": [_packed_curve(curve, single=not many or not curve.site.isdigit()) for curve in curves],
+        }
+        live.frames.append(curve_rows(metric, curves, lines, facets, "x").assign(figure=name, x_is=x))
+    if made:
+        live.content["sets"][name] = {"x": label, "metrics": made}
+
+
+def _packed_curve(curve: Curve, single: bool) -> dict[str, Any]:
+    return {
+        "f": curve.facet,
+        "l": curve.line,
+        "s": curve.site,
+        "x": _numbers(curve.x),
+        "y": _numbers(curve.mean),
+        "lo": _numbers(curve.low),
+        "hi": _numbers(curve.high),
+        "n": [int(count) for count in curve.n] if len(set(curve.n)) > 1 else int(curve.n[0]),
+        "t": [[seed, int(lost), _numbers(values)] for seed, lost, values in curve.seeds] if single else [],
+    }
+
+
+def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, Any]:
+    """One number per trial and metric, in columns."""
+    final = final_metrics(study)
+    final = final[final["outcome"] != "failed"]
+    parts = [facet.of(final).assign(_facet=i) for i, facet in enumerate(facets)]
+    rows = pd.concat(parts, ignore_index=True).head(_DOTS)
+    places = {value: i for i, value in enumerate(lines.looks)}
+    whole = pd.concat(parts, ignore_index=True).assign(_line=lambda frame: frame[lines.by].map(places))
+    fate = rows["outcome"].where(~(rows["stuck"] & rows["outcome"].eq("finished")), "stuck")
+    return {
+        "facet": rows["_facet"].tolist(),
+        "line": rows[lines.by].map(places).tolist(),
+        "seed": rows["seed"].tolist(),
+        "trial": rows["trial"].tolist(),
+        "fate": fate.tolist(),
+        "metrics": {
+            name: {
+                "label": label,
+                "share": _is_share(name),
+                "values": _numbers(rows[name]),
+                "means": _means(whole, name),
+            }
+            for name, label in FINALS.items()
+            if name in rows and rows[name].notna().any()
+        },
+    }
+
+
+def _is_share(metric: str) -> bool:
+    return metric.endswith(("accuracy", "fraction"))
+
+
+def _means(rows: pd.DataFrame, metric: str) -> list[list[float | int | None]]:
+    """[facet, line, mean, low, high, n] of every setting."""
+    found = aggregate(rows, ["_facet", "_line"], metric)
+    found = found[found["n"] > 0]
+    bounds = found[["low", "high"]].clip(0, 1) if _is_share(metric) else found[["low", "high"]]
+    columns = (_numbers(found["mean"]), _numbers(bounds["low"]), _numbers(bounds["high"]))
+    keys = zip(found["_facet"].tolist(), found["_line"].tolist(), strict=True)
+    return [[*key, *numbers, int(n)] for key, *numbers, n in zip(keys, *columns, found["n"], strict=True)]
+
+
+def _sites(layers: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Names and kinds of hidden sites by their number; where settings differ, of the last setting."""
+    if layers.empty or "site" not in layers:
+        return {}
+    rows = layers.loc[layers["site"].notna(), ["site", "site_name", "kind"]]
+    rows = rows.drop_duplicates("site", keep="last").sort_values("site")
+    return {
+        str(int(row["site"])): {"name": str(row["site_name"]), "kind": str(row["kind"])}
+        for row in rows.to_dict("records")
+    }
+
+
+def _dash(dashes: Any) -> str:
+    known = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+    return known.get(dashes, "longdash") if isinstance(dashes, str) else "longdash"
+
+
+def _numbers(values: Any) -> list[float | int | None]:
+    """Four significant digits, so that a page stays small; null for what is not a number."""
+    return [_short(value) for value in np.asarray(values, float).tolist()]
+
+
+def _short(value: float) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.4g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+
+
+def _literal(text: str) -> str:
+    """A label as it is read: without the escapes that matplotlib needs."""
+    return text.replace(r"\$", "$")

@@ -1,0 +1,129 @@
+"""Differences to the baseline: size, interval, test and verdict, for accuracy, silent units and speed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
+from reluexp.stats import Results, compare_study, headline_target, other_axes, settings
+from reluexp.stats.memory import remembered
+
+__all__ = ["NAMES", "differences", "differences_table", "marks_of"]
+
+NAMES = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
+"""the metrics that are compared, besides the steps to the headline target"""
+
+_ALPHA = 0.05
+
+
+@remembered
+def differences(study: Results) -> pd.DataFrame:
+    """Every activation against the baseline in each metric, as `Study.compare` gives it: a family for each metric.
+
+    Empty without a baseline, without another activation, and before any trial has ended.
+    """
+    frame = settings(study) if len(study.trials) else study.trials
+    keys = [*other_axes(study), "activation", "metric", "baseline", "n", "mean", "low", "high", "p_holm", "verdict"]
+    nothing = pd.DataFrame({key: [] for key in keys})
+    levels = set(frame["activation"]) if len(frame) else set()
+    if study.baseline not in levels or len(levels) < 2:
+        return nothing
+    margins = getattr(study, "margins", None)
+    parts = [compare_study(study, metric, margins=margins) for metric in _metrics(study)]
+    kept = [part for part in parts if part["n"].gt(0).any()]
+    found = pd.concat(kept, ignore_index=True) if kept else nothing
+    found.attrs["baseline"] = style_of(str(study.baseline))[0]
+    return found
+
+
+def _metrics(study: Results) -> list[str]:
+    layers = study.layers
+    steps = headline_target(study)[0]
+    return ["test_accuracy", *(["off_fraction"] if "off_fraction" in layers else []), steps]
+
+
+def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, bool]]:
+    """For each setting the verdict by the margin, and whether the difference is significant in its family."""
+    rows = frame[(frame["metric"] == metric) & (frame["n"] > 0)]
+    return {
+        tuple(row[key] for key in keys): (str(row["verdict"]), bool(row["p_holm"] <= _ALPHA))
+        for row in rows.to_dict("records")
+    }
+
+
+def differences_table(study: Results, frame: pd.DataFrame) -> Table:
+    """The comparisons as they are read: accuracies and shares in points, times as ratios."""
+    if frame.empty:
+        return Table([], [], "")
+    order = {metric: i for i, metric in enumerate(dict.fromkeys(frame["metric"]))}
+    rows = frame.to_dict("records")
+    columns = {
+        **setting_cells(study, frame),
+        "metric": [Cell(_metric_name(row["metric"]), number=False) for row in rows],
+        "difference": [Cell(_size(row, "mean"), sort=row["mean"]) for row in rows],
+        "95 % interval": [_interval(row) for row in rows],
+        "p (Holm)": [Cell(_p(row["p_holm"]), sort=row["p_holm"]) for row in rows],
+        "effect": [Cell(signed(row["effect"]), sort=row["effect"]) for row in rows],
+        "won · tied · lost": [
+            Cell(f"{row['wins']:.0f} · {row['ties']:.0f} · {row['losses']:.0f}", sort=row["wins"]) for row in rows
+        ],
+        "pairs": [Cell(str(int(row["n"])), sort=row["n"]) for row in rows],
+        "verdict": [_verdict(row) for row in rows],
+    }
+    cells = [list(row) for row in zip(*columns.values(), strict=True)]
+    keyed = frame.assign(_place=frame["metric"].map(order))
+    return Table(list(columns), cells, _caption(study, frame), rules_of(keyed, ["_place", *other_axes(study)]))
+
+
+def _metric_name(metric: str) -> str:
+    return NAMES.get(metric) or metric.replace("steps_to_", "steps to ").replace("_", " ").replace("%", " %")
+
+
+def _is_time(row: dict[Any, Any]) -> bool:
+    return str(row["metric"]).startswith("steps_to_")
+
+
+def _size(row: dict[Any, Any], column: str) -> str:
+    value = row[column]
+    if not math.isfinite(value):
+        return "–"
+    return f"× {math.exp(value):.2f}" if _is_time(row) else signed(100 * value)
+
+
+def _interval(row: dict[Any, Any]) -> Cell:
+    if not math.isfinite(row["low"]):
+        return Cell("–")
+    return Cell(f"{_size(row, 'low')} to {_size(row, 'high')}", sort=row["low"])
+
+
+def _p(value: float) -> str:
+    return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _verdict(row: dict[Any, Any]) -> Cell:
+    seeds = row["pairs_to_resolve"]
+    more = f" ({seeds:.0f} seeds would tell)" if math.isfinite(seeds) else ""
+    return Cell(f"{row['verdict']}{more}", number=False, mark=str(row["verdict"]))
+
+
+def _caption(study: Results, frame: pd.DataFrame) -> str:
+    base = style_of(str(study.baseline))[0]
+    margins = ", ".join(_margin(row) for row in frame.drop_duplicates("metric").to_dict("records"))
+    hopeless = frame["pairs_needed"].dropna()
+    needed = f" At this number of seeds no p can reach 0.05; {hopeless.max():.0f} would do." if len(hopeless) else ""
+    return (
+        f"Minus {base}, paired by seed and every other axis; accuracies and shares in points, steps as a ratio. "
+        "Mean with its paired 95 % t interval; exact signed-rank p, Holm-corrected within the metric; rank-biserial "
+        "effect. "
+        f"Verdicts by the smallest difference that matters ({margins}): better or worse beyond it, equal within it "
+        f"(TOST), else undecided.{needed} Exploratory."
+    )
+
+
+def _margin(row: dict[Any, Any]) -> str:
+    size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else f"{100 * row['margin']:g} points"
+    return f"{_metric_name(row['metric'])} {size}"

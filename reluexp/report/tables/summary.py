@@ -1,0 +1,110 @@
+"""The summary: one row per setting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.report.tables.cells import (
+    Cell,
+    Table,
+    rules_of,
+    setting_cells,
+    share_cells,
+    step,
+    target_name,
+    whole_cells,
+)
+from reluexp.report.tables.differences import differences, marks_of
+from reluexp.stats import Results, can_die, headline_target, other_axes, summary
+
+__all__ = ["summary_rows", "summary_table"]
+
+
+def summary_rows(study: Results) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the summary for a terminal: setting × accuracy, dead, off, zero, steps; counts."""
+    table = summary_table(study, summary(study))
+    return table.headers, [[cell.whole for cell in row] for row in table.rows]
+
+
+def summary_table(study: Results, frame: pd.DataFrame) -> Table:
+    """One row per setting: mean ± half of the 95 % t interval over seeds, the median steps to the headline target."""
+    column, rule = headline_target(study)
+    best = _best(frame, other_axes(study), column)
+    found = differences(study)
+    verdicts = {name: _verdicts(study, frame, found, name) for name in ("test_accuracy", "off_fraction", column)}
+    columns = {
+        **setting_cells(study, frame),
+        "test accuracy %": share_cells(
+            frame, "test_accuracy", best, verdicts=_verdicts(study, frame, found, "test_accuracy")
+        ),
+        **_learned(frame),
+        "dead %": share_cells(frame, "dead_fraction", best, mark=True),
+        "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
+        "zero %": share_cells(frame, "zero_fraction", best),
+        f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column]),
+        "trials": whole_cells(frame["trials"]),
+        **{
+            name: whole_cells(frame[name])
+            for name in ("diverged", "stuck", "failed")
+            if name != "failed" or frame[name].any()
+        },
+    }
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table(
+        list(columns), rows, _summary_caption(study, frame, rule, bool(len(found))), rules_of(frame, other_axes(study))
+    )
+
+
+def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Series]:
+    """Which rows are best among several of a group, for the columns in which better has a meaning."""
+    found = {}
+    for column, sign in (("test_accuracy_mean", 1.0), (f"{steps}_median", -1.0)):
+        values = (sign * frame[column]).replace([np.inf, -np.inf], np.nan)
+        keys = [frame[axis] for axis in group] or [pd.Series(0, index=frame.index)]
+        top, size = values.groupby(keys).transform("max"), values.groupby(keys).transform("size")
+        found[column] = (values == top) & (size > 1) & (frame["trials"] > frame["diverged"] + frame["failed"])
+    return found
+
+
+def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
+    if not (frame["diverged"] + frame["stuck"]).any():
+        return {}
+    return {"… of those that learned": share_cells(frame, "test_accuracy_learned", {})}
+
+
+def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
+    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none."""
+    keys = [*other_axes(study), "activation"]
+    marks = marks_of(found, metric, keys) if len(found) else {}
+    return [marks.get(tuple(row), ("", False)) for row in frame[keys].itertuples(index=False)]
+
+
+def _steps(
+    frame: pd.DataFrame, column: str, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]]
+) -> list[Cell]:
+    medians, nevers, counts = (frame[f"{column}_{part}"] for part in ("median", "never", "n"))
+    bold = best[f"{column}_median"]
+    cells = []
+    for median, never, n, is_best, (verdict, star) in zip(medians, nevers, counts, bold, verdicts, strict=True):
+        few = f" ({never} of {n} never)" if never and math.isfinite(median) else ""
+        cells.append(Cell(step(median) + few, bool(is_best), sort=float(median), mark=verdict, star=star))
+    return cells
+
+
+def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: bool) -> str:
+    marked = not all(can_die(str(label)) for label in frame["activation"])
+    dagger = " † cannot be dead exactly: underflow, not compared." if marked and frame["dead_fraction_n"].any() else ""
+    lost = (frame["diverged"] + frame["failed"]).any()
+    kept = (
+        " Diverged trials stay in with their last finite values, else chance; failed ones are left out." if lost else ""
+    )
+    base = style_of(str(study.baseline))[0]
+    star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
+    return (
+        f"Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units; "
+        f"zero: share of hidden activations. Steps: median to {rule}.{star}{dagger}{kept}"
+    )

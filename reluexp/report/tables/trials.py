@@ -1,0 +1,53 @@
+"""The table of every trial."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from reluexp.report.tables.cells import Cell, Table, number, setting_cells, step, target_name, whole_cells
+from reluexp.stats import Results, final_metrics, other_axes
+
+__all__ = ["by_outcome", "trials_table"]
+
+
+def trials_table(study: Results, frame: pd.DataFrame) -> Table:
+    """One row per trial; within a setting the diverged stand after the finished and the failed last."""
+    steps = [name for name in map(str, frame.columns) if name.startswith("steps_to_")]
+    columns = {
+        **setting_cells(study, frame),
+        "seed": whole_cells(frame["seed"]),
+        "outcome": [Cell(text, number=False) for text in _outcomes(frame)],
+        **{
+            header: [Cell(number(100 * value, 2)) for value in frame[metric]]
+            for header, metric in (
+                ("test accuracy %", "test_accuracy"),
+                ("train accuracy %", "train_accuracy"),
+                ("dead %", "dead_fraction"),
+                ("off %", "off_fraction"),
+                ("zero %", "zero_fraction"),
+            )
+        },
+        "test loss": [Cell(f"{value:.4g}" if math.isfinite(value) else "–") for value in frame["test_loss"]],
+        **{
+            f"steps to {target_name(name)}": [Cell(step(value), sort=float(value)) for value in frame[name]]
+            for name in steps
+        },
+    }
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table(list(columns), rows, "Every trial at its end.")
+
+
+def _outcomes(frame: pd.DataFrame) -> list[str]:
+    stuck = frame["stuck"] & frame["outcome"].eq("finished")
+    return [str(outcome) for outcome in frame["outcome"].where(~stuck, "stuck")]
+
+
+def by_outcome(study: Results) -> pd.DataFrame:
+    """Final metrics of every trial; within a setting the diverged after the finished, the failed last."""
+    frame = final_metrics(study)
+    rank = frame["outcome"].map({"finished": 0, "diverged": 1}).fillna(2)
+    place = frame.groupby([*other_axes(study), "activation"], sort=False).ngroup()
+    order = pd.DataFrame({"place": place, "rank": rank}).sort_values(["place", "rank"], kind="stable").index
+    return frame.loc[order].reset_index(drop=True)

@@ -1,0 +1,59 @@
+"""Verdicts as cards: on claims, and on each activation against the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.report.tables.cells import signed
+from reluexp.stats import Results, axis_names, other_axes
+
+__all__ = ["cards_of", "claims_of"]
+
+_MOST = 24  # cards; more settings than that are read from the table
+
+
+def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The claims that were tested, as cards, and those that were not, with what they need.
+
+    `frame` is `Study.claims()`; a card names its figure where that is among the `pictures` of the page.
+    """
+    cards: list[dict[str, str]] = []
+    rest: list[dict[str, str]] = []
+    for row in frame.to_dict("records"):
+        shown = {
+            **{name: str(row[name]) for name in ("statement", "source", "verdict", "numbers", "needs")},
+            "more": str(row["decides"]),
+            "figure": row["figure"] if row["figure"] in pictures else "",
+        }
+        (rest if row["verdict"] == "not tested here" else cards).append(shown)
+    order = ("supported", "contradicted", "undecided")
+    return sorted(cards, key=lambda card: order.index(card["verdict"])), rest
+
+
+def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
+    """One card for each comparison in test accuracy, in the order of the table; none where there are too many."""
+    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    return [_card(study, row) for row in rows.to_dict("records")] if len(rows) <= _MOST else []
+
+
+def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
+    names = axis_names(other_axes(study))
+    where = ", ".join(f"{short} = {row[axis]}" for axis, short in names.items())
+    title = style_of(str(row["activation"]))[0] + (f" at {where}" if where else "")
+    spread = f" [{signed(100 * row['low'])}, {signed(100 * row['high'])}]" if math.isfinite(row["low"]) else ""
+    size = f"{signed(100 * row['mean'])} points{spread}, {row['n']:.0f} pairs"
+    numbers = size if math.isfinite(row["mean"]) else "no pairs"
+    return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": _more(row)}
+
+
+def _more(row: dict[Any, Any]) -> str:
+    if math.isfinite(row["pairs_to_resolve"]):
+        return f"About {row['pairs_to_resolve']:.0f} seeds would tell, at the spread seen."
+    if math.isfinite(row["p_holm"]):
+        return "p < 0.001 (Holm)" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f} (Holm)"
+    return ""
