@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reluexp.config import LoadedConfig, load_config
-from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import make_trials
+from reluexp.errors import ResultsError
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
+from reluexp.study import Study
 
 __all__ = ["Finding", "check_study"]
 
@@ -27,23 +26,22 @@ def check_study(root: Path) -> Finding:
     """Compares every file of a study with its checksum. Reads only, imports none of the user's code, needs no lock."""
     store = Store(root)
     try:
-        about = store.read_study()
-        loaded = load_config(about["config"])
-    except (ConfigError, ResultsError) as error:
+        study = Study(store)
+        asked = study.asked
+    except ResultsError as error:
         return _without_study(store, str(error))
-    standing = take_stock(store, make_trials(loaded), about["provenance"].get("data"), "all")
-    checkpoints = store.damaged_checkpoints()
-    wrong = [*map(str, standing.damaged), *map(str, checkpoints)]
+    standing = take_stock(store, asked, study.provenance.get("data"), "all")
+    wrong = [str(damage) for damage in (*standing.damaged, *store.damaged_checkpoints(), *store.damaged_extras())]
     wrong += [f"stack {name}: made from data that have changed since" for name in standing.other_data]
-    sentences = [*_counts(store, loaded, standing), *(f"damaged: {text}" for text in wrong), *_apart(standing)]
+    sentences = [*_counts(store, standing), *(f"damaged: {text}" for text in wrong), *_apart(standing)]
     sentences += [f"left by a process that was killed: {path}; the next run removes it" for path in store.leftovers()]
     return Finding(not wrong, [*sentences, _advice(store, standing, bool(wrong))])
 
 
-def _counts(store: Store, loaded: LoadedConfig, standing: Standing) -> Iterator[str]:
+def _counts(store: Store, standing: Standing) -> Iterator[str]:
     counts = ", ".join(f"{standing.count()[kind]} {kind}" for kind in ("finished", "diverged", "failed"))
     to_do = len(standing.trials) - len(standing.outcomes)
-    yield f"{store.root}: {len(standing.trials)} trials of {loaded.config.study}: {counts}, {to_do} to do"
+    yield f"{store.root}: {len(standing.trials)} trials: {counts}, {to_do} to do"
     files = sum(len(record["files"]) + 1 for record in standing.records.values())
     size = sum(told["bytes"] for record in standing.records.values() for told in record["files"].values())
     yield f"{len(standing.records)} stacks, {files} files, {size:,} bytes: as they were written"
@@ -56,7 +54,7 @@ def _apart(standing: Standing) -> Iterator[str]:
 
 
 def _advice(store: Store, standing: Standing, wrong: bool) -> str:
-    again = f"reluexp run {store.study_file}" if not standing.trials else "`reluexp run` with the study's config"
+    again = "`reluexp run` with the study's config"
     if wrong:
         return f"what to do: {again} moves what is damaged to {store.root / 'aside'} and does its trials again"
     if len(standing.done) < len(standing.trials):

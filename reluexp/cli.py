@@ -91,26 +91,36 @@ def run(
 
 @app.command()
 def report(
-    studies: Annotated[list[str] | None, typer.Argument(help="Studies or their folders; default: the latest.")] = None,
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="A study or its folder, or several side by side; default: the latest.")
+    ] = None,
     results: Results = Path("results"),
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the study's own report folder.")] = None,
     formats: Annotated[str, typer.Option("--format", help="Any of html,csv,md,tex,png,svg,pdf.")] = (
         "html,csv,md,tex,png,svg"
     ),
+    style: Annotated[Path | None, typer.Option(help="A file of matplotlib rcParams for the figures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
-    """Draw figures and tables and one page of what was found.
+    """Draw figures and tables and one page of what was found, and say it here.
 
     Example: reluexp report quickstart --format html,pdf
     """
-    from reluexp.report import write_report
+    from reluexp.report import write_report, write_together
+    from reluexp.report.panels import Style
+    from reluexp.report.style import paper_style, styled
     from reluexp.study import load
 
-    names = studies or [""]
-    for name in names:
-        study = load(_folder(name, results))
+    found = [load(_folder(name, results)) for name in studies or [""]]
+    for study in found:
         _warn(study.standing.notes())
-        target = out / study.name if out and len(names) > 1 else out
-        _say(str(write_report(study, target, [form.strip() for form in formats.split(",")])))
+    if len(found) > 1:
+        _say(str(write_together(found, out)))
+        return
+    wanted = [form.strip() for form in formats.split(",")]
+    base = paper_style() if "pdf" in wanted and not {"html", "svg", "png"} & set(wanted) else Style()
+    path = write_report(found[0], out, wanted, styled(base, style) if style else None)
+    _show(found[0], path, as_json)
 
 
 @app.command("list")
@@ -121,7 +131,6 @@ def list_(
 
     Example: reluexp list activations
     """
-    from reluexp.claims import CLAIMS
     from reluexp.config.models import CHOICES
     from reluexp.engine import ENGINES
     from reluexp.metrics_names import METRICS
@@ -134,7 +143,11 @@ def list_(
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
-    kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
+    kinds["claims"] = []
+    if kind in (None, "claims"):  # they bring pandas and scipy along
+        from reluexp.claims import CLAIMS
+
+        kinds["claims"] = [(claim.name, f"{claim.statement} ({claim.reference})") for claim in CLAIMS.entries]
     _one_of("kind", kind or "activations", tuple(kinds))
     for name in [kind] if kind else kinds:
         _say(f"{name}:")
@@ -173,8 +186,8 @@ def status(
     from reluexp.study import Study
 
     store = Store(_folder(study, results))
-    about = store.read_study()
-    standing = take_stock(store, Study(store).asked, about["provenance"].get("data"))
+    found = Study(store)
+    standing = take_stock(store, found.asked, found.provenance.get("data"))
     trials = {trial.id for trial in standing.trials}
     begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
     counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
@@ -269,29 +282,28 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
 
 
 def _conclude(study: Any, as_json: bool) -> None:
-    from reluexp.findings import findings
     from reluexp.report import write_report
+
+    _show(study, write_report(study, formats=("html", "csv", "md", "tex", "svg")), as_json)
+
+
+def _show(study: Any, path: Path, as_json: bool) -> None:
+    """What was found, and where to look."""
+    from reluexp.findings import findings
     from reluexp.report.tables import summary_rows
+    from reluexp.report.terminal import as_data, shown
 
-    path = write_report(study)
-    headers, rows = summary_rows(study)
     if as_json:
-        content = {"study": study.name, "summary": [dict(zip(headers, row, strict=True)) for row in rows]}
-        _say(json.dumps({**content, "findings": findings(study), "report": str(path)}, ensure_ascii=False, indent=2))
+        headers, rows = summary_rows(study)
+        shown_rows = [dict(zip(headers, row, strict=True)) for row in rows]
+        content = {**as_data(study, str(path)), "table": shown_rows, "findings": findings(study)}
+        _say(json.dumps(content, ensure_ascii=False, indent=2))
         return
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    short = {"test accuracy %": "acc. %", "diverged": "div.", "test accuracy of those that learned %": "learned %"}
-    note = "mean ± half of the 95 % t interval over seeds; steps: median; † cannot be dead exactly"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
-    for index, header in enumerate(headers):
-        table.add_column(short.get(header, header), justify="right" if index else "left", no_wrap=index > 0)
-    for row in rows:
-        table.add_row(*(cell.replace(" ± ", "±").replace(" †", "†") for cell in row))
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 110)
-    console.print(table)
+    for part in shown(study):
+        console.print(part)
     for sentence in findings(study):
         console.print(f"• {sentence}")
     _say(f"\nreport: {path}")

@@ -32,6 +32,7 @@ class _State:
     def take(self, event: dict[str, Any]) -> None:
         kind, stack = event["event"], event.get("stack", "")
         if kind == "plan":
+            self.latest, self.done = {}, 0  # a study that tunes plans twice
             self.stacks = {item.id: item for item in event["stacks"]}
             self.total, self.before = event["trials"], event["trials"] - event["to_do"]
         elif kind == "split":

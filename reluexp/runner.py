@@ -67,12 +67,16 @@ def run_loaded(
     listener: Listener = lambda event: None,
 ) -> Study:
     """The same for a config that is loaded already."""
-    if loaded.config.tune and loaded.phase == "whole":
-        first = run_loaded(for_choosing(loaded), results, resources, fresh, shard, listener)
-        return run_loaded(first.comparing(loaded), results, resources, False, shard, listener)
     if fresh and shard:
         raise ConfigError("--fresh with --shard would remove what other shards did; use another --results folder")
     resources = resources or Resources.model_validate({})
+    if loaded.config.tune and loaded.phase == "whole":
+        first = run_loaded(for_choosing(loaded), results, resources, fresh, shard, listener)
+        if shard and not first.has_chosen:
+            text = "other shards have not chosen yet; run this shard again when they have, to compare what was chosen"
+            listener({"event": "note", "text": text})
+            return first
+        return run_loaded(first.comparing(loaded), results, resources, False, shard, listener)
     open_engine = ENGINES[resources.engine].open
     if resources.engine == "local":
         refuse_oversized(loaded)
@@ -208,9 +212,14 @@ class _Session:
             "given": self.loaded.text,
             "overrides": list(self.loaded.overrides),
             "config": config,
-            "hypotheses": register(self.loaded.config, before.get("hypotheses"), len(self._standing().outcomes)),
+            "hypotheses": register(self.loaded.config, before.get("hypotheses"), self._count_ended()),
             "provenance": about,
         }
+
+    def _count_ended(self) -> int:
+        """Trials that have results, whether asked for or not."""
+        records, _ = self.store.ended()
+        return len({name for record in records.values() for name in record["trials"]})
 
     def _standing(self) -> Standing:
         return take_stock(self.store, self.trials, self.data)
@@ -221,11 +230,11 @@ class _Session:
     def _set_aside_damage(self) -> None:
         """What is not as it was written makes room for doing it again."""
         _, damaged = self.store.ended("all")
-        for damage in [*damaged, *self.store.damaged_checkpoints()]:
+        for damage in [*damaged, *self.store.damaged_checkpoints(), *self.store.damaged_extras()]:
             place = self.store.set_aside(damage)
             self._note(f"damaged: {damage}; moved to {place}, its trials run again")
         standing = take_stock(self.store, self.asked, self.data)
-        if standing.not_asked and self.store.study_file.is_file():
+        if standing.not_asked and not self.loaded.config.tune and self.store.study_file.is_file():
             new = len(self.asked) - len(standing.done)
             self._note(f"the config has changed: {new} trials are to do, {standing.not_asked} of earlier configs are "
                        "kept but not asked for")  # fmt: skip

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import NUMERICS, Trial, make_trials, probe_size
+from reluexp.plan import Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed
+from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from reluexp.claims import Evidence, Placed
     from reluexp.config.inference import Hypothesis
+    from reluexp.report.plots import Plots
     from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
@@ -80,6 +81,12 @@ class Study:
         tune = self._loaded.config.tune
         return scores(self.tuning, tune.metric) if tune and self.tuning else {}
 
+    @property
+    def has_chosen(self) -> bool:
+        """Whether every trial of the first phase has ended, so that its choice is final."""
+        first = self.tuning or self
+        return set(first._wanted) <= set(first.standing.outcomes)
+
     def comparing(self, loaded: LoadedConfig) -> LoadedConfig:
         """The second phase of a config with `tune`, by what its first has found so far."""
         return for_comparing(loaded, self._scores)
@@ -96,7 +103,7 @@ class Study:
     @cached_property
     def standing(self) -> Standing:
         """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
-        return take_stock(self._store, list(self._wanted.values()), self.provenance.get("data"), "tables")
+        return take_stock(self._store, self.asked, self.provenance.get("data"), "tables")
 
     @cached_property
     def _stacks(self) -> dict[str, str]:
@@ -115,7 +122,7 @@ class Study:
         over = self._loaded.config.tune.over if self._loaded.config.tune else ()
         if self._choosing or is_fixed(self._loaded, point):
             return point.axes
-        return {axis: TUNED if axis in over else value for axis, value in point.axes.items()}
+        return shown_axes(point, over)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -241,12 +248,10 @@ class Study:
         """Times the activations of the study's base setting, about a minute, and keeps what was found."""
         from reluexp.cost import measure_cost
 
-        about = next(record for record in self.standing.records.values() if record["trials"])
+        about = next(record for record in self.standing.records.values() if record["shape"])
         labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
         settings = [self.base.model_copy(update={"activation": activation}) for activation in labels.values()]
-        self._store.write_extra(
-            "cost", {"numerics": NUMERICS}, measure_cost(settings, about["shape"], about["outputs"])
-        )
+        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"]))
         self.__dict__.pop("cost", None)
         return self.cost
 
@@ -268,6 +273,18 @@ class Study:
         from reluexp.claims import claim_parts
 
         return claim_parts(self.evidence)
+
+    @property
+    def plot(self) -> Plots:
+        """Any figure of the report: `study.plot.dead_fraction()`, or into axes of one's own with `ax=`."""
+        from reluexp.report.plots import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from reluexp.report.summary import notebook_summary
+
+        return notebook_summary(self)
 
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode.

@@ -7,17 +7,29 @@ the config and of one score per trial; nothing here imports torch or pandas.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reluexp.config import LoadedConfig, Point
+from reluexp.config import LoadedConfig, Point, Setting, value_at
 from reluexp.config.answers import tuned_grids
 from reluexp.config.inference import TUNING_OFFSET
 from reluexp.plan import make_trials
 
-__all__ = ["TUNED", "Choice", "choices", "for_choosing", "for_comparing", "is_fixed", "settled"]
+__all__ = [
+    "TUNED",
+    "Choice",
+    "choices",
+    "for_choosing",
+    "for_comparing",
+    "identity_without",
+    "is_fixed",
+    "settled",
+    "shown_axes",
+    "touched",
+]
 
 TUNED = "tuned"
 """what a study shows as the value of a tuned axis where it was chosen"""
@@ -76,7 +88,7 @@ def choices(loaded: LoadedConfig, scores: Mapping[str, float]) -> list[Choice]:
             sign = -1 if tune.metric.endswith("loss") else 1
             ranked = [-math.inf if math.isnan(mean or 0.0) else sign * (mean or 0.0) for mean in means]
             best = ranked.index(max(ranked))
-        others = {axis: value for axis, value in group[0].axes.items() if axis not in tune.over}
+        others = {axis: value for axis, value in group[0].axes.items() if not touched(axis, tune.over)}
         found.append(Choice(others, tuple(group), means, best))
     return found
 
@@ -95,17 +107,46 @@ def _mean(scores: list[float | None]) -> float | None:
 
 
 def _groups(loaded: LoadedConfig) -> list[list[Point]]:
-    """Points of tuned grids that differ in the tuned axes alone."""
+    """Points of tuned grids whose settings differ in the tuned axes alone."""
     tune = loaded.config.tune
     if tune is None:
         return []
-    found: dict[tuple[Any, ...], dict[int, Point]] = {}
+    found: dict[str, dict[int, Point]] = {}
     for point in loaded.points:
-        for number in point.grids:
-            if _tuned(loaded, number):
-                others = tuple((axis, value) for axis, value in point.axes.items() if axis not in tune.over)
-                found.setdefault(others, {})[id(point)] = point
+        if any(_tuned(loaded, number) for number in point.grids):
+            found.setdefault(identity_without(point.setting, tune.over), {})[id(point)] = point
     return [list(group.values()) for group in found.values()]
+
+
+def identity_without(setting: Setting, keys: Sequence[str]) -> str:
+    """A setting as text, to be compared, without some dotted keys (a whole part, such as `activation`, among them)."""
+    data = setting.model_dump(mode="json", exclude={key for key in keys if "." not in key})
+    for key in keys:
+        inner: Any = data
+        *way, last = key.split(".")
+        for part in way:
+            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
+        if way and isinstance(inner, dict):
+            inner.pop(last, None)
+    return json.dumps(data, sort_keys=True)
+
+
+def touched(axis: str, over: Sequence[str]) -> bool:
+    """Whether an axis is a tuned one, or one that a tuned one lies in."""
+    return any(f"{key}.".startswith(f"{axis}.") for key in over)
+
+
+def shown_axes(point: Point, over: Sequence[str]) -> dict[str, Any]:
+    """The axes of a chosen point as tables show them: a word for what was tuned, `sgd(tuned)` for what it lies in."""
+    found = {}
+    for axis, value in point.axes.items():
+        if axis in over:
+            found[axis] = TUNED
+        elif touched(axis, over):
+            found[axis] = f"{value_at(point.setting, f'{axis}.name') or axis}({TUNED})"
+        else:
+            found[axis] = value
+    return found
 
 
 def _tuned(loaded: LoadedConfig, number: int) -> bool:

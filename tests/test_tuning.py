@@ -16,7 +16,7 @@ from reluexp.errors import ConfigError
 from reluexp.plan import make_trials
 from reluexp.registration import digest, register
 from reluexp.stats import hypothesis_table
-from reluexp.tuning import choices, for_choosing, for_comparing
+from reluexp.tuning import choices, for_choosing, for_comparing, shown_axes
 
 TUNED: dict[str, Any] = {
     "study": "t",
@@ -56,6 +56,17 @@ def test_losses_are_minimised_ties_take_the_first_and_failures_are_not_chosen() 
     failing = scored(TUNED, lambda name, lr: math.nan if lr == 0.5 else lr)
     assert choices(load_config(TUNED), failing)[0].best == 1
     assert choices(load_config(TUNED), scored(TUNED, lambda name, lr: math.nan))[0].best == 0
+
+
+def test_axes_that_a_tuned_one_lies_in_do_not_tell_candidates_apart() -> None:
+    adam = {"activation": ["relu"], "train.optimizer": [{"name": "adam", "lr": 0.02}]}
+    config = {**TUNED, "grid": [*TUNED["grid"], adam]}
+    found = choices(load_config(config), scored(config, lambda name, lr: lr))
+    assert [len(choice.candidates) for choice in found] == [3, 3]
+    point = found[0].candidates[2]
+    assert shown_axes(point, ["train.optimizer.lr"]) == {
+        **{"activation": "relu", "train.optimizer.lr": "tuned", "train.optimizer": "sgd(tuned)"}
+    }
 
 
 def test_nothing_is_chosen_before_all_candidates_are_known() -> None:
@@ -119,6 +130,9 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert compared["n"].tolist() == [3]
     assert compared["kind"].tolist() == ["confirmatory"]
     assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    claims = study.claims().set_index("claim")
+    assert len(claims) == 13
+    assert "tuned" in claims.loc["sparsity", "numbers"]
     late = [*expected, {"metric": "test_loss", "activation": "elu", "direction": "less"}]
     again = reluexp.run({**config, "hypotheses": late}, tmp_path, workers=1)
     assert again.hypotheses()["kind"].tolist() == ["confirmatory", "exploratory"]

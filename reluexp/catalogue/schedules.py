@@ -17,7 +17,7 @@ __all__ = ["SCHEDULES", "Schedule", "factor"]
 class ScheduleOptions(Options):
     """What every schedule has."""
 
-    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up from 0")
+    warmup: float = Field(0.0, ge=0, le=1_000_000, description="epochs of linear warm-up from 0")
 
 
 class Cosine(ScheduleOptions):

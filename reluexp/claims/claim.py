@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reluexp.catalogue.registry import Options
 from reluexp.claims.field import Field
-from reluexp.stats import Contrast, Decision, decide, together
+from reluexp.stats import Contrast, Decision, decide, simes, together
 
 __all__ = ["Claim", "Evidence", "Part"]
 
@@ -60,8 +60,7 @@ class Evidence:
         both = [pair for part in self.parts if not math.isnan((pair := part.p)[0])]
         if not both:
             return math.nan, math.nan
-        against = min(1.0, len(both) * min(p for _, p in both))
-        return (1.0 if self.lacks else max(p for p, _ in both)), against
+        return (1.0 if self.lacks else max(p for p, _ in both)), simes([p for _, p in both])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from reluexp.config import Setting, label_of, value_at
+from reluexp.errors import ConfigError
 from reluexp.stats import Results, readings, steps_to_level
+from reluexp.tuning import identity_without
 
 __all__ = ["Field", "Group", "Placed", "SettledResults"]
 
@@ -98,17 +99,22 @@ class Field:
         return self.alike(Group(self.study.base, False), key, *labels)
 
     def metric(self, name: str, at: str = "last") -> Mapping[str, float]:
-        """A metric of `readings` by trial."""
+        """A metric of `readings` by trial; NaN where the study did not measure it."""
         if (name, at) not in self._values:
-            found = readings(self.study, name, at)
+            try:
+                found = readings(self.study, name, at)
+            except ConfigError:
+                found = self.study.trials[["trial"]].assign(value=math.nan)
             self._values[name, at] = dict(zip(found["trial"], found["value"], strict=True))
         return self._values[name, at]
 
     def steps(self, metric: str, level: float) -> Mapping[str, float]:
-        """Steps at which each trial came to stay at a level of a metric; inf for never."""
+        """Steps at which each trial came to stay at a level of a metric; inf for never, none where it has no values."""
         key = ("steps", metric, str(level))
         if key not in self._values:
-            self._values[key] = steps_to_level(self.study, metric, level)
+            epochs = self.study.epochs
+            measured = metric in epochs and pd.to_numeric(epochs[metric], errors="coerce").notna().any()
+            self._values[key] = steps_to_level(self.study, metric, level) if measured else {}
         return self._values[key]
 
     def sites(self, column: str, reduce: Callable[[pd.DataFrame], float], at: str) -> Mapping[str, float]:
@@ -135,26 +141,14 @@ class Field:
 def _grouped(placed: Iterable[Placed], over: list[str]) -> list[Group]:
     found: dict[tuple[bool, str], Group] = {}
     for own in placed:
-        key = (own.tuned, _identity(own.setting, over if own.tuned else []))
+        key = (own.tuned, identity_without(own.setting, ["activation", *(over if own.tuned else [])]))
         group = found.setdefault(key, Group(own.setting, own.tuned))
         group.trials.setdefault(label_of(own.setting.activation), {})[own.seed] = own.trial
     return list(found.values())
 
 
-def _identity(setting: Setting, but: list[str]) -> str:
-    """A setting without its activation and some dotted keys, to be compared."""
-    data = {part: value.model_dump(mode="json") for part, value in setting if part != "activation"}
-    for key in but:
-        inner: Any = data
-        *way, last = key.split(".")
-        for part in way:
-            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
-        inner.pop(last, None)
-    return json.dumps(data, sort_keys=True)
-
-
 def _same(setting: Setting, base: Setting, over: list[str]) -> bool:
-    return _identity(setting, over) == _identity(base, over)
+    return identity_without(setting, ["activation", *over]) == identity_without(base, ["activation", *over])
 
 
 def _meets(setting: Setting, conditions: Mapping[str, Test]) -> bool:

@@ -49,9 +49,11 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
     """One problem for each place in the data, in the order of the model; alternatives of a union are put together."""
     found: dict[Path_, list[str]] = {}
     values: dict[Path_, Any] = {}
-    for entry in error.errors(include_url=False):
+    for number, entry in enumerate(error.errors(include_url=False)):
         path, value = _follow(data, entry["loc"], entry["type"] == "missing")
-        text = _sentence(dict(entry), model)
+        if entry["type"].startswith("union_tag") and isinstance(value, Mapping) and "name" in value:
+            path, value = (*path, "name"), value["name"]
+        text = _sentence(dict(entry), model, number < _MOST)
         if text not in found.setdefault(path, []):
             found[path].append(text)
         values[path] = value
@@ -60,11 +62,10 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
 
 def render(lines: Sequence[str]) -> str:
     """All problems as one message, which a terminal can show as it is."""
-    lines = [plain(line) for line in lines]
     if len(lines) == 1:
-        return lines[0]
+        return plain(lines[0])
     more = [f"  … and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
-    return "\n".join([f"{len(lines)} problems in the config:", *(f"  {line}" for line in lines[:_MOST]), *more])
+    return "\n".join([f"{len(lines)} problems in the config:", *(f"  {plain(line)}" for line in lines[:_MOST]), *more])
 
 
 def shown(value: Any, length: int = 60) -> str:
@@ -95,13 +96,13 @@ def _follow(data: Any, loc: tuple[int | str, ...], missing: bool) -> tuple[Path_
     return tuple(path), data
 
 
-def _sentence(entry: dict[str, Any], model: type[BaseModel]) -> str:
-    """What is allowed, with a leading `=`, or a whole sentence."""
+def _sentence(entry: dict[str, Any], model: type[BaseModel], hint: bool) -> str:
+    """What is allowed, with a leading `=`, or a whole sentence; the nearest key only for what will be shown."""
     kind, loc, context = entry["type"], entry["loc"], entry.get("ctx", {})
     if kind == "extra_forbidden":
         allowed = _keys_at(model, loc[:-1])
         known = f"; allowed: {', '.join(allowed)}" if allowed else ""
-        return f"unknown key{known}{nearest(str(loc[-1]), allowed)}"
+        return f"unknown key{known}{nearest(str(loc[-1])[:100], allowed) if hint else ''}"
     if kind == "missing":
         return "missing; it must be given"
     if kind == "union_tag_invalid":

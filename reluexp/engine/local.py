@@ -20,8 +20,9 @@ from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources
 
 __all__ = ["LocalEngine"]
 
-_LAST_WORDS = 4000
+_LAST_WORDS = 16_000
 _END_SECONDS = 60.0
+_START_SECONDS = 300.0
 Heard = queue.SimpleQueue[tuple["_Process", Event]]
 
 
@@ -31,6 +32,7 @@ class _Process:
     def __init__(self, number: int, gpu: str | None, heard: Heard) -> None:
         self.number, self.last, self.why = number, time.monotonic(), ""
         self.job: Job | None = None
+        self.ready = False
         self._heard = heard
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 closed in `end`
         environment = {**os.environ, **ENVIRONMENT, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
@@ -62,7 +64,8 @@ class _Process:
 
     def is_hung(self, patience: float) -> bool:
         """Whether a worker that trains has given no sign of life for so long; reading data may take its time."""
-        return self.job is not None and self.job["kind"] == "train" and time.monotonic() - self.last > patience
+        limit = patience if self.ready else max(patience, _START_SECONDS)
+        return self.job is not None and self.job["kind"] == "train" and time.monotonic() - self.last > limit
 
     def kill(self, why: str) -> None:
         """Ends a worker at once; the first signal makes it write down where it was."""
@@ -140,7 +143,7 @@ class LocalEngine:
                 process, event = self._heard.get(timeout=0.1)
             except queue.Empty:
                 continue
-            process.last = time.monotonic()
+            process.last, process.ready = time.monotonic(), True
             if event["event"] == "gone":
                 yield from self._replace(process)
             elif event["event"] != "alive":

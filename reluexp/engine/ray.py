@@ -30,12 +30,17 @@ class RayEngine:
 
     def __init__(self, resources: Resources) -> None:
         import ray
+        import ray.util.scheduling_strategies
 
         self._patience = resources.patience
         self._most = resources.workers or 1_000_000
         gpus = ray.cluster_resources().get("GPU", 0) if resources.device in ("auto", "cuda") else 0
         share = {"num_gpus": 1 / resources.per_gpu} if gpus else {}
-        self._board = ray.remote(num_cpus=0)(_Board).remote()
+        # On the driver's own machine: a board that is lost with another would take the whole run with it.
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            node_id=ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._board = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
         environment = {"env_vars": ENVIRONMENT}
         # Ray's own retries would hide what is lost from the count of attempts.
         self._task = ray.remote(num_cpus=1, max_retries=0, max_calls=0, runtime_env=environment, **share)(_do)
@@ -211,13 +216,11 @@ _WORK: list[Any] = []
 
 def _do(job: Job, token: str, board: Any) -> tuple[Event, Any]:
     """The task: does a job and returns its last event, and the files where the driver's folder is not here."""
-    from reluexp.engine.work import Work
+    from reluexp.engine.work import Work, settle_torch
 
     with contextlib.suppress(OSError):  # a machine without the folder has the user's code installed
         os.chdir(job["cwd"])
-    import torch
-
-    torch.set_num_threads(1)
+    settle_torch()
     post = _Post(job["stack"], board)
     last: list[Event] = []
 

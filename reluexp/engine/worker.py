@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from reluexp.engine import Event, Job
-from reluexp.engine.work import Work
+from reluexp.engine.work import Work, settle_torch
 
 __all__ = ["main"]
 
@@ -73,10 +73,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, worker.end)
     threading.Thread(target=worker.listen, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # gradients that are almost 0 make products twenty times slower
+    settle_torch()
+    worker.alive()
     with contextlib.suppress(BrokenPipeError):
         worker.serve()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reluexp.report.tables import Table
     from reluexp.stats import Results
 
-__all__ = ["FORMATS", "write_report", "write_tables"]
+__all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
 
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
@@ -36,7 +36,8 @@ def write_report(
     """Write what `formats` names below `out` (default: `report` in the study's folder).
 
     Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
-    `style` sets sizes and rcParams of the figures. Raises ConfigError for an unknown format, ResultsError when the
+    `style` sets sizes and rcParams of the figures; without it, PDFs are made for a paper (5.5 inches wide, a Times-like
+    face), the others for the page. Raises ConfigError for an unknown format, ResultsError when the
     folder cannot be written.
     """
     _check(formats)
@@ -50,6 +51,19 @@ def write_report(
 
     assert live is not None
     return _write(folder / "index.html", render_page(study, frames, tables, pictures, live).encode())
+
+
+def write_together(studies: Sequence[Results], out: Path | None = None) -> Path:
+    """Write one page with the studies side by side, and their summaries as CSV; returns its path.
+
+    `out` is a folder beside the first study's, named by all of them, unless given.
+    """
+    from reluexp.report.tables import to_csv
+    from reluexp.report.together import render_together, together_frame
+
+    folder = Path(out) if out else studies[0].path.parent / "+".join(study.name for study in studies)
+    _write(folder / "summary.csv", to_csv(together_frame(studies)).encode())
+    return _write(folder / "index.html", render_together(studies).encode())
 
 
 def write_tables(study: Results, out: Path, formats: Sequence[str] = ("csv", "md", "tex")) -> Path:
@@ -68,16 +82,16 @@ def _write_tables(
 
     frames, tables = {}, {}
     for spec in TABLES:
-        if spec.shown is None and "csv" not in formats:
+        if spec.shown is None and not {"csv", "html"} & set(formats):
             continue
         frames[spec.name] = frame = spec.frame(study)
-        if "csv" in formats:
+        if "csv" in formats and len(frame.columns):
             _write(folder / "tables" / f"{spec.name}.csv", to_csv(frame).encode())
         if spec.shown is None:
             continue
         tables[spec.name] = table = spec.shown(study, frame)
         for form, text in (("md", to_markdown), ("tex", to_latex)):
-            if form in formats:
+            if form in formats and table.rows:
                 _write(folder / "tables" / f"{spec.name}.{form}", text(table).encode())
     return frames, tables
 
@@ -103,13 +117,16 @@ def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: 
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.page import Picture
     from reluexp.report.panels import Style, render
+    from reluexp.report.style import paper_style
 
-    style, pictures = style or Style(), []
+    paper, style, pictures = style or paper_style(), style or Style(), []
     for spec in FIGURES:
         figure = draw_figure(spec, study, style)
         if figure is None:
             continue
-        made = {form: render(figure, form, style) for form in wanted}
+        made = {form: render(figure, form, style) for form in wanted if form != "pdf"}
+        if "pdf" in wanted and (printed := draw_figure(spec, study, paper)) is not None:
+            made["pdf"] = render(printed, "pdf", paper)
         for form, data in made.items():
             _write(folder / "figures" / f"{spec.name}.{form}", data)
         if "html" in formats:

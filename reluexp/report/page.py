@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -27,7 +28,7 @@ from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import cards_of, claims_of
 from reluexp.stats import Results, describe_targets, settings
 
-__all__ = ["Picture", "inline_svg", "render_page"]
+__all__ = ["Picture", "asset", "environment", "inline_svg", "render_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("tables.js", "live.js", "chart.js")
@@ -102,19 +103,23 @@ def render_page(
     """
     told = answer(study, frames["summary"], frames["differences"])
     sections = _sections(pictures)
+    claims, untested = claims_of(frames.get("claims", pd.DataFrame()), {picture.name for picture in pictures})
     parts = [("answer", "answer"), ("comparison", "comparison"), *((s["anchor"], s["short"]) for s in sections)]
     return (
-        _environment()
+        environment()
         .get_template("index.html.j2")
         .render(
             study=study,
-            css=_asset("page.css"),
+            css=asset("page.css"),
             question=_question(study),
             facts=_facts(study),
             parts=[*parts, ("trials", "every trial"), ("lookup", "words, config, sources")],
             answer=told,
             findings=findings(study),
-            claims=claims_of(study),
+            claims=claims,
+            untested=untested,
+            hypotheses=tables["hypotheses"],
+            choice=tables["choice"],
             cards=cards_of(study, frames["differences"]),
             baseline=frames["differences"].attrs.get("baseline", ""),
             summary=tables["summary"],
@@ -130,26 +135,30 @@ def render_page(
             version=_version(),
             data=packed(live.content),
             library=_library(),
-            scripts=[_asset(name) for name in _SCRIPTS],
+            scripts=[asset(name) for name in _SCRIPTS],
         )
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates, with everything escaped that is not marked as ours."""
+    made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["sortkey"] = lambda value: (
-        "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
-    )
-    return environment
+    made.filters["sortkey"] = _sort_key
+    return made
 
 
-def _asset(name: str) -> Markup:
+def _sort_key(value: float) -> str:
+    """A number as the page's script reads it."""
+    return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
+
+
+def asset(name: str) -> Markup:
     """A style sheet or script of ours, as it is."""
     return Markup((_TEMPLATES / name).read_text("utf-8"))
 

@@ -30,6 +30,7 @@ __all__ = [
     "Style",
     "draw_curves",
     "facets_of",
+    "faint_limit",
     "grid_of",
     "joined",
     "legend",
@@ -39,6 +40,7 @@ __all__ = [
     "percent",
     "plain",
     "plain_logs",
+    "power_ticks",
     "render",
     "short",
 ]
@@ -118,6 +120,11 @@ class Panel:
     metric: str
 
 
+def faint_limit(curves: int, most: int = 30) -> int:
+    """How many single trials stand faint behind each of so many curves: 900 in all, but at least 3 of each."""
+    return min(most, max(3, 900 // max(curves, 1)))
+
+
 def plain(text: Any) -> str:
     """Text that matplotlib takes literally: no mathematics between dollar signs, one line."""
     return " ".join(str(text).split()).replace("$", r"\$")
@@ -150,6 +157,21 @@ def plain_logs(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power_ticks(axis: Axis) -> None:
+    """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def power(value: float, _: float) -> str:
+        exponent = round(math.log10(value)) if value > 0 else 0
+        return f"10{str(exponent).translate(_RAISED)}"
+
+    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def lines_of(study: Results) -> Lines:
@@ -283,6 +305,7 @@ def draw_curves(
     _draw_means(ax, kept.where(measured), looks, log, share)
     if log:
         ax.set_yscale("log")
+        power_ticks(ax.yaxis)
     return ax
 
 
@@ -306,9 +329,10 @@ def _draw_seeds(
     x, values = table.columns.to_numpy(float), (10**table if log else table).to_numpy(float)
     place = table.index.get_level_values("line").to_numpy(int)
     segments, colours, ends = [], [], []
+    limit = faint_limit(len(ax.figure.axes) * len(looks), style.seeds)
     for line, (_, colour, _) in enumerate(looks):
         own = np.flatnonzero(place == line)
-        for row in own[np.argsort(~lost[own], kind="stable")][: style.seeds]:
+        for row in own[np.argsort(~lost[own], kind="stable")][:limit]:
             finite = np.isfinite(values[row])
             segments.append(np.column_stack([x, values[row]])[finite])
             colours.append(colour)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -16,9 +17,22 @@ __all__ = ["cards_of", "claims_of"]
 _MOST = 24  # cards; more settings than that are read from the table
 
 
-def claims_of(study: Results) -> list[dict[str, str]]:
-    """The claims that the study can say something of, as statement, source, verdict, numbers and figure."""
-    return []
+def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The claims that were tested, as cards, and those that were not, with what they need.
+
+    `frame` is `Study.claims()`; a card names its figure where that is among the `pictures` of the page.
+    """
+    cards: list[dict[str, str]] = []
+    rest: list[dict[str, str]] = []
+    for row in frame.to_dict("records"):
+        shown = {
+            **{name: str(row[name]) for name in ("statement", "source", "verdict", "numbers", "needs")},
+            "more": str(row["decides"]),
+            "figure": row["figure"] if row["figure"] in pictures else "",
+        }
+        (rest if row["verdict"] == "not tested here" else cards).append(shown)
+    order = ("supported", "contradicted", "undecided")
+    return sorted(cards, key=lambda card: order.index(card["verdict"])), rest
 
 
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:

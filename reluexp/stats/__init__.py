@@ -9,7 +9,7 @@ from __future__ import annotations
 from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
-from reluexp.stats.contrasts import Contrast, Decision, decide, page, together
+from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, together
 from reluexp.stats.differences import paired_difference, paired_differences
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
@@ -78,6 +78,7 @@ __all__ = [
     "setting_columns",
     "settings",
     "signed_rank",
+    "simes",
     "smallest_p",
     "sound",
     "steps_to_level",

@@ -13,7 +13,7 @@ from reluexp.plan import make_trials
 from reluexp.stats.intervals import mean_interval
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
-from reluexp.tuning import choices, for_choosing
+from reluexp.tuning import choices, for_choosing, touched
 
 __all__ = ["chosen", "scores", "sensitivity"]
 
@@ -53,7 +53,7 @@ def sensitivity(loaded: LoadedConfig, study: Results) -> pd.DataFrame:
                     "chosen": place == choice.best,
                 }
             )
-    others = [axis for axis in loaded.config.axes if axis not in ("activation", *over)]
+    others = [axis for axis in loaded.config.axes if axis != "activation" and not touched(axis, over)]
     columns = [*others, "activation", *over, "mean", "low", "high", "n", "diverged", "chosen"]
     return pd.DataFrame(rows, columns=columns)
 

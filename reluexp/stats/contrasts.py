@@ -12,7 +12,7 @@ import numpy as np
 from reluexp.stats.intervals import mean_interval
 from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_see, rounded, signed_rank
 
-__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "together"]
+__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "simes", "together"]
 
 Direction = Literal["greater", "less", "equal"]
 Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
@@ -78,13 +78,23 @@ def _tests(values: np.ndarray, contrast: Contrast) -> tuple[float, float]:
 
 
 def together(decisions: Sequence[Decision]) -> tuple[float, float]:
-    """p that a statement of several contrasts holds by chance (the largest: it needs them all) and that it fails so
-    (the smallest times their number: one that fails is enough); NaN where one has no values.
+    """p that a statement of several contrasts holds by chance (the largest: it needs them all), and that it fails so
+    (Simes: one that fails is enough); NaN where one has no values.
     """
     if not decisions or any(decision.n == 0 for decision in decisions):
         return math.nan, math.nan
-    smallest = min(decision.p_against for decision in decisions)
-    return max(decision.p_for for decision in decisions), min(1.0, len(decisions) * smallest)
+    return max(decision.p_for for decision in decisions), simes([decision.p_against for decision in decisions])
+
+
+def simes(p_values: Sequence[float]) -> float:
+    """p that all of several statements are true, min over i of m·p₍ᵢ₎/i (Simes 1986; for positively dependent tests,
+    such as those of the same seeds, Sarkar 1998).
+
+    >>> simes([0.01, 0.02, 0.9])
+    0.03
+    """
+    ordered = np.sort(np.asarray(p_values, float))
+    return float(min(1.0, (ordered * len(ordered) / np.arange(1, len(ordered) + 1)).min()))
 
 
 def page(p_values: Sequence[tuple[float, float]], alpha: float = 0.05) -> list[tuple[Verdict, float, float]]:

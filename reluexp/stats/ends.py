@@ -17,7 +17,8 @@ __all__ = ["end_of_training", "over_all_units", "over_sites"]
 def end_of_training(study: Results, trials: pd.DataFrame, metric: str) -> pd.Series:
     """The last finite value of each trial; of a diverged one that has none, what chance gives."""
     values = trials["trial"].map(_last_finite(study.epochs, metric))
-    chance = {"accuracy": 1 / trials["classes"], "loss": np.log(trials["classes"])}
+    classes = finite(trials["classes"])  # none in regression, which has no chance level
+    chance = {"accuracy": 1 / classes, "loss": np.log(classes)}
     default = chance.get(metric.rpartition("_")[2], pd.Series(math.nan, index=trials.index))
     return values.where(values.notna() | (trials["outcome"] != "diverged"), default)
 

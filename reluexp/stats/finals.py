@@ -9,6 +9,7 @@ import pandas as pd
 
 from reluexp.stats.ends import end_of_training, over_all_units
 from reluexp.stats.intervals import aggregate, finite
+from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 from reluexp.stats.settings import setting_columns, settings
 from reluexp.stats.targets import steps_to_target
@@ -32,6 +33,7 @@ METRICS = (
 _FROM_EPOCHS = ("test_accuracy", "test_loss", "train_accuracy", "probe_accuracy", "grad_norm")
 
 
+@remembered
 def final_metrics(study: Results) -> pd.DataFrame:
     """One row per trial: its setting, seed, outcome and METRICS at the end, and `steps_to_<target>` columns.
 

@@ -38,9 +38,8 @@ def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     >>> mean_interval([1.0, 2.0, 3.0, float("nan")]).n
     3
     """
-    frame = pd.DataFrame({"value": np.asarray(list(values), dtype=float)})
-    row = aggregate(frame, [], "value", level).iloc[0]
-    return Interval(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
+    mean, low, high, n = column_intervals(np.asarray(list(values), dtype=float)[:, None], level)
+    return Interval(float(mean[0]), float(low[0]), float(high[0]), int(n[0]))
 
 
 def aggregate(frame: pd.DataFrame, by: Sequence[str], metric: str, level: float = 0.95) -> pd.DataFrame:

@@ -21,6 +21,9 @@ MOMENTS = ("last", "best", "auc")
 """`last`: the end of training; `best`: the epoch with the best validation accuracy (for a loss, the least validation
 loss); `auc`: the mean over training, by the trapezoidal rule from the first measurement on"""
 
+_FINAL = ("dead_fraction", "born_dead_fraction")
+"""what only `final_metrics` knows, besides times"""
+
 _ABOUT = ("seed", "outcome", "stuck")
 
 
@@ -39,16 +42,17 @@ def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
 
 
 def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
-    final = final_metrics(study)
-    if metric in final.columns.difference(["trial", *setting_columns(study), *_ABOUT]):
-        return frame["trial"].map(final.set_index("trial")[metric]).astype(float)
     if metric in study.epochs and pd.api.types.is_numeric_dtype(study.epochs[metric]):
         return end_of_training(study, frame, metric)
+    if metric in _FINAL or is_time(metric):
+        final = final_metrics(study)
+        if metric in final:
+            return frame["trial"].map(final.set_index("trial")[metric]).astype(float)
     if metric in study.layers and pd.api.types.is_numeric_dtype(study.layers[metric]):
         return frame["trial"].map(over_all_units(study.layers, metric)).astype(float)
     if metric in frame and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck"):
         return finite(frame[metric])
-    raise _unknown(study, final, metric)
+    raise _unknown(study, final_metrics(study), metric)
 
 
 def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:

@@ -141,11 +141,13 @@ def pairs_to_see(spread: float, gap: float, comparisons: int = 1, alpha: float =
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Holm's (1979) step-down correction; NaN stays NaN and does not count."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm's (1979) step-down correction; NaN stays NaN and does not count.
 
-    values = np.asarray(p_values, float)
-    found, known = np.full(values.shape, math.nan), np.isfinite(values)
-    if known.any():
-        found[known] = multipletests(values[known], method="holm")[1]
+    >>> holm([0.01, 0.04, float("nan"), 0.03]).tolist()
+    [0.03, 0.06, nan, 0.06]
+    """
+    values = np.asarray(p_values, float)  # statsmodels has this too, but collects garbage at every call: 0.1 s each
+    order = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
+    found = np.full(values.shape, math.nan)
+    found[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)), 1.0)
     return found

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.stats.ends import end_of_training
-from reluexp.stats.intervals import sound
+from reluexp.stats.intervals import finite, sound
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, other_axes, settings
 
@@ -89,7 +89,7 @@ def _relative_targets(study: Results, metric: str) -> pd.DataFrame:
     final = trials.assign(value=end_of_training(study, trials, metric).where(ended))
     rows = []
     for where, part in groups(final, others):
-        chance = 1 / float(part["classes"].iloc[0])
+        chance = 1 / float(finite(part["classes"]).iloc[0])
         goal, whose = _goal(part, chance, study.baseline)
         for share in _WAY:
             rule = f"{share} % of the way from chance to the median final {shown} of {whose}"
@@ -105,7 +105,7 @@ def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[floa
     if medians.get(str(baseline), chance) > chance:
         return medians[str(baseline)], style_of(str(baseline))[0]
     best = max(medians, key=lambda label: medians[label], default="")
-    if not medians or not medians[best] > chance:
+    if not medians.get(best, chance) > chance:  # NaN in regression
         return math.nan, "nobody: no activation got beyond chance"
     return medians[best], f"{style_of(best)[0]} (the best; the baseline did not get beyond chance or is absent)"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from reluexp.store.files import digest, seal, unseal, write_whole
 __all__ = ["Checkpoint", "Checkpoints"]
 
 _PLACES = 2
+# What torch raises for anything but plain data: such a file is passed over, as one that is damaged.
+_UNFIT = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError)
 _LONGEST_HEAD = 1 << 24
 
 
@@ -92,10 +95,10 @@ class Checkpoints:
             if any(head.about.get(key) != value for key, value in about.items()):
                 continue
             try:
-                body = self.verify(head)
-            except DamagedError:
+                body = io.BytesIO(self.verify(head))
+                found: dict[str, Any] = torch.load(body, map_location=device, weights_only=True)
+            except (DamagedError, *_UNFIT):
                 continue
-            found: dict[str, Any] = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
             return found
         return None
 

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import time
@@ -72,6 +73,13 @@ class StudyLock:
             with suppress(OSError):  # a folder that has gone needs no lock any more
                 self._owner(name).unlink(missing_ok=True)
             lock.release()
+            self._leave_no_trace()
+
+    def _leave_no_trace(self) -> None:
+        """Removes the folder again if nothing came of it and nobody else is about to write to it."""
+        with suppress(OSError, StudyBusyError), self.gate():
+            if not list(self.folder.glob("*.owner")) and [path.name for path in self.root.iterdir()] == [".locks"]:
+                shutil.rmtree(self.root)
 
     @contextmanager
     def gate(self) -> Iterator[None]:

@@ -44,7 +44,7 @@ Depth = Literal["records", "tables", "all"]
 _FORMAT = 1
 _RECORD, _WEIGHTS = "stack.json", "weights.safetensors"
 _ATTEMPTS = 5
-_OURS = ("stacks", "begun", "report")
+_OURS = ("stacks", "begun", "extra", "report")
 Record = dict[str, Any]
 
 
@@ -115,7 +115,7 @@ class Store:
 
     def leftovers(self) -> list[Path]:
         """Temporary files of processes that were killed."""
-        places = (self.root, self.root / "stacks", self.root / "begun")
+        places = (self.root, *(self.root / name for name in ("stacks", "begun", "extra")))
         return [path for place in places for path in sorted(place.glob(".*.tmp"))]
 
     def sweep(self) -> None:
@@ -178,16 +178,20 @@ class Store:
 
     def write_files(self, name: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """The same from the files' bytes."""
+        self._write_folder(self.stack(name), record, files)
+        with guarded(self.root):
+            self.checkpoints.forget(name)
+
+    def _write_folder(self, whole: Path, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """A folder of files and a record of their checksums, visible together."""
         sums = {file: {"bytes": len(data), "sha256": digest(data)} for file, data in files.items()}
-        whole = self.stack(name)
-        with guarded(whole), new_folder(whole.parent, name) as fresh:
+        with guarded(whole), new_folder(whole.parent, whole.name) as fresh:
             for file, data in files.items():
                 write_file(fresh / file, data)
             write_file(fresh / _RECORD, seal({"format": _FORMAT, **record, "files": sums}))
             flush_folder(fresh)
             self._replace(fresh, whole)
             flush_folder(whole.parent)
-            self.checkpoints.forget(name)
 
     def _replace(self, fresh: Path, whole: Path) -> None:
         """Gives the new folder its name; an older one, such as that of a failure, makes room first."""
@@ -252,19 +256,33 @@ class Store:
             keys = [key for key in file.keys() if key.startswith(f"{trial}/")]  # noqa: SIM118 not a dict
             return {key.partition("/")[2]: file.get_tensor(key) for key in keys}
 
-    def write_extra(self, name: str, record: Mapping[str, Any], frame: pd.DataFrame) -> None:
-        """Keeps a table that belongs to the study as a whole, in a folder like that of a stack without trials."""
-        self.write_stack(name, {**record, "trials": [], "outcomes": []}, {name: frame}, {})
+    def write_extra(self, name: str, frame: pd.DataFrame) -> None:
+        """Keeps a table that belongs to the study as a whole."""
+        files = {f"{name}.parquet": _parquet(frame)}
+        self._write_folder(self.root / "extra" / name, {"trials": [], "outcomes": []}, files)
 
     def read_extra(self, name: str) -> pd.DataFrame:
-        """A table of `write_extra`; empty if there is none. Raises DamagedError when it is not the one written."""
+        """A table of `write_extra`; empty if there is none, or none that is whole."""
         import pandas as pd
 
-        path = self.stack(name) / f"{name}.parquet"
-        if not path.is_file():
+        folder = self.root / "extra" / name
+        try:
+            _examine(folder, "tables")
+            return pd.read_parquet(folder / f"{name}.parquet")
+        except DamagedError:
             return pd.DataFrame()
-        _examine(path.parent, "tables")
-        return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{folder}: cannot be read: {error}; move it away and run again") from error
+
+    def damaged_extras(self) -> list[Damage]:
+        """Every table of `write_extra` that is not as it was written."""
+        found = []
+        for folder in sorted((self.root / "extra").glob("[!.]*")):
+            try:
+                _examine(folder, "tables")
+            except DamagedError as error:
+                found.append(Damage(folder, str(error)))
+        return found
 
     def clear(self) -> None:
         """Removes all results, for a fresh start."""
@@ -276,12 +294,8 @@ class Store:
     @contextmanager
     def lock(self, shard: Shard | None = None) -> Iterator[None]:
         """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it."""
-        try:
-            with self._lock.held(shard):
-                yield
-        finally:
-            if self.root.is_dir() and [path.name for path in self.root.iterdir()] == [".locks"]:
-                shutil.rmtree(self.root, ignore_errors=True)  # nothing came of it: leave no trace
+        with self._lock.held(shard):
+            yield
 
     def owners(self) -> list[str]:
         """Who says to be running the study."""
@@ -294,7 +308,14 @@ def find_studies(results: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path / "study.yaml").stat().st_mtime)
 
 
+def _is_null(value: object) -> bool:
+    return value is None or value != value  # NaN
+
+
 def _parquet(frame: pd.DataFrame) -> bytes:
+    """A table as bytes; a column of texts and numbers (an axis of `auto` and 1.0) becomes one of texts."""
+    mixed = [name for name in frame.select_dtypes(object) if frame[name].map(type).eq(str).any()]
+    frame = frame.assign(**{name: [None if _is_null(v) else str(v) for v in frame[name]] for name in mixed})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -131,5 +131,5 @@ def cross_of(study: Results) -> list[tuple[Any, str]]:
 
 def kinds_of(layers: pd.DataFrame) -> list[str]:
     """The kinds of hidden sites in a study, in the order of figures."""
-    kinds: set[str] = set(layers.loc[layers["site"].notna(), "kind"].dropna()) if len(layers) else set()
+    kinds = set(layers.loc[layers["site"].notna(), "kind"].dropna().unique()) if len(layers) else set()
     return sorted(kinds, key=lambda kind: (list(KINDS).index(kind) if kind in KINDS else 99, kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reluexp.report.panels import Style, facets_of, lines_of
+from reluexp.report.panels import Style, facets_of, faint_limit, lines_of
 from reluexp.stats import Results, can_die, groups, settings
 
 __all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
@@ -33,7 +33,10 @@ def band_note(study: Results, limit: int = 12, crosses: bool = True) -> str:
     most = max((len(part) for _, part in groups(settings(study), _panel_columns(study))), default=0)
     if most < 2:
         return f"One trial for each line, hence no band. {count_note(study, crosses)}{facet_note(study, limit)}"
-    faint = f"at most {style.seeds} of them faint behind" if most > style.seeds else "the trials faint behind"
+    curves = len(facets_of(study, limit)[0]) * len(lines_of(study).looks)
+    faint = (
+        "some of the trials faint behind" if most > faint_limit(2 * curves, style.seeds) else "the trials faint behind"
+    )
     band = f"Line: mean over seeds; band: pointwise 95 % t interval; {faint}."
     return f"{band} {count_note(study, crosses)}{facet_note(study, limit)}"
 

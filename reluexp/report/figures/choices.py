@@ -24,6 +24,7 @@ from reluexp.report.panels import (
     lines_of,
     percent,
     plain,
+    power_ticks,
     short,
 )
 from reluexp.stats import Results, axis_names, groups, in_order, other_axes, settings
@@ -43,7 +44,7 @@ def _share_figure(
     study: Results, style: Style, variants: list[tuple[str, pd.DataFrame, str]], x: str, labels: list[str], log: bool
 ) -> Figure | None:
     """Shares of units over x for each facet and variant, without the single trials; `labels` name the x axes."""
-    facets, _ = facets_of(study, max(1, style.facets // (2 * len(variants))))
+    facets, _ = facets_of(study, style.facets // 4)
     panels = panels_of(study, facets, variants)
     if not panels:
         return None
@@ -64,6 +65,7 @@ def _share_figure(
 def _share_axes(ax: Axes, log: bool, first: bool) -> None:
     if log:
         ax.set_xscale("log")
+        power_ticks(ax.xaxis)
     bands = [np.asarray(path.vertices)[:, 1].max() for band in ax.collections for path in band.get_paths()]
     top = max([ax.get_ylim()[1], *(min(1.02, 1.05 * high) for high in bands)])
     ax.set_ylim(-0.015 * top, top)
@@ -94,7 +96,7 @@ def _thresholds(study: Results, style: Style) -> Figure | None:
         name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
         for place, text in _MARKS[name]:
             ax.axvline(place, color="#777777", lw=0.9, ls=":")
-            ax.annotate(text, (place, 1), xycoords=("data", "axes fraction"), size=7.5, ha="center", va="bottom")
+            ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
     return figure
 
 

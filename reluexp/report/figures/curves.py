@@ -98,7 +98,10 @@ def _grad_norm(study: Results, style: Style) -> Figure | None:
 def site_variants(study: Results, metric: str) -> list[Variant]:
     """A metric over all sites of each kind by their widths: dense and convolutional sites apart."""
     layers = study.layers
+    if metric not in layers:
+        return []
     kinds = kinds_of(layers)
+    layers = layers[["trial", "epoch", "step", "site", "kind", "width", metric]]
     return [
         (KINDS.get(kind, f"{kind} sites") if len(kinds) > 1 else "", over_sites(part, metric), metric)
         for kind in kinds
@@ -123,7 +126,8 @@ def _slopes(study: Results, style: Style) -> Figure | None:
     layers = study.layers
     if layers.empty or "learned_slope_mean" not in layers:
         return None
-    rows = layers[layers["learned_slope_mean"].notna()]
+    columns = ["trial", "epoch", "step", "site", "site_name", "learned_slope_mean"]
+    rows = layers.loc[layers["learned_slope_mean"].notna(), columns]
     names = rows.drop_duplicates("site").set_index("site")["site_name"].sort_index()
     variants = [(plain(short(name)), rows[rows["site"] == site], "learned_slope_mean") for site, name in names.items()]
     return curve_figure(study, style, variants[:6], "learned slope, mean of the site") if variants else None

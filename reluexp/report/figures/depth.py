@@ -60,7 +60,8 @@ def _measured(study: Results, metric: str) -> pd.DataFrame:
     if layers.empty or metric not in layers:
         return layers.iloc[:0]
     value = pd.to_numeric(layers[metric], errors="coerce").astype(float)
-    rows = layers.assign(**{metric: value})[layers["site"].notna() & value.notna()]
+    about = layers[["trial", "epoch", "step", "site", "kind"]].assign(**{metric: value})
+    rows = about[layers["site"].notna() & value.notna()]
     return rows.assign(depth=rows["site"].astype(int) - int(rows["site"].min()) + 1) if len(rows) else rows
 
 

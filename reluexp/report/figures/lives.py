@@ -13,7 +13,7 @@ from reluexp.report.figures.axes import KINDS, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note
 from reluexp.report.figures.curves import curve_figure
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.frames.lives import CAUSES, FATES, cause_sentences, causes, fates, lasting_deaths, with_sites
+from reluexp.report.frames.lives import CAUSES, FATES, cause_sentences, causes, fates, followed, lasting_deaths
 from reluexp.report.panels import (
     Lines,
     Panel,
@@ -189,8 +189,8 @@ def _sentences(study: Results, most: int = 3) -> str:
 
 
 def _spike_note(study: Results) -> str:
-    units = with_sites(study)
-    if units.empty or not units["died_at_step"].notna().any():
+    units = study.units
+    if not followed(study) or not units["died_at_step"].notna().any():
         return ""
     spiked = units.loc[units["died_at_step"].notna() & units["spike"].notna(), "spike"].astype(bool)
     return f" A gradient spike came before {int(spiked.sum())} of {len(spiked)} deaths." if len(spiked) else ""

@@ -12,7 +12,19 @@ import pandas as pd
 from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, joined, lines_of, mark_undying, plain, short
+from reluexp.report.panels import (
+    Lines,
+    Panel,
+    Style,
+    facets_of,
+    grid_of,
+    joined,
+    lines_of,
+    mark_undying,
+    plain,
+    power_ticks,
+    short,
+)
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -57,18 +69,25 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
             ax.set_xlabel("epoch")
     bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / figure.get_figheight() + 0.35), pad=0.02, aspect=28)
     bar.set_label(look.label)
-    if look.ticks:
+    if not look.ticks:
+        power_ticks(bar.ax.yaxis)
+    else:
         bar.set_ticks(list(look.ticks), labels=[f"{100 * tick:g}" for tick in look.ticks])
     return figure
 
 
 def _norm(look: _Look, panels: Sequence[Panel]) -> Normalize:
-    """Shares grow with the square root, so that a few dead units are seen at all; norms are in logs."""
+    """Shares grow with the square root, so that a few dead units are seen at all; norms are in logs.
+
+    Their range is that of the trials that finished: what a diverging one reaches would hide the others.
+    """
     from matplotlib.colors import LogNorm, PowerNorm
 
     if look.ticks:
         return PowerNorm(0.5, 0, 1)
-    values = pd.concat([panel.rows[look.metric] for panel in panels])
+    rows = pd.concat([panel.rows[["outcome", look.metric]] for panel in panels])
+    ended = rows["outcome"] == "finished"
+    values = (rows[ended] if ended.any() else rows)[look.metric]
     values = values[np.isfinite(values) & (values > 0)]
     return LogNorm(float(values.min()), max(float(values.max()), float(values.min()) * 1.01))
 
@@ -79,7 +98,8 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
     if layers.empty or metric not in layers:
         return [], []
     known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
-    rows = joined(study, layers[known & (layers[metric] > 0) if metric == "backprop_norm" else known])
+    known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
+    rows = joined(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]])
     facets, _ = facets_of(study, style.facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reluexp.report.frames.lives import shares_below, with_sites
+from reluexp.report.frames.lives import followed, shares_below
 from reluexp.report.panels import joined
 from reluexp.stats import Results, final_metrics, other_axes, settings
 
@@ -17,15 +17,9 @@ _RATES = np.linspace(0, 1, 51)
 
 
 def _by_kind(study: Results, column: str, grid: np.ndarray, x: str, inclusive: bool) -> pd.DataFrame:
-    units = with_sites(study)
-    if units.empty or column not in units or not units[column].notna().any():
+    if not followed(study) or column not in study.units or not study.units[column].notna().any():
         return pd.DataFrame({"trial": []})
-    measured = units[units[column].notna()]
-    parts = [
-        shares_below(part, column, grid, x, inclusive).assign(kind=kind)
-        for kind, part in measured.groupby("kind", sort=False)
-    ]
-    return joined(study, pd.concat(parts, ignore_index=True))
+    return joined(study, shares_below(study, column, grid, x, inclusive))
 
 
 def threshold_shares(study: Results) -> dict[str, pd.DataFrame]:
@@ -50,17 +44,15 @@ def probe_shares(study: Results) -> pd.DataFrame:
     From `responds_after`, the number of samples of one fixed order until a unit responds, on the whole training set:
     nested probes from one pass. The largest n is the last response; units that never respond are dead on all.
     """
-    units = with_sites(study)
-    if units.empty or "responds_after" not in units or not units["responds_after"].notna().any():
+    units = study.units
+    if not followed(study) or "responds_after" not in units or not units["responds_after"].notna().any():
         return pd.DataFrame({"trial": []})
-    seen = units[units["confirmed_dead"].notna()]
-    largest = float(seen["responds_after"].max())
+    largest = float(units["responds_after"].max())
     grid = np.unique(np.append(2.0 ** np.arange(0, np.ceil(np.log2(max(largest, 2)))), largest))
-    parts = []
-    for kind, part in seen.groupby("kind", sort=False):
-        table = shares_below(part, "responds_after", grid, "samples", inclusive=True)
-        parts.append(table.assign(share=1 - table["share"], kind=kind))
-    return joined(study, pd.concat(parts, ignore_index=True))
+    table = shares_below(study, "responds_after", grid, "samples", inclusive=True)
+    confirmed = units.loc[units["confirmed_dead"].notna(), "trial"].unique()
+    table = table[table["trial"].isin(confirmed)]
+    return joined(study, table.assign(share=1 - table["share"]))
 
 
 def numeric_axis(study: Results) -> str | None:

@@ -10,8 +10,19 @@ import pandas as pd
 
 from reluexp.report.panels import joined
 from reluexp.stats import Results, can_die, other_axes
+from reluexp.stats.memory import remembered
 
-__all__ = ["CAUSES", "FATES", "cause_sentences", "causes", "fates", "lasting_deaths", "starved_and_dead", "with_sites"]
+__all__ = [
+    "CAUSES",
+    "FATES",
+    "cause_sentences",
+    "causes",
+    "fates",
+    "followed",
+    "lasting_deaths",
+    "shares_below",
+    "starved_and_dead",
+]
 
 FATES = {
     "never": "never dead",
@@ -33,26 +44,45 @@ CAUSES = {
 """causes of a death in words (DESIGN §8)"""
 
 
-def with_sites(study: Results) -> pd.DataFrame:
-    """The units of trials that did not fail, with setting, seed, and the name and kind of their site.
-
-    Empty where units were not followed, as with `probe.metrics: network`.
-    """
-    units, layers = study.units, study.layers
-    if units.empty or "born_dead" not in units or layers.empty:
-        return pd.DataFrame({"trial": []})
-    keys = ["trial", "site"]
-    sites = layers.loc[layers["site"].notna(), [*keys, "site_name", "kind"]].drop_duplicates(keys)
-    return joined(study, units).merge(sites, on=keys, how="left")
+def followed(study: Results) -> bool:
+    """Whether units were followed: not so with `probe.metrics: network`, and before any trial has ended."""
+    return len(study.units) > 0 and "born_dead" in study.units and len(study.layers) > 0
 
 
+@remembered
+def sites_of(study: Results) -> pd.DataFrame:
+    """The hidden sites of every trial: trial, site, site_name, kind."""
+    layers = study.layers
+    rows = layers.loc[layers["site"].notna(), ["trial", "site", "site_name", "kind"]]
+    return rows.drop_duplicates(["trial", "site"]).astype({"site": int}).reset_index(drop=True)
+
+
+@remembered
+def unit_keys(study: Results) -> pd.DataFrame:
+    """For each row of `units` the trial as a category, and the kind of its site as one: small, whatever the study."""
+    units, sites = study.units, sites_of(study)
+    trials = pd.Index(sites["trial"].unique())
+    rows = trials.get_indexer(units["trial"])
+    kinds = pd.Categorical(sites["kind"])
+    table = np.full((len(trials) + 1, int(sites["site"].max()) + 1), -1, dtype=np.int8)
+    table[trials.get_indexer(sites["trial"]), sites["site"]] = kinds.codes
+    codes = table[rows, units["site"].to_numpy(int)]
+    return pd.DataFrame(
+        {
+            "trial": pd.Categorical.from_codes(rows, categories=trials),
+            "kind": pd.Categorical.from_codes(codes, categories=kinds.categories),
+        }
+    )
+
+
+@remembered
 def fates(study: Results) -> pd.DataFrame:
     """Share of a trial's units with each fate: setting, seed, trial, kind, units, and a column for each of FATES."""
-    units = with_sites(study)
-    if units.empty:
-        return units
-    born, dead = units["born_dead"].astype(bool), units["dead_at_end"].astype(bool)
-    died = units["died_at_step"].notna()
+    if not followed(study):
+        return pd.DataFrame({"trial": []})
+    units, keys = study.units, unit_keys(study)
+    born, dead = units["born_dead"].to_numpy(bool), units["dead_at_end"].to_numpy(bool)
+    died = units["died_at_step"].notna().to_numpy()
     flags = {
         "never": ~born & ~died,
         "revived": ~born & died & ~dead,
@@ -60,11 +90,10 @@ def fates(study: Results) -> pd.DataFrame:
         "born_revived": born & ~dead,
         "born_dead": born & dead,
     }
-    keys = ["activation", *other_axes(study), "seed", "trial", "outcome", "kind"]
-    grouped = units[keys].assign(units=1.0, **{name: flag.astype(float) for name, flag in flags.items()})
-    found = grouped.groupby(keys, sort=False, dropna=False).sum().reset_index()
+    grouped = keys.assign(units=1, **flags).groupby(["trial", "kind"], observed=True).sum().reset_index()
+    found = joined(study, grouped.astype({"trial": str, "kind": str}))
     found[list(FATES)] = found[list(FATES)].div(found["units"], axis=0)
-    return found.assign(units=found["units"].astype(int))
+    return found
 
 
 def lasting_deaths(study: Results) -> pd.DataFrame:
@@ -72,54 +101,54 @@ def lasting_deaths(study: Results) -> pd.DataFrame:
 
     Born-dead units that never came to life are in it from step 0; dead spells that ended are not.
     """
-    units = with_sites(study)
-    if units.empty:
+    if not followed(study):
         return pd.DataFrame({"trial": []})
-    found = []
-    for kind, part in units.groupby("kind", sort=False):
-        times = study.layers.loc[study.layers["kind"] == kind, ["trial", "epoch", "step"]].drop_duplicates()
-        grid = np.sort(times["step"].unique())
-        table = shares_below(part, "dead_since_step", grid, "step", inclusive=True)
-        found.append(times.merge(table, on=["trial", "step"]).assign(kind=kind))
-    return pd.concat(found, ignore_index=True)
+    layers = study.layers
+    times = layers.loc[layers["site"].notna(), ["trial", "kind", "epoch", "step"]].drop_duplicates()
+    grid = np.sort(times["step"].unique())
+    table = shares_below(study, "dead_since_step", grid, "step", inclusive=True)
+    return times.merge(table, on=["trial", "kind", "step"])
 
 
-def shares_below(
-    units: pd.DataFrame, column: str, grid: np.ndarray, x: str, inclusive: bool = False, by: str = "trial"
-) -> pd.DataFrame:
-    """For each trial the share of units whose value lies below each point of a sorted grid: trial, x, share, units.
+def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusive: bool = False) -> pd.DataFrame:
+    """For each trial and kind of site the share of units below each point of a sorted grid: trial, kind, x, share.
 
     A value that is null is above everything; `inclusive` counts values at the point too.
     """
-    names, codes = np.unique(units[by].to_numpy(str), return_inverse=True)
-    values = units[column].to_numpy(float)
-    place = np.searchsorted(grid, values, side="left" if inclusive else "right")
+    keys, values = unit_keys(study), study.units[column].to_numpy(float, na_value=np.nan)
+    kinds = keys["kind"].cat.categories
+    place = np.searchsorted(grid, values, side="left" if inclusive else "right").astype(np.int64)
     place[np.isnan(values)] = len(grid)
-    counts = np.zeros((len(names), len(grid) + 1))
-    np.add.at(counts, (codes, place), 1)
+    groups = keys["trial"].cat.codes.to_numpy(np.int64) * len(kinds) + keys["kind"].cat.codes.to_numpy()
+    size = len(keys["trial"].cat.categories) * len(kinds)
+    width = len(grid) + 1
+    counts = np.bincount(groups * width + place, minlength=size * width).reshape(size, width)
     total = counts.sum(1)
-    shares = counts[:, :-1].cumsum(1) / total[:, None]
+    kept = np.flatnonzero(total)
+    shares = counts[kept, :-1].cumsum(1) / total[kept, None]
     return pd.DataFrame(
         {
-            by: np.repeat(names, len(grid)),
-            x: np.tile(grid, len(names)),
+            "trial": np.repeat(keys["trial"].cat.categories.to_numpy(object)[kept // len(kinds)], len(grid)),
+            "kind": np.repeat(kinds.to_numpy(object)[kept % len(kinds)], len(grid)),
+            x: np.tile(grid, len(kept)),
             "share": shares.ravel(),
-            "units": np.repeat(total.astype(int), len(grid)),
         }
     )
 
 
+@remembered
 def causes(study: Results) -> pd.DataFrame:
     """Deaths counted by setting, site and cause: deaths, trials, and the share of the site's deaths.
 
     A unit counts once, with the cause of its last death; born-dead units have none, and activations whose derivative
     is never exactly 0 do not die. `trials` are those in which a unit of the site died.
     """
-    units = with_sites(study)
     columns = ["activation", *other_axes(study), "site", "site_name", "kind", "cause", "deaths", "trials", "share"]
-    if units.empty:
+    if not followed(study):
         return pd.DataFrame({column: [] for column in columns})
-    dead = units[units["died_at_step"].notna() & units["activation"].map(can_die)]
+    own = study.units.loc[study.units["died_at_step"].notna(), ["trial", "site", "cause"]]
+    units = joined(study, own).merge(sites_of(study), on=["trial", "site"])
+    dead = units[units["activation"].map(can_die).astype(bool)]
     keys = columns[: columns.index("cause")]
     rows = dead.assign(cause=dead["cause"].astype(object).where(dead["cause"].notna(), "unexplained"))
     found = rows.groupby([*keys, "cause"], sort=False, dropna=False).size().rename("deaths").reset_index()
@@ -154,6 +183,7 @@ def starved_and_dead(study: Results, metrics: Sequence[str] = ("starved_fraction
     layers = study.layers
     if layers.empty or not set(metrics) <= set(layers):
         return pd.DataFrame({"trial": []})
-    rows = layers[layers["site"].notna() & layers[list(metrics)].notna().all(axis=1)]
-    last = rows.sort_values("step", kind="stable").drop_duplicates(["trial", "site"], keep="last")
-    return joined(study, last[["trial", "epoch", "step", "site", "site_name", "kind", *metrics]])
+    known = layers["site"].notna() & layers[list(metrics)].notna().all(axis=1)
+    rows = layers.loc[known, ["trial", "epoch", "step", "site", "site_name", "kind", *metrics]]
+    last = rows[rows["step"] == rows.groupby(["trial", "site"])["step"].transform("max")]
+    return joined(study, last)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines, joined
-from reluexp.stats import Results, column_intervals
+from reluexp.report.panels import Facet, Lines
+from reluexp.stats import Results, column_intervals, settings
 
 __all__ = ["Curve", "Metric", "Source", "curve_rows", "curves_of"]
 
@@ -52,29 +53,32 @@ class Source:
     def __init__(
         self, study: Results, frame: pd.DataFrame, x: str, lines: Lines, facets: Sequence[Facet], by_site: bool = False
     ) -> None:
-        rows = joined(study, frame)
-        rows = rows.assign(_line=rows[lines.by].map({value: i for i, value in enumerate(lines.looks)}))
-        parts = [facet.of(rows).assign(_facet=i) for i, facet in enumerate(facets)]
-        self.rows = pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0].assign(_facet=0)
-        self.x = np.sort(self.rows[x].unique().astype(float))
-        self.sites = self.rows["site"].astype(int).to_numpy() if by_site else np.zeros(len(self.rows), int)
-        kinds = self.rows["kind"].astype(str) if by_site else pd.Series("", index=self.rows.index)
-        self.kinds, kind_codes = np.unique(kinds.to_numpy(str), return_inverse=True)
-        self.by_site = by_site
-        keys = pd.DataFrame(
-            {"facet": self.rows["_facet"], "line": self.rows["_line"], "site": self.sites, "kind": kind_codes}
-        ).assign(trial=self.rows["trial"], seed=self.rows["seed"], lost=self.rows["outcome"].eq("diverged"))
-        keys["width"] = self.rows["width"].astype(float) if by_site else 1.0
-        self.index = keys.drop_duplicates(["trial", "site", "facet"]).sort_values(
-            ["facet", "line", "site", "seed", "trial"], kind="stable", ignore_index=True
+        trials = _placed(settings(study), lines, facets)
+        code = pd.Index(trials["trial"]).get_indexer(frame["trial"])
+        self.kept, self.frame, self.by_site = code >= 0, frame, by_site
+        code = code[self.kept]
+        places = frame[x].to_numpy(float)[self.kept]
+        site = frame["site"].to_numpy(float)[self.kept].astype(int) if by_site else np.zeros(len(code), int)
+        self.x, self.column = np.unique(places, return_inverse=True)
+        ids, first, self.place = np.unique(
+            code * (int(site.max(initial=0)) + 1) + site, return_index=True, return_inverse=True
         )
-        place = keys.merge(self.index[["facet", "trial", "site"]].reset_index(), on=["facet", "trial", "site"])["index"]
-        self.place = place.to_numpy(int)
-        self.column = np.searchsorted(self.x, self.rows[x].to_numpy(float))
+        index = trials.iloc[code[first]].reset_index(drop=True).assign(site=site[first], kind=0, width=1.0)
+        self.kinds = np.array([""])
+        if by_site:
+            own = frame.loc[self.kept, ["kind", "width"]].iloc[first]
+            self.kinds, index["kind"] = np.unique(own["kind"].to_numpy(str), return_inverse=True)
+            index["width"] = own["width"].to_numpy(float)
+        order = index.sort_values(["facet", "line", "site", "seed", "trial"], kind="stable").index
+        self.index = index.loc[order].reset_index(drop=True)
+        back = np.empty(len(ids), int)
+        back[order] = np.arange(len(ids))
+        self.place = back[self.place]
 
     def matrix(self, metric: Metric) -> np.ndarray:
         """Values [trial and site, x]; in logs for a log axis; NaN where there is none that can be drawn."""
-        values = pd.to_numeric(self.rows[metric.name], errors="coerce").to_numpy(float, na_value=np.nan)
+        column = pd.to_numeric(self.frame[metric.name], errors="coerce")
+        values = column.to_numpy(float, na_value=np.nan)[self.kept]
         drawn = np.isfinite(values) & ((values > 0) if metric.log else True)
         found = np.full((len(self.index), len(self.x)), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,12 +106,28 @@ class Source:
             yield int(facet), int(line), f"all {self.kinds[int(kind)]}", part, means[part.index]
 
 
+def _placed(trials: pd.DataFrame, lines: Lines, facets: Sequence[Facet]) -> pd.DataFrame:
+    """trial, seed, lost, line and facet of every trial that did not fail and lies in one of the facets."""
+    trials = trials[trials["outcome"] != "failed"]
+    parts = [facet.of(trials).assign(facet=i) for i, facet in enumerate(facets)]
+    kept = pd.concat(parts, ignore_index=True) if parts else trials.iloc[:0].assign(facet=0)
+    return pd.DataFrame(
+        {
+            "trial": kept["trial"],
+            "seed": kept["seed"],
+            "lost": kept["outcome"].eq("diverged"),
+            "line": kept[lines.by].map({value: i for i, value in enumerate(lines.looks)}).astype(int),
+            "facet": kept["facet"],
+        }
+    )
+
+
 def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve]:
     """The curves of a metric that have a finite value; at most `seeds` single trials of each, diverged ones first.
 
     A share's diverged trials stay in the mean with their last finite value; other curves end (as in the figures).
     """
-    if metric.name not in source.rows:
+    if metric.name not in source.frame:
         return
     for facet, line, site, trials, values in source.blocks(source.matrix(metric)):
         measured = np.isfinite(values).any(0)
@@ -126,27 +146,29 @@ def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve
             band = [band[0], band[1].clip(0, 1), band[2].clip(0, 1)]
         chosen = np.argsort(~lost, kind="stable")[:seeds]
         shown = 10 ** values[:, measured] if metric.log else values[:, measured]
-        single = [(int(trials["seed"].iloc[i]), bool(lost[i]), shown[i]) for i in sorted(chosen)]
+        names = trials["seed"].tolist()
+        single = [(int(names[i]), bool(lost[i]), shown[i]) for i in sorted(chosen)]
         yield Curve(facet, line, site, source.x[measured], band[0], band[1], band[2], n, single)
 
 
 def curve_rows(metric: Metric, curves: Sequence[Curve], lines: Lines, facets: Sequence[Facet], x: str) -> pd.DataFrame:
     """Curves as tidy rows: the line, the facet's axes, site, metric, x, mean, low, high, n."""
-    values = list(lines.looks)
-    parts = [
-        pd.DataFrame(
-            {
-                lines.by: values[curve.line],
-                **facets[curve.facet].where,
-                "site": curve.site,
-                "metric": metric.name,
-                x: curve.x,
-                "mean": curve.mean,
-                "low": curve.low,
-                "high": curve.high,
-                "n": curve.n,
-            }
-        )
-        for curve in curves
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if not curves:
+        return pd.DataFrame()
+    values, sizes = list(lines.looks), [len(curve.x) for curve in curves]
+
+    def repeated(found: Sequence[Any]) -> np.ndarray:
+        return np.repeat(np.array([*found, None], dtype=object)[:-1], sizes)
+
+    axes = list(dict.fromkeys(axis for facet in facets for axis in facet.where))
+    about = {
+        lines.by: repeated([values[curve.line] for curve in curves]),
+        **{axis: repeated([facets[curve.facet].where.get(axis) for curve in curves]) for axis in axes},
+        "site": repeated([curve.site for curve in curves]),
+        "metric": metric.name,
+    }
+    numbers = {
+        name: np.concatenate([getattr(curve, "x" if name == x else name) for curve in curves])
+        for name in (x, "mean", "low", "high", "n")
+    }
+    return pd.DataFrame({**about, **numbers})

@@ -16,7 +16,7 @@ import pandas as pd
 from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
 from reluexp.report.frames.lives import lasting_deaths
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.report.panels import Facet, Lines, Style, facets_of, lines_of
+from reluexp.report.panels import Facet, Lines, Style, facets_of, faint_limit, lines_of
 from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
@@ -179,6 +179,7 @@ def _add(
     """One set of curves: its metrics, each with the curves of every line, facet and site."""
     made = {}
     many = source.index["trial"].nunique() > _MANY
+    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks)))
     for metric in metrics:
         curves = [curve for curve in curves_of(source, metric, seeds) if not whole or curve.site.startswith("all ")]
         if not curves:

@@ -10,6 +10,7 @@ from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
 from reluexp.report.tables.numbers import fate_means, survival_curves
 from reluexp.report.tables.summary import summary_rows, summary_table
 from reluexp.report.tables.trials import by_outcome, trials_table
+from reluexp.report.tables.verdicts import choice, choice_table, claim_parts, claims, hypotheses, hypotheses_table
 from reluexp.stats import summary
 
 __all__ = ["TABLES", "Cell", "Table", "TableSpec", "summary_rows", "to_csv", "to_latex", "to_markdown"]
@@ -18,6 +19,10 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec("summary", "Summary", summary, summary_table),
     TableSpec("differences", "Differences to the baseline", differences, differences_table),
     TableSpec("trials", "Every trial", by_outcome, trials_table),
+    TableSpec("hypotheses", "What was expected", hypotheses, hypotheses_table),
+    TableSpec("choice", "What tuning chose", choice, choice_table),
+    TableSpec("claims", "Verdicts on claims", claims),
+    TableSpec("claim_parts", "The contrasts behind them", claim_parts),
     TableSpec("causes", "Causes of death", causes),
     TableSpec("fates", "What became of the units", fate_means),
     TableSpec("survival", "Survival of units", survival_curves),

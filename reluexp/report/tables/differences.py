@@ -10,6 +10,7 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
 from reluexp.stats import Results, compare_study, headline_target, other_axes, settings
+from reluexp.stats.memory import remembered
 
 __all__ = ["NAMES", "differences", "differences_table", "marks_of"]
 
@@ -19,6 +20,7 @@ NAMES = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
 _ALPHA = 0.05
 
 
+@remembered
 def differences(study: Results) -> pd.DataFrame:
     """Every activation against the baseline in each metric, as `Study.compare` gives it: a family for each metric.
 

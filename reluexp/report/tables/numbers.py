@@ -9,6 +9,8 @@ from reluexp.stats import Results, aggregate, other_axes, survival_of
 
 __all__ = ["fate_means", "survival_curves"]
 
+_MOST = 2000
+
 
 def fate_means(study: Results) -> pd.DataFrame:
     """What became of the units: mean share over trials with its 95 % t interval, by setting, kind of site and fate."""
@@ -21,7 +23,10 @@ def fate_means(study: Results) -> pd.DataFrame:
 
 
 def survival_curves(study: Results) -> pd.DataFrame:
-    """Kaplan-Meier curves of lasting death, as `Study.survival` gives them; empty where units were not followed."""
-    if study.units.empty or "dead_since_step" not in study.units or study.epochs.empty:
+    """Kaplan-Meier curves of lasting death, as `Study.survival` gives them.
+
+    Empty where units were not followed, and for more trials than 2,000: resampling them takes longer than the report.
+    """
+    if len(study.trials) > _MOST or study.units.empty or "dead_since_step" not in study.units or study.epochs.empty:
         return pd.DataFrame()
     return survival_of(study).curves

@@ -1,0 +1,156 @@
+"""The same studies as researchers train them: a plain loop, Lightning's Trainer, skorch. One network at a time.
+
+Each returns the seconds of training, evaluating and measuring; data are in memory and modules imported before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from studies import ACTIVATIONS, Study, build, measure
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from reluexp.catalogue.datasets import Dataset
+from reluexp.plan import probe_size
+
+__all__ = ["PEERS"]
+
+
+def _probe(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    chosen = data.probe_order[: probe_size("auto", len(data.train_x))]
+    return data.train_x[chosen], data.train_y[chosen]
+
+
+def _accuracy(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
+    model.eval()
+    loss = right = count = 0
+    with torch.no_grad():
+        for x, y in loader:
+            logits = model(x)
+            loss += nn.functional.cross_entropy(logits, y, reduction="sum").item()
+            right += (logits.argmax(1) == y).sum().item()
+            count += len(y)
+    return loss / count, right / count
+
+
+def plain(study: Study, data: Dataset) -> float:
+    """DataLoader, loop, hooks, metrics after every epoch."""
+    start = time.perf_counter()
+    train, test = TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
+    probe = _probe(data)
+    for activation in ACTIVATIONS:
+        for seed in range(study.seeds):
+            torch.manual_seed(seed)
+            model = build(study, activation, data)
+            optimizer = torch.optim.SGD(model.parameters(), study.lr, momentum=0.9)
+            loader = DataLoader(train, study.batch_size, shuffle=True)
+            test_loader = DataLoader(test, 512)
+            rows = [measure(model, *probe)]
+            for _ in range(study.epochs):
+                model.train()
+                norms, losses, right = [], [], 0
+                for x, y in loader:
+                    optimizer.zero_grad()
+                    logits = model(x)
+                    loss = nn.functional.cross_entropy(logits, y)
+                    loss.backward()
+                    norms.append(nn.utils.get_total_norm([p.grad for p in model.parameters()]).item())
+                    optimizer.step()
+                    losses.append(loss.item())
+                    right += (logits.argmax(1) == y).sum().item()
+                rows.append(
+                    measure(model, *probe) | {"test": _accuracy(model, test_loader), "norm": norms, "loss": losses}
+                )
+    return time.perf_counter() - start
+
+
+def lightning(study: Study, data: Dataset) -> float:
+    """The same in a LightningModule and its Trainer, logger and checkpoints off."""
+    import lightning as L
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    probe = _probe(data)
+
+    class Module(L.LightningModule):
+        def __init__(self, activation: str) -> None:
+            super().__init__()
+            self.model, self.rows = build(study, activation, data), []
+
+        def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+            logits = self.model(batch[0])
+            loss = nn.functional.cross_entropy(logits, batch[1])
+            self.log_dict({"loss": loss, "accuracy": (logits.argmax(1) == batch[1]).float().mean()}, on_epoch=True)
+            return loss
+
+        def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+            self.log("norm", nn.utils.get_total_norm([p.grad for p in self.parameters()]), on_epoch=True)
+
+        def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
+            logits = self.model(batch[0])
+            self.log("test_loss", nn.functional.cross_entropy(logits, batch[1]))
+            self.log("test_accuracy", (logits.argmax(1) == batch[1]).float().mean())
+
+        def on_train_epoch_end(self) -> None:
+            self.rows.append(measure(self.model, *probe))
+            self.model.train()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), study.lr, momentum=0.9)
+
+    start = time.perf_counter()
+    train, test = TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
+    for activation in ACTIVATIONS:
+        for seed in range(study.seeds):
+            L.seed_everything(seed, verbose=False)
+            quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer = L.Trainer(max_epochs=study.epochs, accelerator="cpu", enable_model_summary=False, **quiet)
+            loaders = DataLoader(train, study.batch_size, shuffle=True), DataLoader(test, 512)
+            trainer.fit(Module(activation), *loaders)
+    return time.perf_counter() - start
+
+
+def skorch(study: Study, data: Dataset) -> float:
+    """The same through skorch's NeuralNetClassifier and a callback."""
+    from skorch import NeuralNetClassifier
+    from skorch.callbacks import Callback
+    from skorch.helper import predefined_split
+
+    probe = _probe(data)
+
+    class Measure(Callback):
+        def on_grad_computed(self, net: NeuralNetClassifier, **kwargs: object) -> None:
+            net.history.record_batch("norm", float(nn.utils.get_total_norm([p.grad for p in net.module_.parameters()])))
+
+        def on_epoch_end(self, net: NeuralNetClassifier, **kwargs: object) -> None:
+            for name, values in measure(net.module_, *probe).items():
+                net.history.record(name, values)
+
+    start = time.perf_counter()
+    test = TensorDataset(data.test_x, data.test_y)
+    for activation in ACTIVATIONS:
+        for seed in range(study.seeds):
+            torch.manual_seed(seed)
+            net = NeuralNetClassifier(
+                build(study, activation, data),
+                criterion=nn.CrossEntropyLoss,
+                optimizer=torch.optim.SGD,
+                optimizer__momentum=0.9,
+                lr=study.lr,
+                max_epochs=study.epochs,
+                batch_size=study.batch_size,
+                iterator_train__shuffle=True,
+                train_split=predefined_split(test),
+                callbacks=[Measure()],
+                verbose=0,
+            )
+            net.fit(data.train_x, data.train_y)
+    return time.perf_counter() - start
+
+
+PEERS: dict[str, Callable[[Study, Dataset], float]] = {"plain": plain, "lightning": lightning, "skorch": skorch}

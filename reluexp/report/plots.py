@@ -1,0 +1,67 @@
+"""Figures of a study by name, for notebooks: `study.plot.dead_fraction()`, or into axes of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from reluexp.catalogue.registry import nearest
+from reluexp.errors import ResultsError
+from reluexp.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from reluexp.report.figures import FigureSpec
+
+__all__ = ["Plots"]
+
+
+class Plots:
+    """Every figure of the report as a method: without `ax` it returns a Figure, with `ax` it draws there.
+
+    An `ax` takes the picture of the figure as an image, so that figures of several panels fit into one.
+    Raises AttributeError for an unknown name, ResultsError where the study has no data for the figure.
+    """
+
+    def __init__(self, study: Results) -> None:
+        self._study = study
+
+    def __dir__(self) -> list[str]:
+        from reluexp.report.figures import FIGURES
+
+        return [spec.name for spec in FIGURES]
+
+    def __getattr__(self, name: str) -> Callable[..., Figure | Axes]:
+        from reluexp.report.figures import FIGURES
+
+        found = {spec.name: spec for spec in FIGURES}
+        if name not in found:
+            raise AttributeError(f"no figure {name!r}; there are {', '.join(found)}{nearest(name, list(found))}")
+
+        def draw(ax: Axes | None = None, **style: Any) -> Figure | Axes:
+            """The figure; `style` sets fields of `reluexp.report.panels.Style`, such as width in inches."""
+            return _draw(found[name], self._study, ax, style)
+
+        draw.__name__, draw.__doc__ = name, found[name].title
+        return draw
+
+
+def _draw(spec: FigureSpec, study: Results, ax: Axes | None, fields: dict[str, Any]) -> Figure | Axes:
+    from reluexp.report.figures import draw_figure
+    from reluexp.report.panels import Style, render
+
+    style = Style(**fields)
+    figure = draw_figure(spec, study, style)
+    if figure is None:
+        raise ResultsError(f"{study.name}: there is nothing to draw in {spec.name!r}: {spec.title}")
+    if ax is None:
+        return figure
+    import io
+
+    from matplotlib.image import imread
+
+    ax.imshow(imread(io.BytesIO(render(figure, "png", style))), interpolation="lanczos")
+    ax.set_axis_off()
+    return ax

@@ -1,0 +1,58 @@
+"""How figures look: sizes and matplotlib's rcParams, for the page, for papers, and as a file says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reluexp.errors import ConfigError
+from reluexp.report.panels import Style
+
+__all__ = ["paper_style", "styled"]
+
+_PAPER: dict[str, Any] = {
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral", "Times New Roman", "Times", "DejaVu Serif"],
+    "mathtext.fontset": "stix",
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "lines.linewidth": 1.1,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+}
+
+
+def paper_style(width: float = 5.5) -> Style:
+    """Figures at a paper's text width in inches (5.5: NeurIPS and ICLR; 3.25: one column of two), Times-like."""
+    base = Style()
+    return replace(base, width=width, row_height=max(1.6, 2.2 * width / 5.5), facets=6, rc={**base.rc, **_PAPER})
+
+
+def styled(style: Style, path: Path) -> Style:
+    """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line).
+
+    `figure.figsize` in the file sets the width. Raises ConfigError when it cannot be read or names what does not exist.
+    """
+    import warnings
+
+    import matplotlib as mpl
+
+    if not path.is_file():
+        raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found: dict[str, Any] = {
+                str(k): v for k, v in mpl.rc_params_from_file(path, use_default_template=False).items()
+            }
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        raise ConfigError(f"--style: {path}: {' '.join(str(error).split())}") from error
+    found: dict[str, Any] = {str(name): value for name, value in given.items()}
+    size = found.pop("figure.figsize", None)
+    width = float(size[0]) if size else style.width
+    return replace(style, width=width, rc={**style.rc, **found})

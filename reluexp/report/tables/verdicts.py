@@ -1,0 +1,73 @@
+"""Tables of verdicts: on claims, on what was expected beforehand, and of what tuning chose."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from reluexp.report.tables.cells import Cell, Table
+from reluexp.stats import Results
+
+__all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
+
+
+def _asked(study: Results, name: str) -> pd.DataFrame:
+    """What the study's method of that name gives; empty for results that have no such method, or no trial."""
+    method = getattr(study, name, None)
+    return method() if method is not None and len(study.trials) else pd.DataFrame()
+
+
+def claims(study: Results) -> pd.DataFrame:
+    """Verdicts on what the textbooks say, as `Study.claims` gives them."""
+    return _asked(study, "claims")
+
+
+def claim_parts(study: Results) -> pd.DataFrame:
+    """The contrasts behind them, as `Study.claim_parts` gives them."""
+    return _asked(study, "claim_parts")
+
+
+def hypotheses(study: Results) -> pd.DataFrame:
+    """What the config expected, tested, as `Study.hypotheses` gives it."""
+    return _asked(study, "hypotheses") if getattr(study, "stated", None) else pd.DataFrame()
+
+
+def choice(study: Results) -> pd.DataFrame:
+    """What tuning chose for each activation, as `Study.choice` gives it."""
+    return _asked(study, "choice") if getattr(study, "tuned_axes", None) else pd.DataFrame()
+
+
+def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
+    """What was expected, what was seen, and the verdict; those put down after a trial had ended are exploratory."""
+    if frame.empty:
+        return Table([], [], "")
+    shown = ["statement", "metric", "level", "against", "direction", "n", "mean", "low", "high", "verdict", "kind"]
+    caption = (
+        "Put down in the config before any trial had ended: confirmatory; later: exploratory. Differences of level "
+        "minus "
+        "against, with the 95 % t interval; verdicts by exact signed-rank tests, Holm-corrected over the hypotheses."
+    )
+    return _plain(frame[[column for column in shown if column in frame]], caption)
+
+
+def choice_table(study: Results, frame: pd.DataFrame) -> Table:
+    """The setting that each activation was compared at."""
+    caption = (
+        "Each activation's own setting, chosen by its mean score on the validation split with other seeds than those "
+        "that are compared."
+    )
+    return _plain(frame, caption) if len(frame) else Table([], [], "")
+
+
+def _plain(frame: pd.DataFrame, caption: str) -> Table:
+    headers = [str(column).replace("_", " ") for column in frame]
+    rows = [[_cell(column, value) for column, value in row.items()] for row in frame.to_dict("records")]
+    return Table(headers, rows, caption)
+
+
+def _cell(column: Any, value: Any) -> Cell:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return Cell("–" if value is None else str(value), number=False, mark=str(value) if column == "verdict" else "")
+    return Cell(f"{value:.4g}" if math.isfinite(value) else "–", sort=float(value))

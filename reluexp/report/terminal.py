@@ -1,0 +1,96 @@
+"""The report as it is read in a terminal: the comparison, the answer and the claims, coloured; and as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reluexp.report.answer import answer
+from reluexp.report.tables.differences import differences
+from reluexp.report.tables.summary import summary_table
+from reluexp.report.tables.verdicts import claims, hypotheses
+from reluexp.stats import Results, summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reluexp.report.tables.cells import Cell
+
+__all__ = ["as_data", "shown"]
+
+_COLOURS = {
+    **dict.fromkeys(("better", "supported"), "green"),
+    **dict.fromkeys(("worse", "contradicted"), "red"),
+    "equal": "cyan",
+    "undecided": "yellow",
+}
+_SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
+
+
+def as_data(study: Results, path: str = "") -> dict[str, Any]:
+    """What the report says, for programs: name, answer, summary, differences, claims, hypotheses, the page's path."""
+    return {
+        "study": study.name,
+        "answer": answer(study),
+        "summary": _records(summary(study)),
+        "differences": _records(differences(study)),
+        "claims": _records(claims(study)),
+        "hypotheses": _records(hypotheses(study)),
+        "report": path,
+    }
+
+
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """Rows as JSON knows them: null for what is not a number, `never` for infinite steps."""
+    import json
+
+    rows: list[dict[str, Any]] = json.loads(frame.replace([float("inf")], "never").to_json(orient="records"))
+    return rows
+
+
+def shown(study: Results) -> list[RenderableType]:
+    """What a terminal prints, in order: the answer, the comparison, the claims that the study tests."""
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(sentence, style="bold") for sentence in answer(study)]
+    parts.append(_comparison(study))
+    tested = claims(study)
+    if len(tested):
+        tested = tested[tested["verdict"] != "not tested here"]
+    if len(tested):
+        parts.append(_claims(tested))
+    return parts
+
+
+def _comparison(study: Results) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = summary_table(study, summary(study))
+    note = (
+        "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
+    )
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
+    for index, header in enumerate(table.headers):
+        made.add_column(_SHORT.get(header, header), justify="right" if index else "left", no_wrap=index > 0)
+    for row in table.rows:
+        made.add_row(*(_cell(cell) for cell in row))
+    return made
+
+
+def _cell(cell: Cell) -> RenderableType:
+    from rich.text import Text
+
+    text = cell.whole.replace(" ± ", "±").replace(" †", "†").replace(" *", "*")
+    return Text(text, style=f"{'bold ' if cell.best else ''}{_COLOURS.get(cell.mark, '')}".strip())
+
+
+def _claims(frame: Any) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table("verdict", "claim", "seen", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in frame.to_dict("records"):
+        seen = f"{row['numbers']}" + (f" ({row['decides']})" if row["decides"] else "")
+        made.add_row(Text(row["verdict"], style=_COLOURS.get(row["verdict"], "")), row["statement"], seen)
+    return made

@@ -1,0 +1,98 @@
+"""Several studies on one page, side by side: what they were, their comparison tables, figure beside figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from reluexp.report.answer import answer
+from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.page import Picture, asset, environment
+from reluexp.report.panels import Style, render
+from reluexp.report.tables import Table
+from reluexp.report.tables.cells import Cell
+from reluexp.report.tables.summary import summary_table
+from reluexp.stats import Results, summary
+
+__all__ = ["render_together", "together_frame"]
+
+_LARGE = 400_000  # bytes of an SVG from which a PNG takes its place
+
+
+def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
+    """The summaries of the studies under one another, the study's name first."""
+    parts = [summary(study).assign(study=name) for name, study in zip(_names(studies), studies, strict=True)]
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[["study", *whole.columns.drop("study")]]
+
+
+def render_together(studies: Sequence[Results]) -> str:
+    """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
+    style, names = Style(), _names(studies)
+    rows = []
+    for spec in FIGURES:
+        own = [_picture(spec, study, style, i) for i, study in enumerate(studies)]
+        if any(own):
+            rows.append({"title": spec.title, "name": spec.name, "pictures": list(zip(names, own, strict=True))})
+    return (
+        environment()
+        .get_template("together.html.j2")
+        .render(
+            css=asset("page.css"),
+            script=asset("tables.js"),
+            names=names,
+            answers=[(name, answer(study)) for name, study in zip(names, studies, strict=True)],
+            summary=_summary(studies),
+            differing=_differing(studies),
+            rows=rows,
+        )
+    )
+
+
+def _names(studies: Sequence[Results]) -> list[str]:
+    """The studies' names; numbered where two are called the same."""
+    names = [study.name for study in studies]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _picture(spec: Any, study: Results, style: Style, place: int) -> Picture | None:
+    figure = draw_figure(spec, study, style)
+    if figure is None:
+        return None
+    svg = render(figure, "svg", style)
+    png = render(figure, "png", style) if len(svg) > _LARGE else None
+    return Picture(
+        f"{spec.name}-{place}", f"{spec.title}, {study.name}", spec.caption(study), None if png else svg, png
+    )
+
+
+def _summary(studies: Sequence[Results]) -> Table:
+    """The summaries as one table: a column that a study lacks is a dash there."""
+    tables = [summary_table(study, summary(study)) for study in studies]
+    headers = list(dict.fromkeys(header for table in tables for header in table.headers))
+    rows: list[list[Cell]] = []
+    rules: set[int] = set()
+    for name, table in zip(_names(studies), tables, strict=True):
+        rules |= {len(rows)} if rows else set()
+        for row in table.rows:
+            cells = dict(zip(table.headers, row, strict=True))
+            rows.append([Cell(name, number=False), *(cells.get(h, Cell("–", number=h not in cells)) for h in headers)])
+    plain = [[Cell(c.text, c.best, c.number, c.sort, None, c.mark, c.star) for c in row] for row in rows]
+    return Table(["study", *headers], plain, tables[0].caption if tables else "", frozenset(rules))
+
+
+def _differing(studies: Sequence[Results]) -> list[tuple[str, list[str]]]:
+    """The keys of the configs that are not the same in all studies, with their values."""
+    flat = [_flat(study.config) for study in studies]
+    keys = list(dict.fromkeys(key for own in flat for key in own))
+    rows = [(key, [own.get(key, "–") for own in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(config, dict) and config:
+        return {name: text for key, value in config.items() for name, text in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: yaml.safe_dump(config, default_flow_style=True, width=1000).split("\n")[0]}

@@ -1,0 +1,233 @@
+"""Workers that hang, crash, or run out of memory; several runs at once; parts of a study on several machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from harness import TEXT, Study, kill_all
+
+import reluexp
+from reluexp.config import load_config
+from reluexp.errors import StudyBusyError
+from reluexp.plan import make_trials
+from reluexp.shards import part_of
+from reluexp.store import Shard, Store
+
+MINE = """
+import os, signal, time
+from pathlib import Path
+
+def hangs(z):
+    if not Path("hung").exists():
+        Path("hung").touch()
+        time.sleep(600)
+    return z.relu()
+
+def crashes(z):
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return z.relu()
+
+def raises(z):
+    raise ValueError("planted")
+"""
+SMALL = (
+    "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\n"
+    "train: {epochs: 2}\nprobe: {size: 64}\ninit: {gain: 1.0}\n"
+)
+
+
+def test_hangs_and_crashes_are_noticed_retried_and_recorded(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    grid = "seeds: 1\ngrid: {activation: [relu, 'mine:hangs', 'mine:crashes', 'mine:raises']}\n"
+    study = Study(tmp_path, SMALL + grid)
+    code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=2, patience=3)"
+    assert study.start("r", code=code).wait(200) == 0, (tmp_path / "r.log").read_text()
+    found = reluexp.load(study.results("r"))
+    trials = found.trials.set_index("activation")
+    assert trials["outcome"].to_dict() == {
+        "relu": "finished",
+        "mine:hangs": "finished",
+        "mine:crashes": "failed",
+        "mine:raises": "failed",
+    }
+    assert (tmp_path / "hung").exists()
+    assert "lost 3 times, the last time: killed by signal 11" in trials["failure"]["mine:crashes"]
+    assert "planted" in trials["failure"]["mine:raises"]
+    stack = found.standing.outcomes[trials["trial"]["mine:crashes"]][1]
+    assert "in crashes" in found.standing.records[stack]["trace"]  # where in the user's code it was
+
+
+HALVED = """
+import reluexp.engine.work as work
+train = work.Work._train
+
+def limited(self, job):
+    if len(work.stack_of(job).trials) > 2:
+        raise MemoryError("planted")
+    return train(self, job)
+
+work.Work._train = limited
+"""
+
+
+def test_a_stack_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
+    study = Study(tmp_path, SMALL + "seeds: 7\n")
+    (tmp_path / "often" / "sitecustomize.py").write_text(HALVED)
+    code = (
+        "import sys, reluexp; from reluexp.progress import watching\n"
+        "with watching(False) as listener: reluexp.run(sys.argv[1], sys.argv[2], workers=1, stack=7, listener=listener)"
+    )
+    assert study.start("r", code=code).wait(100) == 0, (tmp_path / "r.log").read_text()
+    assert "not enough memory, halved a stack" in (tmp_path / "r.log").read_text()
+    records = reluexp.load(study.results("r")).standing.records
+    assert sorted(len(record["trials"]) for record in records.values()) == [1, 2, 2, 2]
+    (tmp_path / "often" / "sitecustomize.py").unlink()
+    study.run("alone")
+    study.assert_same("alone", "r")
+
+
+def test_a_network_that_does_not_fit_alone_is_a_clear_failure(tmp_path: Path) -> None:
+    study = Study(tmp_path, SMALL + "seeds: 1\n")
+    (tmp_path / "often" / "sitecustomize.py").write_text(HALVED.replace("> 2", "> 0"))
+    study.run("r")
+    (failure,) = reluexp.load(study.results("r")).trials["failure"]
+    assert failure.startswith("one network alone does not fit into memory: MemoryError: planted")
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.full_form)])
+def test_of_runs_at_once_one_works_and_the_others_explain(
+    count: int, whole: Study, figure: Callable[[str], None]
+) -> None:
+    name = f"at-once-{count}"
+    running = [whole.start(name, workers=1) for _ in range(count)]
+    codes = sorted(process.wait(300) for process in running)
+    assert codes == [0] + [1] * (count - 1), (whole.folder / f"{name}.log").read_text()
+    said = (whole.folder / f"{name}.log").read_text()
+    assert said.count("StudyBusyError: ") == count - 1
+    assert "in use by process" in said
+    assert "since 20" in said
+    assert "delete" in said
+    whole.assert_same("whole", name)
+    figure(f"{count} runs of one study at once: one worked, {count - 1} said who holds it; tables equal")
+
+
+def test_a_lock_says_who_and_what_to_do_and_readers_do_not_wait(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    with store.lock(), pytest.raises(StudyBusyError) as caught, Store(tmp_path / "s").lock():
+        pass
+    assert f"process {os.getpid()} on" in str(caught.value)
+    assert "run.lock and run again" in str(caught.value)
+    with store.lock():
+        store.write_study(lambda before: {"study": "s", "config": {"study": "s", "seeds": 1}})
+        assert len(store.owners()) == 1
+        start = time.monotonic()
+        code = "from reluexp.cli import main; main()"
+        words = [sys.executable, "-c", code, "status", "s", "--results", str(tmp_path)]
+        found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+        assert "running: process" in found.stdout
+        assert time.monotonic() - start < 20
+    assert store.owners() == []
+
+
+def test_shards_exclude_only_what_they_must(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    with store.lock(Shard(1, 3)):
+        with store.lock(Shard(2, 3)):
+            pass
+        for other in (Shard(1, 3), Shard(1, 2), None):
+            with pytest.raises(StudyBusyError), Store(tmp_path / "s").lock(other):
+                pass
+    with store.lock(), pytest.raises(StudyBusyError), Store(tmp_path / "s").lock(Shard(1, 3)):
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_a_partition_that_depends_on_the_config_alone(count: int) -> None:
+    grid = {"activation": ["relu", "elu"], "architecture.width": [8, 64], "train.lr": [0.1, 0.2]}
+    trials = make_trials(load_config({"study": "s", "seeds": 3, "grid": grid}))
+    parts = [part_of(trials, Shard(number + 1, count)) for number in range(count)]
+    names = [trial.id for part in parts for trial in part]
+    assert sorted(names) == sorted(trial.id for trial in trials)
+    assert parts == [part_of(trials, Shard(number + 1, count)) for number in range(count)]
+    assert max(map(len, parts)) <= 2 * len(trials) / count + 1
+
+
+def test_shards_at_once_give_one_study(whole: Study) -> None:
+    code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=1, shard='{}/2')"
+    running = [whole.start("shards", code=code.format(number)) for number in (1, 2)]
+    assert [process.wait(300) for process in running] == [0, 0], (whole.folder / "shards.log").read_text()
+    whole.assert_same("whole", "shards")
+
+
+def test_a_killed_run_leaves_no_lock(whole: Study) -> None:
+    process = whole.start("unlocked")
+    until = time.monotonic() + 60
+    while not (whole.results("unlocked") / ".locks" / "run.owner").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    kill_all(process)
+    assert ", which is gone" in Store(whole.results("unlocked")).owners()[0]
+    with Store(whole.results("unlocked")).lock():
+        pass
+
+
+def test_data_that_changed_under_the_same_config_are_done_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom pathlib import Path\n\ndef data():\n"
+        "    random = np.random.default_rng(int(Path('seed').read_text()))\n"
+        "    x = random.normal(size=(90, 3))\n    y = np.arange(90) % 3\n    return x[:60], y[:60], x[60:], y[60:]\n"
+    )
+    (tmp_path / "seed").write_text("1")
+    study = Study(tmp_path, SMALL.replace("{name: digits, train_size: 200, test_size: 60}", "'mine:data'")
+                  .replace("{size: 64}", "{size: 50}") + "seeds: 2\n")  # fmt: skip
+    study.run("r")
+    first = study.tables("r")["epochs"]
+    study.run("r")
+    assert not (study.results("r") / "aside").exists()
+    (tmp_path / "seed").write_text("2")
+    study.run("r")
+    assert len(list((study.results("r") / "aside").glob("*.why.txt"))) == 2
+    second = study.tables("r")["epochs"]
+    assert not first["test_loss"].equals(second["test_loss"])
+    (tmp_path / "seed").write_text("1")
+    study.run("r")
+    pd.testing.assert_frame_equal(study.tables("r")["epochs"], first)
+
+
+def test_a_changed_config_adds_trials_and_says_so(whole: Study) -> None:
+    before = len(reluexp.load(whole.results("whole")).trials)
+    changed = TEXT.replace("seeds: 2", "seeds: 3").replace(", prelu]", "]")
+    said: list[str] = []
+    code = (
+        "import sys, reluexp\n"
+        f"reluexp.run({whole.folder.joinpath('changed.yaml').as_posix()!r}, sys.argv[2], workers=2, stack=2,\n"
+        "listener=lambda e: e['event'] == 'note' and print(e['text'], flush=True))"
+    )
+    whole.folder.joinpath("changed.yaml").write_text(changed)
+    whole.run("changed")
+    assert whole.start("changed", code=code).wait(200) == 0
+    said = (whole.folder / "changed.log").read_text().splitlines()
+    assert any("3 trials are to do, 2 of earlier configs are kept" in line for line in said), said
+    study = reluexp.load(whole.results("changed"))
+    assert len(study.trials) == 9
+    assert set(study.trials["activation"]) == {"relu", "elu", "tanh"}
+    assert before == 8
+
+
+def test_provenance_is_whole(whole: Study) -> None:
+    found = reluexp.load(whole.results("whole")).provenance
+    for key in ("versions", "numerics", "machine", "cores", "threads", "host", "command", "started", "ended", "device"):
+        assert found[key], key
+    assert {"python", "torch", "numpy", "reluexp"} <= set(found["versions"])
+    record = next(iter(reluexp.load(whole.results("whole")).standing.records.values()))
+    assert {"host", "device", "torch", "started", "ended", "pid", "data", "numerics"} <= set(record)
+    text = (whole.results("whole") / "study.yaml").read_text()
+    assert TEXT.splitlines()[1] in text.replace("\\\n", "") or json.dumps(TEXT)[1:40] in text

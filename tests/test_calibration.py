@@ -1,0 +1,26 @@
+"""The short form of tests/calibration.py: errors stay within their bounds, and a broken correction would not."""
+
+from __future__ import annotations
+
+import pytest
+from calibration import Draw, coverage, discrete, families, lognormal, normal
+
+STUDIES = 60
+
+
+@pytest.mark.parametrize("draw", [normal, discrete], ids=["normal", "in steps"])
+def test_families_without_a_difference_seldom_claim_one(draw: Draw) -> None:
+    rates = families(draw, STUDIES)
+    assert rates.significant <= rates.bound
+    assert rates.beyond <= rates.bound
+    assert rates.equal <= rates.bound
+
+
+def test_intervals_cover_the_truth() -> None:
+    assert 0.93 <= coverage(normal, 2000) <= 0.97
+    assert coverage(lognormal, 2000) >= 0.90
+
+
+def test_without_the_correction_the_bound_would_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reluexp.stats.comparison.holm", lambda p: p)
+    assert families(normal, STUDIES).significant > 0.12

@@ -1,0 +1,312 @@
+"""Claims against planted studies: the truth is known, and the verdicts must say it, no more and no less."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_results import Made
+
+from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of
+from reluexp.claims.price import partial_conjunction
+from reluexp.claims.signals import lost_per_layer
+from reluexp.config import Setting, label_of, load_config
+from reluexp.cost import measure_cost
+from reluexp.stats import Contrast
+
+SEEDS = 10
+Truth = Callable[[Setting, str, np.random.Generator], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Planted(Made):
+    """A made study whose trials' settings are known."""
+
+    placed: list[Placed] = field(default_factory=list)
+    base: Setting = field(default_factory=lambda: Setting.model_validate({}))
+    tuned_axes: list[str] = field(default_factory=list)
+    cost: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def setting(**changes: Any) -> Setting:
+    """The shipped study's base setting, with dotted keys changed."""
+    base = {"dataset": {"name": "digits"}, "architecture": {"depth": 4, "width": 64}}
+    grid = {key: [value] for key, value in changes.items()}
+    config = load_config({"study": "s", "seeds": 1, **base, "grid": grid})
+    return config.points[0].setting
+
+
+def planted(settings: list[Setting], truth: Truth, seeds: int = SEEDS, **changes: Any) -> Planted:
+    """A study with what `truth` says of each trial: columns of trials, of the last epoch, and lists of site rows."""
+    tables: dict[str, list[dict[str, Any]]] = {"trials": [], "epochs": [], "layers": [], "units": []}
+    placed = []
+    for (number, own), seed in itertools.product(enumerate(settings), range(seeds)):
+        label, trial = label_of(own.activation), f"t{number}-{seed}"
+        facts = truth(own, label, np.random.default_rng([seed, number]))
+        about = {
+            "trial": trial,
+            "activation": label,
+            "seed": seed,
+            "outcome": "finished",
+            "stuck": False,
+            "classes": 10,
+        }
+        tables["trials"].append({**about, "place": number, "dead_fraction": 0.0, **facts.get("trial", {})})
+        last = {
+            "test_accuracy": 0.9,
+            "probe_accuracy": 0.9,
+            "test_loss": 0.3,
+            "probe_loss": 0.3,
+            **facts.get("end", {}),
+        }
+        path = facts.get("path", [0.1, last["probe_accuracy"], last["probe_accuracy"]])
+        tables["epochs"] += [
+            {"trial": trial, "epoch": e, "step": 100 * e, **last, "probe_accuracy": p} for e, p in enumerate(path)
+        ]
+        sites = facts.get("sites", {"birth": [{}], "end": [{}]})
+        for when, step in (("birth", 0), ("end", 200)):
+            tables["layers"] += [
+                {"trial": trial, "epoch": step / 200, "step": step, "site": i, "width": 64, "dead_fraction": 0.0, **row}
+                for i, row in enumerate(sites[when])
+            ]
+        tables["units"] += [{"trial": trial, **row} for row in facts.get("units", [])]
+        placed.append(Placed(trial, seed, own, False))
+    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    return Planted(**frames, placed=placed, base=settings[0], axes=["activation", "place"], **changes)
+
+
+def verdicts(study: Planted) -> dict[str, str]:
+    return claim_table(evidence_of(study)).set_index("claim")["verdict"].to_dict()
+
+
+def accuracies(**means: float) -> Truth:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        return {"end": {"test_accuracy": means[label] + rng.normal(0, 0.001)}}
+
+    return truth
+
+
+def test_every_entry_is_complete_and_is_listed() -> None:
+    assert len(CLAIMS.names) == 13
+    for claim in CLAIMS.entries:
+        assert claim.statement
+        assert claim.reference
+        assert claim.needs
+        assert claim.figure
+    shown = subprocess.run([sys.executable, "-c", "from reluexp.cli import main; main()", "list", "claims"],
+                           capture_output=True, text=True, check=True).stdout  # fmt: skip
+    for name in CLAIMS:
+        assert f"  {name} " in shown
+
+
+def test_a_study_of_one_activation_tests_hardly_anything() -> None:
+    found = verdicts(planted([setting()], lambda own, label, rng: {}))
+    assert found["convergence"] == found["cost"] == found["gradient"] == "not tested here"
+    assert "supported" not in found.values()
+
+
+def test_regression_has_no_accuracy_to_claim_anything_of() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        nothing = {"test_accuracy": math.nan, "probe_accuracy": math.nan}
+        return {"trial": {"classes": None}, "end": nothing, "path": [math.nan] * 3}
+
+    found = verdicts(planted([setting(activation=label) for label in ("relu", "tanh", "elu", "sigmoid")], truth))
+    assert found["convergence"] == found["nonlinear"] == "not tested here"
+
+
+def both(activation: str, dataset: str) -> Setting:
+    return setting(activation=activation, dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("gap", "spirals", "seeds", "verdict"),
+    [
+        (0.05, 0.4, 10, "supported"),
+        (0.05, 0.1, 10, "contradicted"),
+        (0.0, 0.4, 10, "contradicted"),
+        (0.05, 0.4, 3, "undecided"),
+    ],
+)
+def test_nonlinear_needs_both_its_parts(gap: float, spirals: float, seeds: int, verdict: str) -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        ahead = spirals if own.dataset.name == "spirals" else gap
+        return {"end": {"test_accuracy": 0.5 + ahead * (label == "relu") + rng.normal(0, 0.002)}}
+
+    settings = [both(label, data) for data in ("digits", "spirals") for label in ("relu", "identity")]
+    study = planted(settings, truth, seeds)
+    row = claim_table(evidence_of(study)).set_index("claim").loc["nonlinear"]
+    assert row["verdict"] == verdict
+    if verdict == "undecided":
+        assert "seeds, if what was seen" in row["decides"]
+
+
+def test_a_missing_part_leaves_a_claim_undecided_and_says_what_it_needs() -> None:
+    study = planted([both("relu", "digits"), both("identity", "digits")], accuracies(relu=0.95, identity=0.9))
+    row = claim_table(evidence_of(study)).set_index("claim").loc["nonlinear"]
+    assert row["verdict"] == "undecided"
+    assert row["decides"] == "needs relu and identity on the data set spirals"
+    worse = planted([both("relu", "digits"), both("identity", "digits")], accuracies(relu=0.8, identity=0.9))
+    assert verdicts(worse)["nonlinear"] == "contradicted"  # one part that fails is enough
+
+
+def test_gradient_is_decided_apart_at_birth_and_later_and_by_gain() -> None:
+    decades = {"relu": 0.0, "sigmoid": 0.3, "tanh": 0.3}
+
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        def sites(slope: float) -> list[dict[str, Any]]:
+            return [{"backprop_norm": 10 ** (slope * i + rng.normal(0, 0.001))} for i in range(16)]
+
+        kept = label == "tanh" and own.init.gain == "auto"
+        return {"sites": {"birth": sites(0.0 if kept else decades[label]), "end": sites(decades[label])}}
+
+    settings = [
+        setting(**{"activation": label, "architecture.depth": 16, "init.gain": gain})
+        for gain in ("auto", 1.0) for label in decades
+    ]  # fmt: skip
+    evidence = evidence_of(planted(settings, truth))
+    assert claim_table(evidence).set_index("claim").loc["gradient", "verdict"] == "contradicted"
+    parts = claim_parts(evidence).query("claim == 'gradient'").set_index("part")["verdict"]
+    assert parts["tanh − relu at birth, auto gain"] == "contradicted"
+    assert (parts.drop("tanh − relu at birth, auto gain") == "supported").all()
+    assert len(parts) == 8
+
+
+def test_decades_lost_per_layer_by_hand() -> None:
+    rows = pd.DataFrame({"backprop_norm": [1e-6, 1e-4, 1e-2, 1.0]})
+    assert lost_per_layer(rows) == pytest.approx(2.0)
+    assert math.isnan(lost_per_layer(pd.DataFrame({"backprop_norm": [0.0, 1.0]})))
+
+
+def test_convergence_counts_never_as_slowest() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        fast, never = [0.1, 0.99, 0.99, 0.99], [0.1, 0.2, 0.3, 0.3]
+        return {"path": fast if label == "relu" else never}
+
+    study = planted([setting(activation=label) for label in ("relu", "sigmoid", "tanh")], truth)
+    row = claim_table(evidence_of(study)).set_index("claim").loc["convergence"]
+    assert row["verdict"] == "supported"
+    assert "never within the budget: sigmoid 10 of 10, relu 0 of 10" in row["numbers"]
+
+
+def test_dying_counts_recoveries_of_trials_with_enough_deaths() -> None:
+    def units(alive: int, deaths: int = 20) -> list[dict[str, Any]]:
+        return [{"died_at_step": 50.0, "dead_at_end": i >= alive} for i in range(deaths)]
+
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        narrow = own.architecture.width == 8
+        few = own.train.optimizer.name == "adam" and rng.random() < 0.3
+        died = {"confirmed_dead_fraction": 0.3 if narrow else 0.05 + rng.normal(0, 0.001)}
+        return {"trial": died, "units": units(1, 5 if few else 20) if narrow else []}
+
+    narrow = {"activation": "relu", "architecture.depth": 12, "architecture.width": 8}
+    settings = [
+        setting(), setting(**{"train.optimizer.lr": 0.5}), setting(**narrow),
+        setting(**narrow, **{"train.optimizer": {"name": "adam", "lr": 0.01}}),
+    ]  # fmt: skip
+    evidence = evidence_of(planted(settings, truth))
+    assert claim_table(evidence).set_index("claim").loc["dying", "verdict"] == "supported"
+    values = next(p for p in evidence["dying"].parts if "adam" in p.label).contrasts[0].values
+    assert np.isnan(values).any()
+    assert np.nanmax(values) == 0.05
+
+
+def test_accuracy_is_decided_by_the_intervention_with_its_control_beside() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        lost = 0.03 if own.init.dead else 0.01 if own.architecture.width == 32 else 0.0
+        return {"end": {"test_accuracy": 0.95 - lost + rng.normal(0, 0.001)}}
+
+    study = planted([setting(), setting(**{"init.dead": 0.5}), setting(**{"architecture.width": 32})], truth)
+    evidence = evidence_of(study)
+    assert claim_table(evidence).set_index("claim").loc["accuracy", "verdict"] == "supported"
+    assert "half the width costs 1." in evidence["accuracy"].notes[0]
+
+
+def test_depth_takes_the_largest_depth_that_was_trained() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        limit = {"relu": 8, "sigmoid": 2, "tanh": 8}[label]
+        return {"path": [0.1, 0.95, 0.95] if own.architecture.depth <= limit else [0.1, 0.1, 0.1]}
+
+    settings = [
+        setting(**{"activation": label, "architecture.depth": d, "train.epochs": 10})
+        for d in (2, 4, 8, 16) for label in ("relu", "sigmoid", "tanh")
+    ]  # fmt: skip
+    parts = {part.label: part for part in evidence_of(planted(settings, truth))["depth"].parts}
+    found = {label.split(" ")[4]: part.contrasts[0].values[0] for label, part in parts.items()}
+    assert found == {"sigmoid": 2.0, "tanh": 0.0}
+
+
+def test_cost_needs_three_sizes_of_four() -> None:
+    def times(ratios: list[float]) -> pd.DataFrame:
+        rng = np.random.default_rng(0)
+        return pd.DataFrame(
+            [
+                {"kind": "alone", "activation": label, "elements": 10**i, "block": block,
+                 "seconds": (1.0 if label == "relu" else ratio) * rng.lognormal(0, 0.01)}
+                for i, ratio in enumerate(ratios, 3) for block in range(12) for label in ("relu", "sigmoid", "tanh")
+            ]
+        )  # fmt: skip
+
+    base = [setting()]
+    assert verdicts(planted(base, lambda *_: {}, cost=times([1.0, 2, 2, 2])))["cost"] == "supported"
+    assert verdicts(planted(base, lambda *_: {}, cost=times([1.0, 1.0, 2, 2])))["cost"] == "contradicted"
+    assert partial_conjunction([0.9, 0.01, 0.02, 0.03], 3) == pytest.approx(0.06)
+
+
+def test_timings_are_of_what_they_say() -> None:
+    found = measure_cost([setting(), setting(activation="tanh")], (64,), 10, sizes=(1 << 14,), blocks=2)
+    assert (found["seconds"] > 0).all()
+    assert found["kind"].value_counts().to_dict() == {"alone": 4, "step": 4, "inside": 4}
+    wide = found.pivot_table(index="activation", columns="kind", values="seconds")
+    assert (wide["inside"] < wide["step"]).all()
+    assert found.loc[found["kind"] == "step", "elements"].unique().tolist() == [4 * 64 * 64]
+
+
+def test_p_of_a_claim_is_the_largest_of_its_parts_and_one_failure_is_enough() -> None:
+    good, bad = Contrast("a", np.arange(1.0, 11)), Contrast("b", -np.arange(1.0, 11))
+    assert Evidence([Part("x", [good]), Part("y", [good])]).p == (1 / 1024, 1.0)
+    assert Evidence([Part("x", [good]), Part("y", [bad])]).p == (1.0, 2 / 1024)
+    assert Evidence([Part("x", [bad]), Part("y", [bad])]).p == (1.0, 1 / 1024)  # Simes
+    assert Evidence([Part("x", [good])], ["something"]).p == (1.0, 1.0)
+    assert math.isnan(Evidence([Part("x", [Contrast("none", [math.nan])])]).p[0])
+
+
+def shuffled(rng: np.random.Generator) -> Iterator[Truth]:
+    """Studies in which the activations' labels say nothing: every trial is drawn alike."""
+    while True:
+        key = int(rng.integers(2**32))
+
+        def truth(own: Setting, label: str, local: np.random.Generator, key: int = key) -> dict[str, Any]:
+            again = np.random.default_rng([key, *local.integers(2**32, size=2)])
+            return {"end": {"test_accuracy": 0.9 + again.normal(0, 0.01)}}
+
+        yield truth
+
+
+def test_shuffled_labels_support_no_claim_about_differences() -> None:
+    settings = [both(label, data) for data in ("digits", "spirals") for label in ("relu", "identity", "leaky_relu")]
+    for truth in itertools.islice(shuffled(np.random.default_rng(0)), 10):
+        evidence = CLAIMS["nonlinear"].decide(Field(planted(settings, truth)))
+        assert evidence.p[0] > 0.05
+        assert len(evidence.parts) == 2
+
+
+def test_the_shipped_study_has_what_every_claim_needs() -> None:
+    for name in ("claims", "claims_quick"):
+        loaded = load_config(name)
+        placed = [Placed(f"t{i}", 0, point.setting, tuned) for i, point in enumerate(loaded.points)
+                  for tuned in (point.grids == (0,),)]  # fmt: skip
+        trials = pd.DataFrame([{"trial": own.trial, "outcome": "finished"} for own in placed])
+        base = Setting.model_construct(**{part: getattr(loaded.config, part) for part in Setting.model_fields})
+        found = Field(Planted(trials, pd.DataFrame(), placed=placed, base=base, tuned_axes=["train.optimizer.lr"]))
+        assert found.home("relu", "identity", "leaky_relu", "leaky_relu(negative_slope=0.25)", "prelu", "elu", "relu6")
+        assert {0.05, 0.5} <= set(found.around("train.optimizer.lr", "relu"))
+        assert found.where("selu", architecture__depth=16, init__name="lecun_normal")
+        assert found.where("relu", init__dead=0.5)
