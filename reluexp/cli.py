@@ -254,10 +254,11 @@ def _folder(name: str, results: Path, readable: bool = True) -> Path:
 
 
 def _show_plan(loaded: Any, results: Path, workers: int) -> None:
+    from reluexp.estimate import estimate
     from reluexp.limits import refuse_oversized
-    from reluexp.plan import estimate, make_plan, make_trials
+    from reluexp.plan import make_plan, make_trials
     from reluexp.standing import take_stock
-    from reluexp.store import Store
+    from reluexp.store import Store, recall_speed
     from reluexp.tuning import for_choosing, settled
 
     refuse_oversized(loaded)
@@ -272,13 +273,16 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
         count = len(settled(then)) * len(then.seed_list)
         _say(f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen")
     _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
-    cost = estimate(made, workers)
+    speed = recall_speed(results)
+    cost = estimate(made, speed)
     if cost is None:
         _say("estimate: unknown before the data set or the model of your own is loaded")
     elif sizes:
-        memory, disk = cost["memory"] / 1e9, cost["disk"] / 1e6
-        _say(f"estimate, rough: {cost['seconds']:,.0f} s with {workers} workers")
-        _say(f"{memory:.1f} GB of memory per worker, {disk:,.0f} MB on disk")
+        basis = "as fast as earlier runs here" if speed else "no run here yet to go by: within a factor of 2 or 3"
+        _say(f"estimate: {cost.wall(workers):,.0f} s with {workers} workers ({basis})")
+        if cost.phases["train"]:
+            _say(f"measuring: about {100 * cost.measuring:.0f} % of the time of training")
+        _say(f"{cost.memory / 1e9:.1f} GB of memory per worker, {cost.disk / 1e6:,.0f} MB on disk")
 
 
 def _conclude(study: Any, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from reluexp.config import Setting, label_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
 Run = Callable[[], object]
 
@@ -23,10 +23,9 @@ __all__ = ["BLOCKS", "SIZES", "measure_cost"]
 SIZES = (2**12, 2**16, 2**20, 2**24)
 """numbers in the tensor that an activation is applied to"""
 
-BLOCKS = 12
+BLOCKS = 10
 
 _SECONDS = 2e-3  # least time that one timing should take: below, the clock and the call are what is measured
-_GUESS = 2e-9  # seconds per number and pass, for how often to repeat before anything is known
 
 
 def measure_cost(
@@ -51,16 +50,17 @@ def measure_cost(
     torch.set_num_threads(1)
     try:
         own = {label_of(setting.activation): setting for setting in settings}
-        alone = {(label, size): _pass(_module(setting), (size,)) for label, setting in own.items() for size in sizes}
-        whole = {label: _step(setting, shape, classes) for label, setting in own.items()}
+        given = {size: _numbers((size,)) for size in sizes}
+        runs: dict[tuple[str, str, int], Run] = {}
+        for label, setting in own.items():
+            runs |= {("alone", label, size): _pass(_module(setting), *given[size]) for size in sizes}
+            step, inside, elements = _step(setting, shape, classes)
+            runs |= {("step", label, elements): step, ("inside", label, elements): inside}
+        counts = {key: max(1, round(_SECONDS / _time(run, 1))) for key, run in runs.items()}
         for block in range(blocks):
-            for (label, size), run in alone.items():
-                about = {"activation": label, "elements": size, "block": block}
-                rows.append({"kind": "alone", **about, "seconds": _time(run, size)})
-            for label, (step, inside, elements) in whole.items():
-                about = {"activation": label, "elements": elements, "block": block}
-                rows.append({"kind": "step", **about, "seconds": _time(step, elements)})
-                rows.append({"kind": "inside", **about, "seconds": _time(inside, elements)})
+            for (kind, label, elements), run in runs.items():
+                about = {"kind": kind, "activation": label, "elements": elements, "block": block}
+                rows.append({**about, "seconds": _time(run, counts[kind, label, elements])})
     finally:
         torch.set_num_threads(threads)
     return pd.DataFrame(rows, columns=["kind", "activation", "elements", "block", "seconds"])
@@ -86,13 +86,18 @@ def _module(setting: Setting) -> nn.Module:
     return made[options.name]() if options.name in made else build_activation(options, 1)
 
 
-def _pass(module: nn.Module, shape: tuple[int, ...]) -> Callable[[], object]:
-    """Forward and backward of a module on random numbers, its parameters included."""
+def _numbers(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Random inputs, and what comes back to their outputs."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator).requires_grad_()
-    up = torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=generator).requires_grad_(), torch.randn(shape, generator=generator)
+
+
+def _pass(module: nn.Module, x: Tensor, up: Tensor) -> Run:
+    """Forward and backward of a module, its parameters included."""
+    import torch
+
     inputs = [x, *module.parameters()]
     return lambda: torch.autograd.grad(module(x), inputs, up)
 
@@ -127,13 +132,12 @@ def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Ru
         module(x)
     for hook in hooks:
         hook.remove()
-    passes = [_pass(_module(setting), size) for size in sizes]
+    passes = [_pass(_module(setting), *_numbers(size)) for size in sizes]
     return step, lambda: [run() for run in passes], sum(math.prod(size) for size in sizes)
 
 
-def _time(run: Callable[[], object], elements: int) -> float:
-    """Mean seconds of a call, over as many as make the timing long enough."""
+def _time(run: Run, number: int) -> float:
+    """Mean seconds of a call, over so many."""
     from torch.utils.benchmark import Timer
 
-    number = max(1, round(_SECONDS / (_GUESS * elements + 2e-5)))
     return float(Timer("run()", globals={"run": run}, num_threads=1).timeit(number).mean)

@@ -20,12 +20,13 @@ __all__ = [
     "Plan",
     "Stack",
     "Trial",
-    "estimate",
+    "Workload",
     "make_plan",
     "make_trials",
     "probe_size",
     "stackable",
     "trial_id",
+    "workload",
 ]
 
 NUMERICS = 3
@@ -201,7 +202,10 @@ def _layout(setting: Setting) -> str | None:
 
 
 def _parts(group: list[Trial], device: str, workers: int, groups: int, largest: int | None) -> Iterator[list[Trial]]:
-    """A group cut into stacks of nearly equal size and mixture, so that workers are busy to the end."""
+    """A group cut into stacks of nearly equal size, so that workers are busy to the end.
+
+    Neighbours have the same activation: each one in a stack adds to the fixed cost of a step.
+    """
     setting = group[0].point.setting
     most = 1 if not stackable(setting, device) else largest or _preferred(setting, device)
     count = math.ceil(len(group) / most)
@@ -210,7 +214,7 @@ def _parts(group: list[Trial], device: str, workers: int, groups: int, largest: 
     if 1 < count < 4 * workers and len(group) >= count + -count % workers:
         count += -count % workers
     for part in range(count):
-        yield group[part::count]
+        yield group[part * len(group) // count : (part + 1) * len(group) // count]
 
 
 def _preferred(setting: Setting, device: str) -> int:
@@ -219,14 +223,13 @@ def _preferred(setting: Setting, device: str) -> int:
     A step reads and writes weights, gradients and the optimizer's state once each; from about 4 MB on more replicas
     save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
     """
-    work = _work(setting)
+    work = workload(setting)
     if device != "cpu" or work is None:
         return _LARGEST_STACK
-    bytes_each = 4 * (4 * work[0] + setting.train.batch_size * work[3])
-    budget = _BIRTH_BYTES if setting.train.epochs == 0 else _CACHE_BYTES
-    return max(
-        _SMALLEST_STACK, min(_LARGEST_BIRTH if setting.train.epochs == 0 else _LARGEST_STACK, budget // bytes_each)
-    )
+    born = setting.train.epochs == 0
+    budget, largest = (_BIRTH_BYTES, _LARGEST_BIRTH) if born else (_CACHE_BYTES, _LARGEST_STACK)
+    each = 4 * (4 * work.parameters + setting.train.batch_size * (work.numbers + 2 * work.elements))
+    return max(_SMALLEST_STACK, min(largest, budget // each))
 
 
 def _stack(trials: list[Trial]) -> Stack:
@@ -239,27 +242,25 @@ def probe_size(size: int | str, train: int) -> int:
     return min(train, max(320, min(2048, train // 32))) if size == "auto" else int(size)
 
 
-def estimate(plan: Plan, workers: int) -> Mapping[str, float] | None:
-    """Rough seconds, bytes of memory per worker and bytes on disk; None where a data set or a model is unknown.
+@dataclass(frozen=True)
+class Workload:
+    """How much a network is, for each network or each sample, as far as it can be foretold.
 
-    Arithmetic at 10 Gflop/s and 0.4 ms of overhead per step of a stack, both typical of one CPU core.
+    `elements` are the values of all hidden sites, `spectra` the floating-point operations of their Gram matrices,
+    `numbers` those of an input, `samples` the training samples.
     """
-    seconds = memory = disk = 0.0
-    for stack in plan.stacks:
-        work = _work(stack.setting)
-        if work is None:
-            return None
-        parameters, products, samples, size = work
-        train, replicas = stack.setting.train, len(stack.trials)
-        steps = math.ceil(samples / train.batch_size) * train.epochs
-        seconds += steps * 4e-4 * (1 + 0.1 * replicas) + 8 * products * samples * train.epochs * replicas / 1e10
-        memory = max(memory, 4.0 * (size * samples * 1.2 + 6 * parameters * replicas))
-        disk += replicas * (4.0 * parameters * train.save_weights + 200.0 * train.epochs + 20_000)
-    return {"seconds": seconds / max(1, min(workers, len(plan.stacks))) + 6, "memory": memory + 4e8, "disk": disk}
+
+    parameters: int
+    products: float
+    elements: int
+    spectra: float
+    sites: int
+    samples: int
+    numbers: int
 
 
-def _work(setting: Setting) -> tuple[int, float, int, int] | None:
-    """Parameters, multiply-adds per sample, training samples and numbers per sample."""
+def workload(setting: Setting) -> Workload | None:
+    """The work of a setting's network; None where a data set or a model is unknown before it is loaded."""
     hints = hints_of(setting.dataset)
     entry = setting.architecture.name
     if hints.shape is None or hints.width is None or hints.train is None or entry not in ARCHITECTURES:
@@ -267,6 +268,13 @@ def _work(setting: Setting) -> tuple[int, float, int, int] | None:
     layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
     samples = min(setting.dataset.train_size or hints.train, hints.train)
     samples -= validation_count(samples, setting.dataset.validation)
-    parameters = sum((inputs + 1) * outputs for inputs, outputs, _ in layers)
-    products = float(sum(inputs * outputs * positions for inputs, outputs, positions in layers))
-    return parameters, products, samples, math.prod(hints.shape)
+    hidden = layers[:-1]
+    return Workload(
+        parameters=sum((inputs + 1) * outputs for inputs, outputs, _ in layers),
+        products=float(sum(inputs * outputs * positions for inputs, outputs, positions in layers)),
+        elements=sum(outputs * positions for _, outputs, positions in hidden),
+        spectra=float(sum(2 * outputs * outputs * positions for _, outputs, positions in hidden)),
+        sites=len(hidden),
+        samples=samples,
+        numbers=math.prod(hints.shape),
+    )

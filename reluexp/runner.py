@@ -17,19 +17,22 @@ from reluexp.engine import ENGINES, Engine, Event, Resources
 from reluexp.engine.jobs import preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
+from reluexp.estimate import kind_of, stack_seconds
 from reluexp.limits import refuse_oversized
 from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials
 from reluexp.provenance import now, provenance
 from reluexp.registration import register
 from reluexp.shards import part_of
 from reluexp.standing import Standing, take_stock
-from reluexp.store import Damage, Shard, Store
+from reluexp.store import Damage, Shard, Store, remember_speed
 from reluexp.study import Study
 from reluexp.tuning import for_choosing
 
 __all__ = ["Listener", "run", "run_loaded"]
 
 Listener = Callable[[dict[str, Any]], None]
+
+_LONG_ENOUGH = 2.0  # seconds of work from which on a run says how fast a machine is
 
 
 def run(
@@ -90,6 +93,7 @@ def run_loaded(
                 session.train(engine, session.plan())
         session.end()
     study = Study(store)
+    _remember_speed(study, session.trained, results)
     if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
         study.measure_cost()
     return study
@@ -116,6 +120,7 @@ class _Session:
         self.options = {identity(trial.point.setting.dataset): trial.point.setting.dataset for trial in self.trials}
         self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
         self.prepared: dict[str, Event] = {}
+        self.trained: dict[str, Stack] = {}
         self.device = "cpu" if resources.device == "auto" else resources.device
         self.about = provenance()
         if not fresh:
@@ -159,6 +164,7 @@ class _Session:
         """Trains the stacks, those that did not fit into memory in halves; failures become outcomes."""
         if self.fresh:
             self.store.clear()
+        self.trained = {stack.id: stack for stack in plan.stacks}
         self._set_aside_other_data()
         self.store.sweep()
         self.write_study({"device": self.device})
@@ -289,6 +295,20 @@ class _Session:
             **{"outcome": "failed", "failure": text, "classes": float("nan"), "dead_fraction": float("nan")},
             **{"stuck": None, **{key: value for key, value in axes.items() if "." in key}},
         }
+
+
+def _remember_speed(study: Study, stacks: Mapping[str, Stack], results: Path) -> None:
+    """What this run's stacks took against their estimate, where that was long enough to mean something."""
+    took: dict[str, float] = {}
+    told: dict[str, float] = {}
+    seconds = study.timing.groupby("stack")["seconds"].sum() if stacks and len(study.timing) else {}
+    for name, stack in stacks.items():
+        expected = stack_seconds(stack)
+        if expected and name in seconds:
+            kind = kind_of(stack.setting)
+            took[kind] = took.get(kind, 0.0) + float(seconds[name])
+            told[kind] = told.get(kind, 0.0) + sum(expected.values())
+    remember_speed(results, {kind: took[kind] / told[kind] for kind in took if took[kind] > _LONG_ENOUGH})
 
 
 def _check_fit(stack: Stack, event: Event) -> None:

@@ -28,10 +28,11 @@ from reluexp.network import Network, Snapshot
 from reluexp.plan import Stack, probe_size
 from reluexp.probe import Measurement, Probe, accuracy, evaluate, loss_per_sample, settled_norms
 from reluexp.records import Lives, Records
+from reluexp.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
 from reluexp.steps import UPDATES, Steps
 
-__all__ = ["EPOCH_COLUMNS", "StackResult", "Training", "early_steps", "full_epochs"]
+__all__ = ["EPOCH_COLUMNS", "StackResult", "Training"]
 
 EPOCH_COLUMNS = (
     *("epoch", "step", "train_loss", "train_accuracy", "probe_loss", "probe_accuracy", "validation_loss"),
@@ -48,20 +49,6 @@ class StackResult:
 
     tables: dict[str, pd.DataFrame]
     weights: dict[str, dict[str, Tensor]]
-
-
-def full_epochs(rule: str, epochs: int) -> set[int]:
-    """The epochs whose measurement has gradients: log-spaced and the last, the last alone, or every one."""
-    if rule == "every":
-        return set(range(epochs + 1))
-    return {epochs} | ({0} | {2**k for k in range(30) if 2**k <= epochs} if rule == "log" else set())
-
-
-def early_steps(count: int, steps: int) -> set[int]:
-    """`count` log-spaced steps within the first epoch, fewer where they coincide."""
-    if not count or steps < 2:
-        return set()
-    return {round(math.exp(math.log(steps) * k / count)) for k in range(count)}
 
 
 class Training:

@@ -46,6 +46,7 @@ def test_dead_is_a_slope_of_0_at_every_sample_and_off_is_below_0_at_every_sample
     assert units["dead_at_end"].tolist() == [True, False, False, True]
     assert units["off_at_end"].tolist() == [True, False, False, True]
     assert (row["dead_fraction"], row["off_fraction"], row["always_on_fraction"]) == (0.5, 0.5, 0.25)
+    assert look(nn.ReLU(), [[0.0, 2.0], [1.0, 3.0]])[0]["always_on_fraction"] == 0.5
     row, units = look(nn.LeakyReLU(0.1), z)
     assert units["off_at_end"].tolist() == [True, False, False, True]
     assert (row["dead_fraction"], row["slope_mean"]) == (0, pytest.approx((3 * 1 + 5 * 0.1) / 8))

@@ -243,6 +243,12 @@ def test_what_only_looks_like_an_activation_is_none() -> None:
     assert trace(model, x).sites == []
 
 
+def test_units_that_share_a_bias_have_no_gauge_of_their_own() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.ReLU())
+    (site,) = trace(model, torch.randn(2, 2, 3, 3)).sites
+    assert (site.kind, site.width, site.layer, site.shift, site.affine) == ("dense", 12, "0", None, False)
+
+
 OTHER_FUNCTIONS = [
     *(nn.ReLU6(), nn.LeakyReLU(), nn.PReLU(), nn.PReLU(WIDTH), nn.RReLU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU()),
     *(nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Sigmoid(), nn.Tanh()),

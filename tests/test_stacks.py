@@ -124,9 +124,10 @@ def test_mixed_functions_are_their_parts() -> None:
     assert torch.equal(mixed.derivative(z), torch.cat(slopes))
 
 
-def test_stacks_are_of_equal_size_and_mixture() -> None:
+def test_stacks_are_of_equal_size_with_like_activations_together() -> None:
     config = {"architecture": {"width": [4]}, "seeds": 5, "grid": {"activation": ["relu", "elu", "tanh"]}}
     trials = make_trials(load_config({"study": "s", **config}))
     parts = make_plan(trials, workers=2).stacks
-    assert [len(stack.trials) for stack in parts] == [8, 7]
-    assert all({setting.activation.name for setting in stack.settings} == {"relu", "elu", "tanh"} for stack in parts)
+    assert [len(stack.trials) for stack in parts] == [7, 8]
+    runs = [[setting.activation.name for setting in stack.settings] for stack in parts]
+    assert runs == [["relu"] * 5 + ["elu"] * 2, ["elu"] * 3 + ["tanh"] * 5]

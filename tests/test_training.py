@@ -17,7 +17,8 @@ from reluexp.intercept import Reading
 from reluexp.metrics import merge, site_sums, summarise, top_count
 from reluexp.network import Network, build_module
 from reluexp.plan import make_plan, make_trials
-from reluexp.train import Training, early_steps, full_epochs
+from reluexp.schedule import early_steps, full_epochs
+from reluexp.train import Training
 
 TINY = {"name": "digits", "train_size": 100, "test_size": 50}
 

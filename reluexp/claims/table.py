@@ -12,6 +12,8 @@ from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.stats import Decision, page
 
+_MANY = 1000
+
 __all__ = ["claim_parts", "claim_table", "evidence_of"]
 
 
@@ -113,4 +115,6 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
     seeds = max((d.seeds for d in open_), default=math.nan)
     if math.isinf(seeds) or math.isnan(seeds):
         return "lies on its threshold: no number of seeds would decide it"
+    if seeds > _MANY:
+        return f"more than {_MANY:,} seeds: what was seen lies near a threshold"
     return f"about {seeds:,.0f} seeds, if what was seen is the truth"

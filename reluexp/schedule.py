@@ -1,0 +1,21 @@
+"""When a training is measured: the epochs of full measurements, the early steps of light ones. No torch."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["early_steps", "full_epochs"]
+
+
+def full_epochs(rule: str, epochs: int) -> set[int]:
+    """The epochs whose measurement has gradients: log-spaced and the last, the last alone, or every one."""
+    if rule == "every":
+        return set(range(epochs + 1))
+    return {epochs} | ({0} | {2**k for k in range(30) if 2**k <= epochs} if rule == "log" else set())
+
+
+def early_steps(count: int, steps: int) -> set[int]:
+    """`count` log-spaced steps within the first epoch, fewer where they coincide."""
+    if not count or steps < 2:
+        return set()
+    return {round(math.exp(math.log(steps) * k / count)) for k in range(count)}
