@@ -15,7 +15,7 @@ from studies import ACTIVATIONS, Study, build, measure
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from reluexp.catalogue.datasets import Dataset
+from reluexp.catalogue.loading import Dataset
 from reluexp.plan import probe_size
 
 __all__ = ["PEERS"]

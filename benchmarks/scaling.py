@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from reluexp.catalogue.datasets import load_dataset
+from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.engine import Resources
 from reluexp.plan import make_plan, make_trials

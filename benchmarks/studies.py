@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reluexp.catalogue.datasets import Dataset, load_dataset
+from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.config import LoadedConfig, load_config
 
 __all__ = ["STUDIES", "Study", "build"]

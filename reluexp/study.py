@@ -306,7 +306,7 @@ class Study:
 
         Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
         """
-        from reluexp.catalogue.datasets import load_dataset
+        from reluexp.catalogue.loading import load_dataset
 
         if trial not in self._wanted:
             raise ResultsError(f"{self.name}: there is no trial {trial!r}")

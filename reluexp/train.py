@@ -19,7 +19,8 @@ from torch import Tensor
 
 from reluexp.catalogue import schedules
 from reluexp.catalogue.activations import dies
-from reluexp.catalogue.datasets import Dataset, augment_batch
+from reluexp.catalogue.augment import augment_batch
+from reluexp.catalogue.loading import Dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.causes import explain
 from reluexp.config import Setting, label_of

@@ -102,7 +102,7 @@ def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Pa
 def test_a_study_gives_back_its_models(folder: Path) -> None:
     study = reluexp.load(folder / "results" / "s")
     row = study.trials.iloc[0]
-    from reluexp.catalogue.datasets import load_dataset
+    from reluexp.catalogue.loading import load_dataset
     from reluexp.config import load_config
 
     data = load_dataset(load_config(folder / "small.yaml").config.dataset)

@@ -26,17 +26,11 @@ import torchvision.datasets as published
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reluexp.catalogue import datasets, images
-from reluexp.catalogue.datasets import (
-    DATASETS,
-    Dataset,
-    Hints,
-    augment_batch,
-    balanced_order,
-    hints_of,
-    load_dataset,
-    validation_count,
-)
+from reluexp.catalogue import images, loading
+from reluexp.catalogue.augment import augment_batch
+from reluexp.catalogue.datasets import DATASETS, Hints, hints_of, validation_count
+from reluexp.catalogue.loading import Dataset, load_dataset
+from reluexp.catalogue.samples import balanced_order
 from reluexp.errors import ConfigError, DataError
 from reluexp.seeds import generator
 
@@ -398,7 +392,7 @@ def test_normalisation_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_images_are_normalised_by_channel_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal([1e6, -3, 0], [1e-2, 2, 1], (64, 5, 4, 3)).transpose(0, 3, 1, 2)
     use(monkeypatch, lambda: (x, np.arange(64) % 4, x[:8], np.arange(8) % 4))
-    monkeypatch.setattr(datasets, "_CHUNK", 100)
+    monkeypatch.setattr(loading, "_CHUNK", 100)
     data = load_dataset(user(validation=0.25))
     assert data.input_shape == (3, 5, 4)
     assert torch.allclose(data.train_x.double().mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-6)

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 import reluexp
-from reluexp.catalogue.datasets import load_dataset
+from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.layers import activate
 from reluexp.plan import make_plan, make_trials

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reluexp.catalogue.datasets import load_dataset
+from reluexp.catalogue.loading import load_dataset
 from reluexp.causes import Fed, explain, named_cause, shapley
 from reluexp.config import load_config
 from reluexp.metrics import effective_rank, merge, site_sums, summarise

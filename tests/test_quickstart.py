@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import reluexp
-from reluexp.catalogue.datasets import Dataset, load_dataset
+from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.config import load_config
 from reluexp.study import Study
 

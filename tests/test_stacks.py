@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
-from reluexp.catalogue.datasets import load_dataset
 from reluexp.catalogue.inits import INITS
+from reluexp.catalogue.loading import load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.config import load_config
 from reluexp.functions import Mixed

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from reluexp.catalogue.datasets import load_dataset
 from reluexp.catalogue.inits import INITS
+from reluexp.catalogue.loading import load_dataset
 from reluexp.config import Setting, load_config
 from reluexp.network import Network
 from reluexp.plan import make_plan, make_trials

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
-from reluexp.catalogue.datasets import load_dataset
+from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.gains import auto_gain, derivative, reference_slope
 from reluexp.intercept import Reading

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import reluexp
-from reluexp.catalogue.datasets import load_dataset
+from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.errors import ReluexpError, WatchError
 from reluexp.plan import make_plan, make_trials

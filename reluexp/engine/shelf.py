@@ -19,7 +19,7 @@ from reluexp.plan import NUMERICS, identity
 from reluexp.store.files import digest, digest_file, flush_folder, new_folder, seal, unseal, write_file, write_whole
 
 if TYPE_CHECKING:
-    from reluexp.catalogue.datasets import Dataset
+    from reluexp.catalogue.loading import Dataset
 
 __all__ = ["Shelf"]
 
@@ -74,7 +74,7 @@ class Shelf:
         import numpy as np
         import torch
 
-        from reluexp.catalogue.datasets import Dataset
+        from reluexp.catalogue.loading import Dataset
 
         try:
             facts = unseal((place / "about.json").read_bytes())

@@ -20,7 +20,7 @@ from reluexp.errors import DeviceError
 from reluexp.store import Store
 
 if TYPE_CHECKING:
-    from reluexp.catalogue.datasets import Dataset
+    from reluexp.catalogue.loading import Dataset
     from reluexp.train import Training
 
 __all__ = ["Work", "settle_torch"]
@@ -63,7 +63,7 @@ class Work:
         device = _device(job["device"])
         for name in job["own"]:
             import_attribute(name)
-        from reluexp.catalogue.datasets import load_dataset
+        from reluexp.catalogue.loading import load_dataset
 
         cache, options = Path(job["cache"]), stack_of(job).setting.dataset
         data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache))
@@ -81,7 +81,7 @@ class Work:
 
     def _dataset(self, job: Job) -> Dataset:
         """The data set of a training job: from memory, from the shelf, or read again."""
-        from reluexp.catalogue.datasets import load_dataset
+        from reluexp.catalogue.loading import load_dataset
         from reluexp.errors import DataError
 
         if job["fingerprint"] not in self._data:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from reluexp.catalogue.datasets import Dataset, load_dataset
+from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
