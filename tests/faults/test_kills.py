@@ -88,6 +88,6 @@ def test_a_signal_to_stop_saves_and_exits_130_within_seconds(whole: Study, numbe
     start = time.monotonic()
     os.kill(process.pid, number)
     assert process.wait(60) == 130
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15  # 5.2 s were seen at a load of 9 on two cores
     whole.run(name)
     whole.assert_same("whole", name)
