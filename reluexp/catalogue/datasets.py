@@ -142,7 +142,7 @@ def _digits(options: DatasetOptions, cache: Path | None, progress: Progress | No
 
 def _published(name: str) -> Callable[[Any, Path | None, Progress | None], Raw]:
     def load(options: Published, cache: Path | None, progress: Progress | None) -> Raw:
-        from reluexp.catalogue.images import read_published
+        from reluexp.catalogue.published import read_published
         from reluexp.catalogue.samples import Raw
 
         return Raw(*read_published(name, Path(options.root).expanduser(), options.download))

@@ -154,8 +154,10 @@ def _stamp(options: Any) -> Any:
         return None
     if not (hasattr(options, "path") or hasattr(options, "root")):
         return "made by the code"
-    from reluexp.catalogue.images import stamp_folder, stamp_published
-
     if hasattr(options, "path"):
+        from reluexp.catalogue.images import stamp_folder
+
         return stamp_folder(Path(options.path).expanduser())
+    from reluexp.catalogue.published import stamp_published
+
     return stamp_published(options.name, Path(options.root).expanduser())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 from collections.abc import Iterator, Mapping
@@ -120,7 +119,7 @@ class Checkpoints:
 
 
 def _line(head: Mapping[str, Any]) -> bytes:
-    return json.dumps(json.loads(seal(head))).encode() + b"\n"
+    return seal(head, one_line=True)
 
 
 def _head(path: Path) -> Checkpoint:

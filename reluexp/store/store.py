@@ -314,7 +314,7 @@ def _is_null(value: object) -> bool:
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     """A table as bytes; a column of texts and numbers (an axis of `auto` and 1.0) becomes one of texts."""
-    mixed = [name for name in frame.select_dtypes(object) if frame[name].map(type).eq(str).any()]
+    mixed = [name for name, kind in frame.dtypes.items() if kind.kind == "O" and frame[name].map(type).eq(str).any()]
     frame = frame.assign(**{name: [None if _is_null(v) else str(v) for v in frame[name]] for name in mixed})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)

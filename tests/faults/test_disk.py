@@ -127,6 +127,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
     assert "cannot write the results" in found.stderr
 
 
+@pytest.mark.full_form
 def test_a_run_that_meets_a_full_disk_says_so_once_and_goes_on_later(whole: Study) -> None:
     """No file may grow beyond a limit, as on a disk without room: the kernel refuses the write, in workers too."""
     code = (

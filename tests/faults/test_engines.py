@@ -94,6 +94,7 @@ def test_a_stack_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> No
     study.assert_same("alone", "r")
 
 
+@pytest.mark.full_form
 def test_a_network_that_does_not_fit_alone_is_a_clear_failure(tmp_path: Path) -> None:
     study = Study(tmp_path, SMALL + "seeds: 1\n")
     (tmp_path / "often" / "sitecustomize.py").write_text(HALVED.replace("> 2", "> 0"))

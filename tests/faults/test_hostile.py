@@ -186,3 +186,20 @@ def test_a_record_cannot_name_files_elsewhere(tmp_path: Path) -> None:
 def test_what_a_terminal_would_obey_is_spelt_out() -> None:
     assert plain("a\x1b[2Jb\x07\x9b31m\u202ec\r\n") == "a\\x1b[2Jb\\x07\\x9b31m\\u202ec\\r\n"
     assert plain("Größe × 10⁻³ – “ok” 漢字 ✓") == "Größe × 10⁻³ – “ok” 漢字 ✓"
+
+
+def test_a_pickle_of_a_data_set_may_hold_arrays_and_nothing_else(tmp_path: Path) -> None:
+    from reluexp.catalogue.published import _arrays_only
+
+    class Harm:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "harmed"),))
+
+    path = tmp_path / "batch"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps({"data": np.arange(4, dtype=np.uint8), "labels": [1, 2]}, min(protocol, 4)))
+        assert _arrays_only(path)["data"].tolist() == [0, 1, 2, 3]
+        path.write_bytes(pickle.dumps({"data": Harm()}, protocol))
+        with pytest.raises(pickle.UnpicklingError, match="does not belong"):
+            _arrays_only(path)
+    assert not (tmp_path / "harmed").exists()

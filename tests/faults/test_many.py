@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from harness import Study, family
 
 import reluexp
@@ -38,7 +39,7 @@ TEXT = (
 def test_every_outcome_is_right_where_a_third_diverges_and_a_tenth_raises(
     tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
-    seeds = 100 if full else 3
+    seeds = 100 if full else 1
     (tmp_path / "mine.py").write_text(MINE)
     kinds = ", ".join(f"{{name: 'mine:Sometimes', kind: {kind}}}" for kind in range(10))
     study = Study(tmp_path, TEXT.format(seeds=seeds, kinds=kinds))
@@ -65,8 +66,9 @@ def usage(pid: int) -> tuple[int, int]:
     return resident, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def test_memory_and_file_handles_stay_flat(tmp_path: Path, full: bool, figure: Callable[[str], None]) -> None:
-    count = 2000 if full else 60
+@pytest.mark.full_form
+def test_memory_and_file_handles_stay_flat(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    count = 2000
     text = TEXT.format(seeds=count, kinds="relu").replace("{name: 'mine:Sometimes', kind: 4}", "relu")
     study = Study(tmp_path, text)
     code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=1, stack=1)"
@@ -77,7 +79,7 @@ def test_memory_and_file_handles_stay_flat(tmp_path: Path, full: bool, figure: C
         members = [process.pid, *family(process.pid)]
         with contextlib.suppress(OSError, StopIteration):  # one of them may just have ended
             seen.append((done, {pid: usage(pid) for pid in members}))
-        time.sleep(1 if full else 0.05)
+        time.sleep(1)
     assert process.returncode == 0, (tmp_path / "r.log").read_text()[-3000:]
     worked = [entry for entry in seen if entry[0] > 0.4 * count and len(entry[1]) == 2]
     first, last = worked[0], worked[-1]

@@ -99,7 +99,7 @@ def cases() -> list[dict[str, Any]]:
 def test_at_every_single_step(full: bool, figure: Callable[[str], None]) -> None:
     every = cases()
     count = breaks = 0
-    for config in every if full else random.Random(3).sample(every, 8):
+    for config in every if full else random.Random(3).sample(every, 4):
         stack, data = stack_of(config)
         found, broken = broken_off(stack, data, itertools.repeat(1))
         same(undisturbed(stack, data), found)
