@@ -47,9 +47,7 @@ def styled(style: Style, path: Path) -> Style:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found: dict[str, Any] = {
-                str(k): v for k, v in mpl.rc_params_from_file(path, use_default_template=False).items()
-            }
+            given = mpl.rc_params_from_file(path, use_default_template=False)
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise ConfigError(f"--style: {path}: {' '.join(str(error).split())}") from error
     found: dict[str, Any] = {str(name): value for name, value in given.items()}
