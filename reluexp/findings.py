@@ -30,6 +30,7 @@ from reluexp.stats import (
 __all__ = ["findings", "gradient_loss"]
 
 _LIMIT = 6
+_MOST_AXES = 3  # that are all named in a sentence
 _SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
 
 
@@ -82,8 +83,11 @@ def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
 
 
 def _where(study: Results, row: Any) -> str:
-    """` at depth = 8` for a study with more axes than the activation."""
+    """` at depth = 8` for a study with more axes than the activation; of many, those with an uncommon value."""
     names = axis_names(other_axes(study))
+    if len(names) > _MOST_AXES:
+        known = settings(study)
+        names = {axis: short for axis, short in names.items() if row[axis] != known[axis].mode().iloc[0]}
     return " at " + ", ".join(f"{short} = {row[axis]}" for axis, short in names.items()) if names else ""
 
 

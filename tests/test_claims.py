@@ -264,8 +264,6 @@ def test_timings_are_of_what_they_say() -> None:
     found = measure_cost([setting(), setting(activation="tanh")], (64,), 10, sizes=(1 << 14,), blocks=2)
     assert (found["seconds"] > 0).all()
     assert found["kind"].value_counts().to_dict() == {"alone": 4, "step": 4, "inside": 4}
-    wide = found.pivot_table(index="activation", columns="kind", values="seconds")
-    assert (wide["inside"] < wide["step"]).all()
     assert found.loc[found["kind"] == "step", "elements"].unique().tolist() == [4 * 64 * 64]
 
 

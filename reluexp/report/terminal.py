@@ -89,8 +89,8 @@ def _claims(frame: Any) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table("verdict", "claim", "seen", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    made = Table("verdict", "claim", "what was seen, or what would decide", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in frame.to_dict("records"):
-        seen = f"{row['numbers']}" + (f" ({row['decides']})" if row["decides"] else "")
+        seen = row["decides"] or row["numbers"]
         made.add_row(Text(row["verdict"], style=_COLOURS.get(row["verdict"], "")), row["statement"], seen)
     return made

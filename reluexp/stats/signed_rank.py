@@ -53,7 +53,7 @@ def signed_rank(differences: Any) -> SignedRank:
     effect = (2 * above - total) / total
     if values.size > _LARGEST:
         ranks = np.sign(values) * doubled
-        found = [stats.wilcoxon(ranks, alternative=side, method="asymptotic").pvalue for side in ("greater", "less")]
+        found = [stats.wilcoxon(ranks, alternative=side).pvalue for side in ("greater", "less")]
         greater, less = map(float, found)
     else:
         chances = _null(doubled, total)
