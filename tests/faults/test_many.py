@@ -27,7 +27,7 @@ class Sometimes(torch.nn.Module):
     def forward(self, z):
         if self.kind == 0:
             raise RuntimeError('planted in the user\\'s code')
-        return z * 1e30 if self.kind in (1, 2, 3) else z.relu()
+        return z * float('nan' if self.kind == 2 else 'inf') if self.kind in (1, 2, 3) else z.relu()
 """
 TEXT = (
     "study: s\ndataset: {{name: blobs, samples: 60}}\narchitecture: {{width: [4]}}\n"
