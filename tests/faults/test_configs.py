@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+import re
 import subprocess
 import sys
 import time
@@ -102,7 +103,7 @@ def mutants() -> list[tuple[str, str, Any, Path_]]:
 def names_the_key(message: str, path: Path_) -> bool:
     """Whether a message names the key, or the nearest one around it, as the user wrote it."""
     renamed = [("train", "optimizer", "lr") if tuple(path[:2]) == ("train", "lr") else path]
-    text = dotted(renamed[0]).replace("grid.train.lr", "grid.train.optimizer.lr")
+    text = re.sub(r"^(grid(?:\[\d+\])?)\.train\.lr", r"\1.train.optimizer.lr", dotted(renamed[0]))
     wanted = [text, repr(text)[1:-1]]
     return any(f" {name}:" in message or f" {name}[" in message or f" {name}." in message for name in wanted)
 
