@@ -52,6 +52,15 @@ class Browser:
         self.run(f'document.getElementById("{figure}").scrollIntoView({{behavior: "instant"}})')
         self.until(f'document.querySelector("#{figure}.is-live .plot .main-svg")')
 
+    def violations(self) -> list[dict[str, Any]]:
+        """What axe-core finds against the rules of accessibility; its package is used for that script alone."""
+        package = pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install '.[dev]'")
+        self.run(Path(package.__file__).with_name("axe.min.js").read_text("utf-8"))
+        self.driver.set_script_timeout(100)
+        done = "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then((r) => done(r.violations))"
+        found: list[dict[str, Any]] = self.driver.execute_async_script(done)
+        return found
+
     def complaints(self) -> list[str]:
         """What the console said of errors and warnings."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]

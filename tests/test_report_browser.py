@@ -10,6 +10,7 @@ from browser import Browser, browser
 from made import made_study
 
 from reluexp.report import write_report, write_together
+from reluexp.report.figures import FIGURES
 
 
 @pytest.fixture(scope="module")
@@ -143,16 +144,13 @@ def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious(page: Path, chromium: Browser, dark: bool) -> None:
-    axe = pytest.importorskip("axe_selenium_python").Axe
     chromium.open(page, dark=dark)
     chromium.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     for name in ("final_accuracy", "dead_fraction", "gradient_by_layer", "backprop_by_depth"):
         chromium.bring(name)
     # a picture is one thing to a reader: what it is drawn of only makes the check slow
     chromium.run("document.querySelectorAll('.still svg').forEach((picture) => picture.replaceChildren())")
-    check = axe(chromium.driver)
-    check.inject()
-    found = check.run(options={"resultTypes": ["violations"]})["violations"]
+    found = chromium.violations()
     bad = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
     assert bad == []
 
@@ -176,7 +174,8 @@ def test_printed_charts_are_their_still_pictures(page: Path, chromium: Browser) 
     assert shown == ["block", "none"]
 
 
-def test_studies_stand_side_by_side_quietly(tmp_path: Path, chromium: Browser) -> None:
+def test_studies_stand_side_by_side_quietly(tmp_path: Path, chromium: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reluexp.report.together.FIGURES", FIGURES[:4])
     studies = [
         made_study(("relu", "tanh"), 2, 2, name=name, config={"study": name, "seeds": seeds}, path=tmp_path / name)
         for name, seeds in (("first", 2), ("second", 3))

@@ -12,8 +12,7 @@ from reluexp.report.panels import Style
 __all__ = ["paper_style", "styled"]
 
 _PAPER: dict[str, Any] = {
-    "font.family": "serif",
-    "font.serif": ["STIXGeneral", "Times New Roman", "Times", "DejaVu Serif"],
+    "font.family": ["STIXGeneral", "DejaVu Serif"],  # both come with matplotlib; the second has what the first lacks
     "mathtext.fontset": "stix",
     "font.size": 8.0,
     "axes.titlesize": 8.0,
