@@ -1,4 +1,7 @@
-"""What must be set before torch is imported, and what workers set when they start: the conditions they run under."""
+"""What must be set before torch is imported: the conditions that workers run under, but for their flushed denormals.
+
+(hypothesis refuses to draw numbers where these are flushed.)
+"""
 
 import os
 
@@ -8,4 +11,3 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 torch.set_num_threads(1)
-torch.set_flush_denormal(True)
