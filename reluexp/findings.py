@@ -27,7 +27,7 @@ from reluexp.stats import (
     summary,
 )
 
-__all__ = ["findings", "gradient_loss"]
+__all__ = ["at_setting", "findings", "gradient_loss"]
 
 _LIMIT = 6
 _MOST_AXES = 3  # that are all named in a sentence
@@ -82,7 +82,7 @@ def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
     return rows.iloc[int(np.nanargmin(values) if least else np.nanargmax(values))]
 
 
-def _where(study: Results, row: Any) -> str:
+def at_setting(study: Results, row: Any) -> str:
     """` at depth = 8` for a study with more axes than the activation; of many, those with an uncommon value."""
     names = axis_names(other_axes(study))
     if len(names) > _MOST_AXES:
@@ -150,7 +150,7 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
         return []
     row = _top(rows, "dead_fraction_mean")
     own = final[(final[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)]["dead_fraction"].dropna()
-    name, where, n = _name(row["activation"]), _where(study, row), int(row["dead_fraction_n"])
+    name, where, n = _name(row["activation"]), at_setting(study, row), int(row["dead_fraction_n"])
     if not own.gt(0).any():
         whose = " or ".join(_name(label) for label in dict.fromkeys(rows["activation"]))
         return [f"No {whose} unit was dead at the end on the probe set ({_nets(int(rows['dead_fraction_n'].sum()))})."]
@@ -187,7 +187,7 @@ def _accuracy(study: Results, final: pd.DataFrame) -> list[str]:
 def _beat(study: Results, row: Any, base: str) -> str:
     found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
     verb = "beat" if found.mean > 0 else "fell behind"
-    return f"{_name(row['activation'])} {verb} {base} by {_points(found)}{_where(study, row)}"
+    return f"{_name(row['activation'])} {verb} {base} by {_points(found)}{at_setting(study, row)}"
 
 
 def _range(counts: pd.Series) -> str:
@@ -215,8 +215,8 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
         slow = _top(table[same], f"{column}_median")
         rest = f"; {_name(slow['activation'])} was slowest: {_median(slow, column)}"
     if table["activation"].nunique() < 2:
-        return [f"{_name(row['activation'])} reached {rule} after {_median(row, column)}{_where(study, row)}."]
-    return [f"{_name(row['activation'])} was fastest{_where(study, row)}: {_median(row, column)} to {rule}{rest}."]
+        return [f"{_name(row['activation'])} reached {rule} after {_median(row, column)}{at_setting(study, row)}."]
+    return [f"{_name(row['activation'])} was fastest{at_setting(study, row)}: {_median(row, column)} to {rule}{rest}."]
 
 
 def _median(row: Any, column: str) -> str:
@@ -246,7 +246,7 @@ def _gradients(study: Results) -> list[str]:
     rest = "" if row["activation"] == study.baseline else rest
     return [
         f"At birth {_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last of "
-        f"{sites} hidden layers to the first{_where(study, row)} ({_nets(int(row['n']))}){rest}."
+        f"{sites} hidden layers to the first{at_setting(study, row)} ({_nets(int(row['n']))}){rest}."
     ]
 
 
@@ -260,6 +260,6 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
         return []
     row = _top(rows, "zero_fraction_mean")
     return [
-        f"{_name(row['activation'])} was the sparsest{_where(study, row)}: {_share(row, 'zero_fraction')} of its "
+        f"{_name(row['activation'])} was the sparsest{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its "
         f"hidden activations were exactly 0 at the end ({_nets(int(row['zero_fraction_n']))})."
     ]

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.findings import at_setting
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import differences
-from reluexp.stats import Results, axis_names, can_die, other_axes, summary
+from reluexp.stats import Results, can_die, other_axes, summary
 
 __all__ = ["answer"]
 
@@ -34,11 +35,6 @@ def _name(label: Any) -> str:
     return style_of(str(label))[0]
 
 
-def _where(study: Results, row: Any) -> str:
-    names = axis_names(other_axes(study))
-    return " at " + ", ".join(f"{short} = {row[axis]}" for axis, short in names.items()) if names else ""
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -58,7 +54,7 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     before = f"; {_percent(born)} were dead before training" if math.isfinite(born) else ""
     most = " the most" if len(rows) > 1 else ""
     return (
-        f"{name} died{most}{_where(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its hidden units "
+        f"{name} died{most}{at_setting(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its hidden units "
         "were "
         f"dead at the end, over {row['dead_fraction_n']:.0f} trials{before}."
     )
@@ -89,7 +85,7 @@ def _mattered(study: Results, compared: pd.DataFrame) -> str:
 def _difference(study: Results, row: dict[Any, Any]) -> str:
     mean, low, high = (signed(100 * row[column], 1) for column in ("mean", "low", "high"))
     size = f"{mean} points [{low}, {high}]"
-    return f"{row['verdict']} with {_name(row['activation'])}{_where(study, row)} ({size})"
+    return f"{row['verdict']} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
 
 
 def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -99,7 +95,7 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
         return ""
     top = rows.loc[rows["test_accuracy_mean"].idxmax()]
     share = _percent(top["test_accuracy_mean"])
-    head = f"The highest mean test accuracy had {_name(top['activation'])}{_where(study, top)}, {share}"
+    head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"
     own = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
     if own.empty:
         return f"{head}; there is no baseline to compare it with."

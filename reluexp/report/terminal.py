@@ -13,7 +13,7 @@ from reluexp.stats import Results, summary
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reluexp.report.tables.cells import Cell
+    from reluexp.report.tables.cells import Cell, Table
 
 __all__ = ["as_data", "shown"]
 
@@ -23,6 +23,7 @@ _COLOURS = {
     "equal": "cyan",
     "undecided": "yellow",
 }
+_MOST_COLUMNS, _MOST_ROWS = 14, 60
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
 
 
@@ -52,7 +53,11 @@ def shown(study: Results) -> list[RenderableType]:
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(sentence, style="bold") for sentence in answer(study)]
-    parts.append(_comparison(study))
+    table = summary_table(study, summary(study))
+    if len(table.headers) > _MOST_COLUMNS or len(table.rows) > _MOST_ROWS:
+        parts.append(Text(f"\n{len(table.rows)} settings, too many for a terminal: tables/summary.md, or the page\n"))
+    else:
+        parts.append(_comparison(table))
     tested = claims(study)
     if len(tested):
         tested = tested[tested["verdict"] != "not tested here"]
@@ -61,15 +66,14 @@ def shown(study: Results) -> list[RenderableType]:
     return parts
 
 
-def _comparison(study: Results) -> RenderableType:
+def _comparison(table: Table) -> RenderableType:
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as Grid
 
-    table = summary_table(study, summary(study))
     note = (
         "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
     )
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
+    made = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
     for index, header in enumerate(table.headers):
         made.add_column(_SHORT.get(header, header), justify="right" if index else "left", no_wrap=index > 0)
     for row in table.rows:
