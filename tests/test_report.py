@@ -21,6 +21,7 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
 from reluexp.report import write_report, write_tables
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
 from reluexp.report.panels import Style, facets_of, lines_of, render
 from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
@@ -35,6 +36,7 @@ def shown_summary(study: Made) -> Table:
 BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
+    "born_dead": lambda study: len(born_dead(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),
     "causes_of_death": lambda study: any(can_die(label) for label in study.trials["activation"]),
     "backprop_by_depth": lambda study: study.layers["site"].max() > 0,
@@ -66,7 +68,7 @@ def test_every_figure_renders(name: str) -> None:
 
 def test_ordinary_study_has_every_figure_but_that_of_an_axis() -> None:
     study = made_study()
-    assert {spec.name for spec in FIGURES if draw_figure(spec, study) is None} == {"axis_sensitivity"}
+    assert {spec.name for spec in FIGURES if draw_figure(spec, study) is None} == {"axis_sensitivity", "born_dead"}
 
 
 def test_an_untrained_study_shows_its_birth() -> None:
@@ -87,7 +89,9 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     study = made_study(("relu", "tanh"), 4, 3)
     crossed = {spec.name for spec in FIGURES if "marked ×" in spec.caption(study)}
     assert crossed == CROSSED
-    assert all("1 of 8 diverged" in spec.caption(study) for spec in FIGURES if spec.name != "time_by_phase")
+    assert all(
+        "1 of 8 diverged" in spec.caption(study) for spec in FIGURES if spec.name not in ("time_by_phase", "born_dead")
+    )
 
 
 def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
@@ -146,7 +150,7 @@ def test_the_report_holds_every_file_asked_for(tmp_path: Path) -> None:
     names = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{form}" for name in ("summary", "differences", "trials") for form in ("csv", "md", "tex")}
     tables |= {f"tables/{name}.csv" for name in CSV_ONLY}
-    drawn = [spec.name for spec in FIGURES if spec.name not in ("axis_sensitivity", "learned_slopes")]
+    drawn = [spec.name for spec in FIGURES if spec.name not in ("axis_sensitivity", "born_dead", "learned_slopes")]
     figures = {f"figures/{name}.{form}" for name in drawn for form in ("png", "svg", "pdf")}
     assert names == {"index.html", *tables, *figures}
 
@@ -237,7 +241,7 @@ def test_the_page_tells_question_counts_findings_and_provenance(tmp_path: Path) 
     assert all(sentence in page.text for sentence in findings(study))
     assert "versions.torch" in page.text
     assert "abc123" in page.text
-    assert len(page.pictures) == len(FIGURES) - 1
+    assert len(page.pictures) == len(FIGURES) - 2
 
 
 def test_hostile_names_are_text_in_the_page(tmp_path: Path) -> None:
