@@ -294,6 +294,7 @@ def _conclude(study: Any, as_json: bool) -> None:
 def _show(study: Any, path: Path, as_json: bool) -> None:
     """What was found, and where to look."""
     from reluexp.findings import findings
+    from reluexp.plain import plain
     from reluexp.report.tables import summary_rows
     from reluexp.report.terminal import as_data, shown
 
@@ -309,7 +310,7 @@ def _show(study: Any, path: Path, as_json: bool) -> None:
     for part in shown(study):
         console.print(part)
     for sentence in findings(study):
-        console.print(f"• {sentence}")
+        console.print(f"• {plain(sentence)}")
     _say(f"\nreport: {path}")
 
 

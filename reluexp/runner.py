@@ -113,7 +113,7 @@ class _Session:
         stop: Callable[[], bool],
     ) -> None:
         self.loaded, self.store, self.resources, self.fresh = loaded, store, resources, fresh
-        self.listener, self.stop = listener, stop
+        self.listener, self.stop, self.shard = listener, stop, shard
         self.cache = store.root.parent / ".cache"
         self.asked = make_trials(loaded)
         self.trials = part_of(self.asked, shard) if shard else self.asked
@@ -166,7 +166,8 @@ class _Session:
             self.store.clear()
         self.trained = {stack.id: stack for stack in plan.stacks}
         self._set_aside_other_data()
-        self.store.sweep()
+        if not self.shard:  # another shard may be writing just now
+            self.store.sweep()
         self.write_study({"device": self.device})
         total = len(self.trials)
         self.listener({"event": "plan", "trials": total, "to_do": plan.to_do, "stacks": plan.stacks})

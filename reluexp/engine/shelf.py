@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from reluexp.errors import DamagedError, DataError
 from reluexp.plan import NUMERICS, identity
 from reluexp.store.files import digest, digest_file, flush_folder, new_folder, seal, unseal, write_file, write_whole
@@ -87,10 +89,17 @@ class Shelf:
         return Dataset(**{**dict.fromkeys(_TENSORS), **tensors, **{name: facts[name] for name in _FACTS}})
 
     def _put(self, data: Dataset) -> Path:
+        """Lays a data set out unless it lies there whole; one process at a time, so that nobody removes another's."""
         place = self.folder / data.fingerprint
-        with suppress(DamagedError):
-            self._verify(data.fingerprint)
-            return place
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f"{data.fingerprint}.lock"):
+            with suppress(DamagedError):
+                self._verify(data.fingerprint)
+                return place
+            self._lay_out(data, place)
+        return place
+
+    def _lay_out(self, data: Dataset, place: Path) -> None:
         tensors = {name: tensor for name in _TENSORS if (tensor := getattr(data, name)) is not None}
         with new_folder(self.folder, data.fingerprint) as fresh:
             sums = {}
@@ -101,12 +110,9 @@ class Shelf:
             facts = {name: getattr(data, name) for name in _FACTS}
             write_file(fresh / "about.json", seal({**facts, "tensors": sums}))
             flush_folder(fresh)
-            with suppress(OSError):
-                shutil.rmtree(place)
-            with suppress(OSError):  # another run has put it there at the same moment
-                os.replace(fresh, place)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(fresh, place)
             flush_folder(self.folder)
-        return place
 
     def _verify(self, fingerprint: str) -> None:
         """Raises DamagedError unless the data set lies there whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from reluexp.plain import plain
 from reluexp.report.answer import answer
 from reluexp.report.tables.differences import differences
 from reluexp.report.tables.summary import summary_table
@@ -52,7 +53,7 @@ def shown(study: Results) -> list[RenderableType]:
     """What a terminal prints, in order: the answer, the comparison, the claims that the study tests."""
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(sentence, style="bold") for sentence in answer(study)]
+    parts: list[RenderableType] = [Text(plain(sentence), style="bold") for sentence in answer(study)]
     table = summary_table(study, summary(study))
     if len(table.headers) > _MOST_COLUMNS or len(table.rows) > _MOST_ROWS:
         parts.append(Text(f"\n{len(table.rows)} settings, too many for a terminal: tables/summary.md, or the page\n"))
@@ -69,13 +70,16 @@ def shown(study: Results) -> list[RenderableType]:
 def _comparison(table: Table) -> RenderableType:
     from rich import box
     from rich.table import Table as Grid
+    from rich.text import Text
 
     note = (
         "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
     )
     made = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
     for index, header in enumerate(table.headers):
-        made.add_column(_SHORT.get(header, header), justify="right" if index else "left", no_wrap=index > 0)
+        made.add_column(
+            Text(plain(_SHORT.get(header, header))), justify="right" if index else "left", no_wrap=index > 0
+        )
     for row in table.rows:
         made.add_row(*(_cell(cell) for cell in row))
     return made
@@ -84,7 +88,7 @@ def _comparison(table: Table) -> RenderableType:
 def _cell(cell: Cell) -> RenderableType:
     from rich.text import Text
 
-    text = cell.whole.replace(" ± ", "±").replace(" †", "†").replace(" *", "*")
+    text = plain(cell.whole).replace(" ± ", "±").replace(" †", "†").replace(" *", "*")
     return Text(text, style=f"{'bold ' if cell.best else ''}{_COLOURS.get(cell.mark, '')}".strip())
 
 
@@ -95,6 +99,6 @@ def _claims(frame: Any) -> RenderableType:
 
     made = Table("verdict", "claim", "what was seen, or what would decide", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in frame.to_dict("records"):
-        seen = row["decides"] or row["numbers"]
+        seen = Text(plain(row["decides"] or row["numbers"]))
         made.add_row(Text(row["verdict"], style=_COLOURS.get(row["verdict"], "")), row["statement"], seen)
     return made

@@ -24,6 +24,7 @@ __all__ = ["Shard", "StudyLock"]
 
 _WHOLE = "run"
 _GATE_SECONDS = 30.0
+_GONE_SECONDS = 5.0  # in which the system gives back the lock of a process that was killed
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class StudyLock:
                 continue
             probe = self._lock(name)
             try:
-                probe.acquire()
+                probe.acquire(timeout=_GONE_SECONDS if _is_gone(self._owner(name)) else 0)
             except Timeout:
                 raise StudyBusyError(self._busy(name)) from None
             probe.release()
@@ -141,11 +142,19 @@ def _me() -> dict[str, object]:
 def _in_words(owner: Path) -> str:
     try:
         who = json.loads(owner.read_text("utf-8"))
-        host, pid = str(who["host"]), int(who["pid"])
-        text = f"process {pid} on {host} ({who['user']}) since {who['since']}"
+        text = f"process {int(who['pid'])} on {who['host']} ({who['user']}) since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-    return text + (", which is gone" if host == socket.gethostname() and not _alive(pid) else "")
+    return text + (", which is gone" if _is_gone(owner) else "")
+
+
+def _is_gone(owner: Path) -> bool:
+    """Whether the owner was a process of this machine that has ended."""
+    try:
+        who = json.loads(owner.read_text("utf-8"))
+        return bool(who["host"] == socket.gethostname() and not _alive(int(who["pid"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _alive(pid: int) -> bool:
