@@ -33,7 +33,7 @@ NUMERICS = 3
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
 _SMALLEST_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 128, 10_000
-_CACHE_BYTES, _BIRTH_BYTES = 4_000_000, 100_000_000
+_CACHE_BYTES, _BIRTH_BYTES = 8_000_000, 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def _parts(group: list[Trial], device: str, workers: int, groups: int, largest: 
 def _preferred(setting: Setting, device: str) -> int:
     """Trials in a stack: as many as keep a step's working memory near what a core's cache holds, but not too few.
 
-    A step reads and writes weights, gradients and the optimizer's state once each; from about 4 MB on more replicas
+    A step reads and writes weights, gradients and the optimizer's state once each; from about 8 MB on more replicas
     save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
     """
     work = workload(setting)
