@@ -76,6 +76,7 @@ def main() -> None:
     settle_torch()
     worker.alive()
     import reluexp.train  # noqa: F401 while another worker reads the data
+
     with contextlib.suppress(BrokenPipeError):
         worker.serve()
 
