@@ -81,7 +81,7 @@ def watching(quiet: bool) -> Iterator[Listener]:
 def _live(console: Console) -> Iterator[Listener]:
     state = _State()
     bar = Progress(
-        TextColumn("trials"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -95,7 +95,10 @@ def _live(console: Console) -> Iterator[Listener]:
             state.take(event)
             if text := _message(event):
                 live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            bar.update(task, total=state.total, completed=round(state.trials_worked))
+            if event["event"] == "reading":
+                bar.update(task, description="images read", total=event["total"], completed=event["done"])
+                return
+            bar.update(task, description="trials", total=state.total, completed=round(state.trials_worked))
             table = Table("activation", "test accuracy %", "dead %", box=None)
             for label, accuracy, dead in state.by_activation():
                 table.add_row(label, f"{100 * accuracy:.1f}", f"{100 * dead:.1f}")
@@ -125,6 +128,8 @@ def _lines(console: Console) -> Listener:
             )
         elif text := _message(event):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif event["event"] == "reading":
+            console.print(f"{event['done']}/{event['total']} images read", highlight=False)
         elif now - last > _LINES_APART or state.before + state.done == state.total:
             last = now
             worked = max(state.trials_worked - state.before, 1e-9)

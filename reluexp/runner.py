@@ -151,6 +151,8 @@ class _Session:
                 if event["kind"] == "memory":
                     raise DataError(f"the data set does not fit into memory: {event['text']}")
                 raise (kind or RuntimeError)(event["text"] if kind else event["trace"])
+            if event["event"] == "reading":
+                self.listener(event)
             if event["event"] == "prepared":
                 key, stack = by_id[event["stack"]]
                 self.prepared[key] = event

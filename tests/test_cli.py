@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import reluexp
 from reluexp.cli import app
@@ -137,3 +139,16 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
     assert set(outcomes["mine:bad"]) == {"failed"}
     assert set(outcomes["relu"]) == {"finished"}
+
+
+def test_reading_images_is_shown(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.random.default_rng(number).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    text = "study: s\ndataset: {name: imagefolder, path: images, size: 8}\narchitecture: {width: [4]}\nseeds: 1\n"
+    (tmp_path / "i.yaml").write_text(text + "train: {epochs: 1}\n")
+    found = command("run", "i.yaml", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "12/12 images read" in found.stderr

@@ -171,7 +171,7 @@ class LocalEngine:
 
     def _pass_on(self, process: _Process, event: Event) -> Iterator[Event]:
         job = process.job
-        if event["event"] != "progress":
+        if event["event"] not in ("progress", "reading"):
             process.job = None
         if event["event"] == "stopped" and job and not self._stopping:
             self._left.append(job)  # somebody else asked the worker to end: its job goes on in its successor

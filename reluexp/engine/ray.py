@@ -225,7 +225,7 @@ def _do(job: Job, token: str, board: Any) -> tuple[Event, Any]:
     last: list[Event] = []
 
     def tell(event: Event) -> None:
-        (post.events if event["event"] == "progress" else last).append(event)
+        (post.events if event["event"] in ("progress", "reading") else last).append(event)
 
     if not _WORK:
         _WORK.append(Work(tell, post.stop.is_set, post.alive))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Work", "settle_torch"]
 
 _SHARE = 0.02
+_TELL_SECONDS = 0.5
 _AT_EPOCH_END, _WITHIN_EPOCH = 5.0, 120.0
 _MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "cannot allocate memory")
 
@@ -66,7 +67,17 @@ class Work:
         from reluexp.catalogue.loading import load_dataset
 
         cache, options = Path(job["cache"]), stack_of(job).setting.dataset
-        data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache))
+
+        told = time.monotonic()
+
+        def read(done: int, total: int) -> None:
+            nonlocal told
+            self.alive()
+            if done == total or time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                self.tell({"event": "reading", "stack": job["stack"], "done": done, "total": total})
+
+        data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache, read))
         self._data = {data.fingerprint: data}
         return {
             **{"event": "prepared", "device": device, "shape": list(data.input_shape), "classes": data.classes},
