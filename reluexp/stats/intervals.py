@@ -84,6 +84,7 @@ def sound(epochs: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def finite(values: pd.Series) -> pd.Series:
+    """The values as float64, NaN for all that is no finite number."""
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     return numbers.where(np.isfinite(numbers))
 

@@ -72,6 +72,7 @@ def groups(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, A
 
 
 def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows in which every named column has the given value."""
     for column, value in where.items():
         frame = frame[frame[column] == value]
     return frame
