@@ -114,6 +114,15 @@ def _message(event: dict[str, Any]) -> str:
     return plain(before[kind] + str(event["text"])) if kind in before else ""
 
 
+def _left(seconds: float, worked: float, wanted: float) -> str:
+    """The time left if it goes on as it went.
+
+    >>> _left(10, 5, 15), _left(1, 0, 15)
+    ('20 s left', 'just begun')
+    """
+    return f"{seconds * (wanted - worked) / worked:.0f} s left" if worked > 0 else "just begun"
+
+
 def _lines(console: Console) -> Listener:
     state, start = _State(), time.monotonic()
     last = start
@@ -132,10 +141,9 @@ def _lines(console: Console) -> Listener:
             console.print(f"{event['done']}/{event['total']} images read", highlight=False)
         elif now - last > _LINES_APART or state.before + state.done == state.total:
             last = now
-            worked = max(state.trials_worked - state.before, 1e-9)
-            left = (now - start) * (state.total - state.before - worked) / worked
+            left = _left(now - start, state.trials_worked - state.before, state.total - state.before)
             shown = "  ".join(f"{a} {100 * b:.1f}/{100 * c:.1f}" for a, b, c in state.by_activation())
-            text = f"{state.trials_worked:.0f}/{state.total} trials, {left:.0f} s left; accuracy/dead %: {shown}"
+            text = f"{state.trials_worked:.0f}/{state.total} trials, {left}; accuracy/dead %: {shown}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     return listen
