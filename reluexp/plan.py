@@ -25,7 +25,6 @@ __all__ = [
     "make_trials",
     "probe_size",
     "stackable",
-    "trial_id",
     "workload",
 ]
 
@@ -105,12 +104,8 @@ def _identity(value: Any) -> Any:
     return [_identity(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def trial_id(setting: str, seed: int) -> str:
-    """A short name: the same for the same setting (as `identity` gives it), seed and version of the numerics."""
-    return _named(hashlib.sha256(f"{NUMERICS}\n{setting}\n".encode()), seed)
-
-
 def _named(start: Any, seed: int) -> str:
+    """A trial's name: `start` has hashed the version of the numerics and the setting as `identity` gives it."""
     own = start.copy()
     own.update(str(seed).encode())
     return str(own.hexdigest()[:12])

@@ -99,10 +99,6 @@ def live_data(study: Results) -> Live:
     return live
 
 
-def _dies(lines: Lines, value: Any) -> bool:
-    return lines.by != "activation" or can_die(value)
-
-
 def packed(content: Any) -> str:
     """JSON, gzipped, in base64: a page's script takes it apart again. The same bytes for the same content."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
