@@ -10,7 +10,7 @@ Shapes: weights [unit, *input], bias and maxima [unit], inputs [sample, *input].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -29,8 +29,15 @@ CAUSES = (None, "bias", "weights", "input", "mixed", "below")
 _MIXED, _BELOW = 4, 5
 
 
-M = TypeVar("M", contravariant=True)
-"""the parameters and buffers of a network at one moment"""
+class Moment(Protocol):
+    """The parameters and buffers of a network at one moment, and perhaps what linear maps got, chunk by chunk."""
+
+    @property
+    def inputs(self) -> list[dict[str, Tensor]]:
+        """For each chunk of the probe the inputs [replica, sample, …] by layer; nothing if they were not kept."""
+
+
+M = TypeVar("M", bound=Moment, contravariant=True)
 
 
 class Explained(Measured, Protocol[M]):
@@ -100,8 +107,8 @@ def explain(
     layers = {death.site.layer or "" for death in deaths}
     tops: dict[tuple[int, int], Tensor] = {}
     biases: dict[tuple[int, int], Tensor] = {}
-    for part, _ in chunks(network, x, x) if deaths else ():
-        inputs = [network.inputs_of(layers, moment, part) for moment in (before, after)]
+    both = [_inputs(network, layers, moment, x) for moment in (before, after)]
+    for inputs in zip(*both, strict=True) if deaths else ():
         for death in deaths:
             was, now = (_fed(network, death, moment, own) for moment, own in zip((before, after), inputs, strict=True))
             own = _tops(was, now, death.product)
@@ -116,6 +123,15 @@ def explain(
         drowned = below is not None and bool(dead[below][death.replica].all())
         _lay(found.setdefault(death.number, _nothing(died[death.number])), death, (values / fall).cpu(), drowned)
     return found
+
+
+def _inputs(network: Explained[M], layers: set[str], moment: M, x: Tensor) -> Iterator[dict[str, Tensor]]:
+    """The inputs of the layers at a moment, chunk by chunk: as they were kept, else computed again."""
+    if moment.inputs:
+        yield from moment.inputs
+        return
+    for part, _ in chunks(network, x, x):
+        yield network.inputs_of(layers, moment, part)
 
 
 class _Death(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -49,6 +51,9 @@ class Measured(Protocol):
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [replica, sample, …] for x [sample, …]; `listener` hears each site."""
+
+    def hearing(self, layers: Iterable[str]) -> AbstractContextManager[dict[str, Tensor]]:
+        """While open, forward passes keep the inputs of the named linear maps in the mapping that it gives."""
 
     def weight(self, layer: str | None) -> Tensor | None:
         """The weights of a named layer, as a leaf."""

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = [
-    *("LAYER_COLUMNS", "LAYER_METRICS", "Sums", "beside", "effective_rank", "hoyer", "largest"),
-    *("merge", "site_sums", "summarise", "top_count"),
+    *("LAYER_COLUMNS", "LAYER_METRICS", "Sums", "beside", "effective_rank", "first_sample", "hoyer"),
+    *("largest", "merge", "site_sums", "summaries", "summarise", "top_count"),
 ]
 
-Sums = dict[str, Tensor]
+Sums = dict[str, Any]
+"""what adds up over chunks: `extremes` [replica, 4, channel], `sums` [replica, 7, channel], `squares` of z and h and
+`hoyer` [replica, 2], the numbers of `places` and `samples`; perhaps `top` [replica, number], `mean` [replica, channel]
+and `gram` [replica, channel, channel]"""
 
 DORMANT = 0.025
 SATURATED = 1e-3
@@ -27,8 +31,10 @@ TAIL = 0.001
 SMALLEST_EIGENVALUE = 1e-12
 _LANES = 32
 _CANCELS = 1e-3
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 ROUNDING = 1e-28
+_AWAKE = 5
+_SHARES = tuple(f"{name}_fraction" for name in ("dead", "off", "always_on", "saturated", "dormant", "rare"))
 
 LAYER_METRICS = (
     *("dead_fraction", "off_fraction", "always_on_fraction", "saturated_fraction", "starved_fraction"),
@@ -48,15 +54,15 @@ def top_count(total: int) -> int:
     return total - math.floor((1 - TAIL) * (total - 1))
 
 
-def hoyer(size: Tensor) -> tuple[Tensor, Tensor]:
+def hoyer(size: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Sum over places of (√n − ‖h‖₁/‖h‖₂)/(√n − 1), n channels, and the number of terms [replica] (Hoyer 2004).
 
-    `size` [replica, place, channel] is |h|. All-zero vectors are left out; for n = 1 there are no terms.
+    `size` [replica, place, channel] is |h|, `length` [replica, place] is ‖h‖₂. All-zero vectors are left out; for
+    n = 1 there are no terms.
     """
     n = size.shape[2]
     if n == 1:
         return size.new_zeros(len(size)), size.new_zeros(len(size))
-    length = torch.linalg.vector_norm(size, dim=2)
     valid = torch.gt(length, 0, out=torch.empty_like(length))
     # where the length is 0 so is ‖h‖₁, and the term is taken away by `valid`
     value = (math.sqrt(n) - size.sum(2) / (length + (1 - valid))).mul_(valid)
@@ -66,6 +72,25 @@ def hoyer(size: Tensor) -> tuple[Tensor, Tensor]:
 def largest(x: Tensor) -> Tensor:
     """Maxima [replica, channel] of [replica, sample, channel, position]."""
     return _extreme(_places(x), torch.amax)
+
+
+def first_sample(x: Tensor) -> Tensor:
+    """The number, from 1, of the first sample with a value that is not 0 [replica, channel]; 0 where there is none.
+
+    x is [replica, sample, channel, position].
+    """
+    samples = x.shape[1]
+    nonzero = _of_samples(_places(x.abs()), samples).ne(0)
+    left = torch.arange(samples, 0, -1, dtype=torch.float32, device=x.device)[:, None]
+    most = _extreme(nonzero * left, torch.amax)
+    return torch.where(most > 0, samples + 1 - most, 0.0).long()
+
+
+def _of_samples(x: Tensor, samples: int) -> Tensor:
+    """Maxima over positions [replica, sample, channel] of [replica, place, channel]."""
+    if x.shape[1] == samples:
+        return x
+    return _extreme(x.reshape(len(x) * samples, -1, x.shape[2]), torch.amax).unflatten(0, (-1, samples))
 
 
 def _places(x: Tensor) -> Tensor:
@@ -91,7 +116,7 @@ def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int =
     """
     samples, positions = z.shape[1], z.shape[3]
     z, h, slope = _places(z), _places(h), _places(slope)
-    limit, once = SATURATED * reference[:, None], torch.zeros((1,), dtype=torch.float64, device=z.device)
+    limit = (SATURATED * reference[:, None]).to(slope.dtype)
     found = []
     for rows in _slices(len(z), z[0].numel()):
         own, parts = limit[rows] if len(limit) > 1 else limit, []
@@ -99,17 +124,17 @@ def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int =
             places = slice(few.start * positions, few.stop * positions)
             parts.append(_block(z[rows, places], h[rows, places], slope[rows, places], own, few.stop - few.start))
         found.append(parts[0] if len(parts) == 1 else functools.reduce(_combined, parts))
-    sums = {name: value if "max" in name or "min" in name else value.double() for name, value in beside(found).items()}
-    sums |= {"slope_max": sums["slope_max"].double(), "places": once + samples * positions, "samples": once + samples}
-    for name, x in (("z", z), ("h", h)):
-        _mend(sums, name, x)
+    sums = {name: value.double() for name, value in beside(found).items()}
+    sums |= {"places": samples * positions, "samples": samples}
+    for number, x in enumerate((z, h)):
+        _mend(sums, number, x)
     if top:
         flat = h.flatten(1).abs()
         sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
     if spectrum:
-        wide = h.double()
-        sums["h"] = wide.sum(1)  # about a mean of single precision a constant unit would have a direction
-        sums["gram"] = _gram(wide, sums["h"] / sums["places"])
+        wide = h.to(torch.float64, copy=True)
+        sums["mean"] = wide.mean(1)  # about a mean of single precision a constant unit would have a direction
+        sums["gram"] = _gram(wide.sub_(sums["mean"][:, None]))
     return sums
 
 
@@ -122,20 +147,17 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     steep, size = slope.abs(), h.abs()
     active = torch.ge(steep, limit, out=torch.empty_like(steep))
     firing = active.sum(1)
-    total, terms = hoyer(size)
+    awake = firing if len(z[0]) == samples else _of_samples(active, samples).sum(1)
+    zeros = torch.eq(h, 0, out=torch.empty_like(h)).sum(1)
+    length = torch.linalg.vector_norm(h, dim=2)
+    squares = torch.linalg.vector_norm(z.flatten(1), dim=1), torch.linalg.vector_norm(length, dim=1)
     return {
-        "z_max": _extreme(z, torch.amax),
-        "z_min": _extreme(z, torch.amin),
-        "slope_max": _extreme(steep, torch.amax),
-        "slope": steep.sum(1),
-        "firing": firing,
-        "samples_firing": firing if len(z[0]) == samples else active.unflatten(1, (samples, -1)).amax(2).sum(1),
-        "zeros": torch.eq(h, 0, out=torch.empty_like(h)).sum(1),
-        "abs": size.sum(1),
-        "abs_max": size.flatten(1).amax(1, keepdim=True),
-        **{"z": z.sum(1), "h": h.sum(1), "hoyer": total, "hoyer_terms": terms},
-        "zz": torch.linalg.vector_norm(z.flatten(1), dim=1).double().square(),
-        "hh": torch.linalg.vector_norm(h.flatten(1), dim=1).double().square(),
+        "extremes": torch.stack(
+            [_extreme(own, torch.amax) for own in (z, size, steep)] + [-_extreme(z, torch.amin)], 1
+        ),
+        "sums": torch.stack([z.sum(1), h.sum(1), size.sum(1), steep.sum(1), firing, awake, zeros], 1),
+        "squares": torch.stack(squares, 1).double().square(),
+        "hoyer": torch.stack(hoyer(size, length), 1),
     }
 
 
@@ -145,19 +167,18 @@ def _slices(count: int, each: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _mend(sums: Sums, name: str, x: Tensor) -> None:
+def _mend(sums: Sums, number: int, x: Tensor) -> None:
     """Replaces Σ x² by one in float64 where the mean is so much larger than the spread that a variance would suffer."""
-    mean = sums[name].mean(1) / x.shape[1]
-    square = sums[name + name] / x[0].numel()
+    mean = sums["sums"][:, number].mean(1) / x.shape[1]
+    square = sums["squares"][:, number] / x[0].numel()
     poor = ~(square - mean * mean > _CANCELS * mean * mean) | torch.isinf(square)
     if bool(poor.any()):
-        sums[name + name][poor] = x[poor].double().square().sum((1, 2))
-        sums[name][poor] = x[poor].double().sum(1)
+        sums["squares"][poor, number] = x[poor].double().square().sum((1, 2))
+        sums["sums"][poor, number] = x[poor].double().sum(1)
 
 
-def _gram(h: Tensor, mean: Tensor) -> Tensor:
-    """Σ (h − mean)(h − mean)ᵀ over places [replica, channel, channel], in float64."""
-    centred = h - mean[:, None]
+def _gram(centred: Tensor) -> Tensor:
+    """Σ h hᵀ over places [replica, channel, channel] of centred h in float64."""
     if 1 in centred.shape[1:]:
         # products with a dimension of 1 take another path in a stack than alone, with other rounding
         return (centred[..., None] * centred[:, :, None]).sum(1)
@@ -167,27 +188,27 @@ def _gram(h: Tensor, mean: Tensor) -> Tensor:
 def effective_rank(gram: Tensor, power: Tensor | float = 0.0) -> Tensor:
     """exp of the entropy of the normalised singular values of the centred h (Roy & Vetterli 2007, there uncentred).
 
-    From the Gram matrix [replica, channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0, and so do those
-    below 10⁻²⁸ of `power` [replica], Σh², which rounding gives to constants. 0 if all are 0, NaN where the matrix is
+    From the Gram matrix [..., channel, channel]; eigenvalues below 10⁻¹² of the largest count as 0, and so do those
+    below 10⁻²⁸ of `power` [...], Σh², which rounding gives to constants. 0 if all are 0, NaN where the matrix is
     not finite.
     """
-    sound = torch.isfinite(gram).flatten(1).all(1)
-    values = torch.linalg.eigvalsh(torch.where(sound[:, None, None], gram, 0.0)).clamp(min=0)
-    floor = ROUNDING * torch.as_tensor(power, dtype=values.dtype, device=values.device).reshape(-1, 1)
+    sound = torch.isfinite(gram).flatten(-2).all(-1)
+    values = torch.linalg.eigvalsh(torch.where(sound[..., None, None], gram, 0.0)).clamp(min=0)
+    floor = ROUNDING * torch.as_tensor(power, dtype=values.dtype, device=values.device).unsqueeze(-1)
     values = torch.where(values > floor, values, 0.0)
-    largest = values.amax(1, keepdim=True)
+    largest = values.amax(-1, keepdim=True)
     singular = torch.where(values >= SMALLEST_EIGENVALUE * largest, values, 0.0).sqrt()
-    share = singular / singular.sum(1, keepdim=True).clamp(min=torch.finfo(singular.dtype).tiny)
-    rank = torch.exp(-torch.special.xlogy(share, share).sum(1))
-    return torch.where(largest[:, 0] > 0, rank, 0.0).where(sound, math.nan)
+    share = singular / singular.sum(-1, keepdim=True).clamp(min=torch.finfo(singular.dtype).tiny)
+    rank = torch.exp(-torch.special.xlogy(share, share).sum(-1))
+    return torch.where(largest[..., 0] > 0, rank, 0.0).where(sound, math.nan)
 
 
 def beside(parts: list[Sums]) -> Sums:
     """The sums of different replicas of one site, put beside each other."""
-    shared = ("places", "samples")
-    return {
-        name: own if name in shared else torch.cat([part[name] for part in parts]) for name, own in parts[0].items()
-    }
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return {n: torch.cat([own[n] for own in parts]) if isinstance(v, Tensor) else v for n, v in first.items()}
 
 
 def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
@@ -195,9 +216,10 @@ def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
     merged = _combined(left, right)
     if "gram" in left:
         # the centred products of both parts, and what their means differ by (Chan, Golub & LeVeque 1983)
-        apart = right["h"] / right["places"] - left["h"] / left["places"]
-        weight = left["places"] * right["places"] / (left["places"] + right["places"])
-        merged["gram"] += weight * apart[:, :, None] * apart[:, None]
+        share = right["places"] / merged["places"]
+        apart = right["mean"] - left["mean"]
+        merged["mean"] = left["mean"] + share * apart
+        merged["gram"] = merged["gram"] + share * left["places"] * apart[:, :, None] * apart[:, None]
     if "top" in left:
         both = torch.cat([left["top"], right["top"]], 1)
         merged["top"] = both.topk(min(top, both.shape[1]), 1).values
@@ -206,19 +228,31 @@ def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
 
 def _combined(left: Sums, right: Sums) -> Sums:
     """Sums added, extremes compared."""
-    merged = {}
-    for name, value in left.items():
-        if name.endswith("_max"):
-            merged[name] = torch.maximum(value, right[name])
-        elif name.endswith("_min"):
-            merged[name] = torch.minimum(value, right[name])
-        elif name != "top":
-            merged[name] = value + right[name]
-    return merged
+    merged = {name: left[name] + right[name] for name in left if name not in ("extremes", "top", "mean")}
+    return merged | {"extremes": torch.maximum(left["extremes"], right["extremes"])}
+
+
+def summaries(sites: Sequence[Sums], references: Sequence[Tensor]) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """`summarise` for several sites, those of one shape at once: on so few numbers a call costs more than the work."""
+    alike: dict[Any, list[int]] = {}
+    for index, sums in enumerate(sites):
+        alike.setdefault((sums["sums"].shape, sums["places"], sums["samples"]), []).append(index)
+    found: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
+    for (shape, *_), group in alike.items():
+        first = sites[group[0]]
+        sums = {
+            name: torch.stack([sites[index][name] for index in group]) if isinstance(value, Tensor) else value
+            for name, value in first.items()
+        }
+        wide = torch.stack([references[index].expand(shape[0], shape[2]) for index in group])
+        layers, units = ({k: v.unbind() for k, v in own.items()} for own in summarise(sums, wide))
+        for place, index in enumerate(group):
+            found[index] = {k: v[place] for k, v in layers.items()}, {k: v[place] for k, v in units.items()}
+    return [found[index] for index in range(len(sites))]
 
 
 def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The metrics of a site [replica], and the states of its units [replica, channel].
+    """The metrics of a site [..., replica], and the states of its units [..., replica, channel].
 
     dead: f'(z) = 0 at every sample and position (Lu et al. 2019, arXiv 1903.06733); off: max z ≤ 0; always on:
     min z > 0; saturated: max |f'(z)| < 10⁻³ s_f; dormant: mean|h| ≤ 0.025 of the layer's mean (Sokar et al. 2023);
@@ -228,43 +262,43 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     slope_ratio, max |f'(z)|/s_f, and activity, mean|h| over the layer's mean (0 in a layer of zeros).
     """
     places, samples = sums["places"], sums["samples"]
-    finite = torch.isfinite(sums["z_max"]) & torch.isfinite(sums["z_min"])
+    top, size, steepest, fall = sums["extremes"].unbind(-2)
+    means = sums["sums"] / places
+    pre, post, mean_abs, slope, firing, _, zero = means.unbind(-2)
+    finite = torch.isfinite(top) & torch.isfinite(fall)
+    whole = mean_abs.mean(-1, keepdim=True)
     units = {
-        "dead": (sums["slope_max"] == 0) & finite,
-        "off": (sums["z_max"] <= 0) & finite,
-        "always_on": (sums["z_min"] > 0) & finite,
-        "saturated": (sums["slope_max"] < SATURATED * reference) & finite,
-        "firing_rate": sums["firing"] / places,
-        "sample_rate": sums["samples_firing"] / samples,
+        "dead": (steepest == 0) & finite,
+        "off": (top <= 0) & finite,
+        "always_on": (fall < 0) & finite,
+        "saturated": (steepest < SATURATED * reference) & finite,
+        "firing_rate": firing,
+        "sample_rate": sums["sums"][..., _AWAKE, :] / samples,
+        "slope_ratio": steepest / reference,
+        "activity": mean_abs / whole.clamp(min=torch.finfo(whole.dtype).tiny),
     }
-    mean_abs = sums["abs"] / places
-    whole = mean_abs.mean(1, keepdim=True)
-    dormant = mean_abs <= DORMANT * whole
-    units["slope_ratio"] = sums["slope_max"] / reference
-    units["activity"] = mean_abs / whole.clamp(min=torch.finfo(whole.dtype).tiny)
     rare = (units["sample_rate"] > 0) & (units["sample_rate"] < RARE)
-    zero = sums["zeros"] / places
     live = (~units["dead"]).double()
-    layer = {f"{name}_fraction": units[name].double().mean(1) for name in ("dead", "off", "always_on", "saturated")}
-    layer["dormant_fraction"] = dormant.double().mean(1)
-    layer["rare_fraction"] = rare.double().mean(1) if samples >= RARE_NEEDS else torch.full_like(zero[:, 0], math.nan)
-    layer["zero_fraction"] = zero.mean(1)
-    layer["zero_fraction_live"] = (zero * live).sum(1) / live.sum(1)
-    layer["hoyer_sparsity"] = sums["hoyer"] / sums["hoyer_terms"]
-    width = zero.shape[1]
-    for name, one, two in (("pre", "z", "zz"), ("post", "h", "hh")):
-        mean = (sums[one] / places).mean(1)
-        square = sums[two] / (places * width)
-        layer[f"{name}_mean"], layer[f"{name}_std"] = mean, (square - mean * mean).clamp(min=0).sqrt()
-    unit_means = sums["h"] / places
-    length = (sums["hh"] / (places * width)).sqrt()
-    layer["mean_shift"] = ((unit_means * unit_means).mean(1).sqrt() / length).clamp(max=1)
-    layer["post_absmax"] = sums["abs_max"].amax(1).double()
-    layer["slope_mean"] = (sums["slope"] / places).mean(1)
+    states = [units[name] for name in ("dead", "off", "always_on", "saturated")]
+    shares = torch.stack([*states, mean_abs <= DORMANT * whole, rare]).double().mean(-1)
+    layer = dict(zip(_SHARES, shares, strict=True))
+    if samples < RARE_NEEDS:
+        layer["rare_fraction"] = torch.full_like(layer["rare_fraction"], math.nan)
+    layer["zero_fraction"] = zero.mean(-1)
+    layer["zero_fraction_live"] = (zero * live).sum(-1) / live.sum(-1)
+    layer["hoyer_sparsity"] = sums["hoyer"][..., 0] / sums["hoyer"][..., 1]
+    square = sums["squares"] / (places * zero.shape[-1])
+    for number, (name, own) in enumerate((("pre", pre), ("post", post))):
+        mean = own.mean(-1)
+        layer[f"{name}_mean"] = mean
+        layer[f"{name}_std"] = (square[..., number] - mean * mean).clamp(min=0).sqrt()
+    layer["mean_shift"] = ((post * post).mean(-1) / square[..., 1]).sqrt().clamp(max=1)
+    layer["post_absmax"] = size.amax(-1)
+    layer["slope_mean"] = slope.mean(-1)
     if "gram" in sums:
-        layer["effective_rank"] = effective_rank(sums["gram"], sums["hh"].reshape(len(sums["gram"]), -1).sum(1))
+        layer["effective_rank"] = effective_rank(sums["gram"], sums["squares"][..., 1])
     if "top" in sums:
-        layer["post_q999"] = _quantile(sums["top"], int(places.item()) * sums["zeros"].shape[1])
+        layer["post_q999"] = _quantile(sums["top"], places * zero.shape[-1])
     return layer, units
 
 
@@ -275,7 +309,7 @@ def _quantile(top: Tensor, total: int) -> Tensor:
     """
     place = (1 - TAIL) * (total - 1)
     below = total - 1 - math.floor(place)
-    if below >= top.shape[1]:
-        return torch.full_like(top[:, 0], math.nan, dtype=torch.float64)
-    low, high = top[:, below].double(), top[:, max(below - 1, 0)].double()
+    if below >= top.shape[-1]:
+        return torch.full_like(top[..., 0], math.nan, dtype=torch.float64)
+    low, high = top[..., below].double(), top[..., max(below - 1, 0)].double()
     return low + (place - math.floor(place)) * (high - low)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -48,10 +49,14 @@ def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Ca
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The parameters [replica, number] and buffers of a network at one moment."""
+    """The parameters [replica, number] and buffers of a network at one moment.
+
+    `inputs` are those of linear maps [replica, sample, …], by name and for each chunk of the probe, if they were kept.
+    """
 
     flat: Tensor
     buffers: dict[str, Tensor]
+    inputs: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 class Network:
@@ -102,6 +107,10 @@ class Network:
         with self.reading.begin(moment, listener):
             out: Tensor = self.module(x)
         return out if self.stacked else out.unsqueeze(0)
+
+    def hearing(self, layers: Iterable[str]) -> AbstractContextManager[dict[str, Tensor]]:
+        """While open, forward passes keep the inputs of the named linear maps in the mapping that it gives."""
+        return self.reading.hearing({id(self.weight(layer)): layer for layer in layers})
 
     def weight(self, layer: str | None) -> Tensor | None:
         """The weights of a named layer, a leaf: [replica, out, in, *kernel], without the first dimension if alone."""
@@ -175,10 +184,9 @@ class Network:
     def inputs_of(self, layers: Iterable[str], moment: Snapshot, x: Tensor) -> dict[str, Tensor]:
         """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""
         now = self.snapshot()
-        wanted = {id(self.weight(layer)): layer for layer in layers}
         try:
             self.take(moment)
-            with torch.no_grad(), self.reading.hearing(wanted) as heard:
+            with torch.no_grad(), self.hearing(layers) as heard:
                 self.forward(x)
         finally:
             self.take(now)

@@ -28,7 +28,7 @@ __all__ = [
     "workload",
 ]
 
-NUMERICS = 3
+NUMERICS = 4
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
 _SMALLEST_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 128, 10_000

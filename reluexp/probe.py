@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from reluexp.functions import Function, Mixed
 from reluexp.gains import exact_slope, reference_slope, slopes_of
 from reluexp.measured import Measured
 from reluexp.measuring import throwaway_buffers
-from reluexp.metrics import Sums, beside, largest, merge, site_sums, summarise, top_count
+from reluexp.metrics import Sums, beside, first_sample, largest, merge, site_sums, summaries, top_count
 
 __all__ = [
     "Measurement",
@@ -37,8 +37,8 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
-_PART = 1 << 18
 _STEEP = 0.02
+_FIRST = 32
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Measurement:
     accuracy: Tensor
     output_range: Tensor
     outputs: int
+    inputs: list[dict[str, Tensor]]
+    """for each chunk the inputs [replica, sample, …] of the linear maps that were asked for, by name"""
 
     @property
     def dead_fraction(self) -> Tensor:
@@ -158,15 +160,18 @@ class Probe:
         self._references: dict[int, Tensor] = {}
         self._learned: dict[int, dict[str, Tensor]] = {}
 
-    def measure(self, full: bool, spectra: bool = True, gradients: bool = True) -> Measurement:
+    def measure(
+        self, full: bool, spectra: bool = True, gradients: bool = True, hear: Sequence[str] = ()
+    ) -> Measurement:
         """A light measurement (forward only), or a full one, with gradients and spectra if they are wanted.
 
-        The module must be in evaluation mode.
+        The module must be in evaluation mode. `hear` names linear maps whose inputs are kept.
         """
         network, gradients = self.network, full and gradients
         sums: list[Sums] = []
         tops = [top_count(len(self.x) * s.positions * s.width) if full else 0 for s in network.sites]
         totals = _Totals(network)
+        inputs: list[dict[str, Tensor]] = []
         for x, y in chunks(network, self.x, self.y):
             found: list[Sums] = []
             pre: list[_Place] = []
@@ -177,26 +182,28 @@ class Probe:
                 with torch.no_grad(), _unpacked():
                     found.append(self._site(site, z.detach(), h.detach(), function, tops[site], full and spectra))
 
-            with torch.set_grad_enabled(gradients):
+            with torch.set_grad_enabled(gradients), network.hearing(hear) as heard:
                 logits = network.forward(x, listener=listen)
                 losses = self.loss(logits, y[None])
+            inputs.append({layer: network.per_replica(value.detach()) for layer, value in heard.items()})
             totals.add(logits.detach(), losses.detach(), y)
             if gradients:
                 totals.backward(losses.sum(), pre, self._outgoing(logits))
             sums = [merge(a, b, top) for a, b, top in zip(sums, found, tops, strict=True)] if sums else found
-        summaries = [summarise(part, self._references[site]) for site, part in enumerate(sums)]
-        layers = [layer for layer, _ in summaries]
+        summed = summaries(sums, [self._references[site] for site in range(len(sums))])
+        layers = [layer for layer, _ in summed]
         for site, layer in enumerate(layers):
             layer.update(self._learned.get(site, {}))
         output = totals.finish(layers, len(self.x), gradients)
         return Measurement(
             layers,
-            [u for _, u in summaries],
+            [units for _, units in summed],
             output,
             totals.loss / len(self.x),
             totals.right / len(self.x),
             totals.range,
             totals.width,
+            inputs,
         )
 
     def _outgoing(self, logits: Tensor) -> Tensor:
@@ -209,19 +216,23 @@ class Probe:
         A unit responds to a sample where f'(z) ≠ 0 at some position; −1 says that it responds to none. The pass ends
         when every unit has responded, so that it costs one evaluation at most.
         """
-        seen = [
-            torch.full((self.network.replicas, s.width), -1, device=self.network.device) for s in self.network.sites
-        ]
+        widths = [site.width for site in self.network.sites]
+        seen = [torch.full((self.network.replicas, width), -1, device=self.network.device) for width in widths]
         start = 0
 
         def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor]) -> None:
-            left = seen[site] < 0
-            if bool(left.any()):
-                responds = self._slope(site, z, function).ne(0).any(3)
-                first = start + 1 + responds.long().argmax(1)
-                seen[site] = torch.where(left & responds.any(1), first, seen[site])
+            for rows, own in self._parts(function):
+                left = seen[site][rows] < 0
+                if bool(left.any()):
+                    slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z))
+                    if self.network.masks:
+                        slope = slope * self.network.masks[site][rows, None, :, None]
+                    first = first_sample(slope)
+                    seen[site][rows] = torch.where(left & (first > 0), start + first, seen[site][rows])
 
-        for part, _ in chunks(self.network, order, order):
+        few = min(_FIRST, self.network.chunk or _FIRST)  # most units respond at once, and then the pass ends
+        rest = order[few:]
+        for part in (order[:few], *(part for part, _ in (chunks(self.network, rest, rest) if len(rest) else ()))):
             if not any(bool((own < 0).any()) for own in seen):
                 break
             with torch.no_grad():
@@ -229,10 +240,15 @@ class Probe:
             start += len(part)
         return seen
 
-    def _slope(self, site: int, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """f'(z) [replica, sample, channel, position] in float64, unless that makes no difference."""
-        slope = self._wide(site, exact_slope(function, z))
-        return slope * self.network.masks[site][:, None, :, None] if self.network.masks else slope
+    def _parts(self, function: Any) -> list[tuple[slice, Any]]:
+        """The replicas of each function of a site."""
+        if not isinstance(function, Mixed):
+            return [(slice(0, self.network.replicas), function)]
+        ends = list(accumulate(function.sizes))
+        return [
+            (slice(end - size, end), own)
+            for end, size, own in zip(ends, function.sizes, function.functions, strict=True)
+        ]
 
     def _site(self, site: int, z: Tensor, h: Tensor, function: Any, top: int, spectrum: bool) -> Sums:
         """The sums of one chunk at one site."""
@@ -261,17 +277,22 @@ class Probe:
             yield slice(0, self.network.replicas), self._wide(site, exact_slope(function, z))
             return
         fast = self._wide(site, function.derivative(z, h))
-        steep = (largest(fast.abs()) >= _STEEP * reference).all(1).tolist()
-        parts = zip(function.functions, function.sizes, strict=True) if isinstance(function, Mixed) else [
-            (function, len(steep))]  # fmt: skip
-        owners = [own for own, size in parts for _ in range(size)]
-        kinds = [None if own.piecewise_linear or fine else own for own, fine in zip(owners, steep, strict=True)]
         start = 0
-        for own, run in groupby(kinds):  # each replica by itself, so that it does not matter which others are there
+        for own, run in groupby(self._owners(function, fast, reference)):
             rows = slice(start, start + len(list(run)))
             slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z)) if own else fast[rows]
             yield rows, slope
             start = rows.stop
+
+    def _owners(self, function: Function, fast: Tensor, reference: Tensor) -> Iterator[Function | None]:
+        """For each replica its function, if single precision does not do for its f'(z)."""
+        for rows, own in self._parts(function):
+            if own.piecewise_linear:
+                yield from [None] * (rows.stop - rows.start)
+            else:  # each replica by itself, so that it does not matter which others are there
+                limits = _STEEP * (reference[rows] if len(reference) > 1 else reference)
+                fine = (largest(fast[rows].abs()) >= limits).all(1)
+                yield from [None if sound else own for sound in fine.tolist()]
 
     def _wide(self, site: int, values: Tensor) -> Tensor:
         """[replica, sample, channel, position], whatever the site's own layout."""
@@ -326,8 +347,8 @@ class _Totals:
     def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
         self.loss = self.loss + losses.double().sum(1)
         self.right = self.right + accuracy(logits, y[None]) * len(y)
-        wide = logits.double()
-        self.first, self.second = self.first + wide.sum((1, 2)), self.second + (wide * wide).sum((1, 2))
+        self.first = self.first + logits.sum((1, 2), dtype=torch.float64)
+        self.second = self.second + self._length(logits).square()
         self.count += logits.shape[1] * logits.shape[2]
         self.width = logits.shape[2]
         low, high = logits.amin(1), logits.amax(1)
@@ -347,11 +368,7 @@ class _Totals:
         found = torch.autograd.grad(loss, edges + self.leaves, allow_unused=True) if loss.requires_grad else ()
         squares = [torch.full_like(self.loss, math.nan) for _ in inputs]
         for index, gradient in zip(wanted, found, strict=False):
-            if gradient is None:
-                squares[index] = torch.zeros_like(self.loss)
-            else:
-                wide = gradient.double().reshape(len(self.loss), -1)
-                squares[index] = (wide * wide).sum(1)
+            squares[index] = torch.zeros_like(self.loss) if gradient is None else self._length(gradient).square()
         places = [place.number // len(self.loss) for place in inputs]
         self.gradients = [a + b for a, b in zip(self.gradients, squares, strict=True)] if self.gradients else squares
         self.places = [a + b for a, b in zip(self.places, places, strict=True)] if self.places else places
@@ -369,15 +386,15 @@ class _Totals:
         by_leaf = {id(leaf): g / samples for leaf, g in zip(self.leaves, self.weight_gradients, strict=False)}
         for index, (metrics, weight) in enumerate(zip([*layers, output], self.weights, strict=True)):
             if weight is not None:
-                metrics["weight_norm"] = self._norm(weight)
+                metrics["weight_norm"] = self._length(weight)
             if full:
                 metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
                 if weight is not None and id(weight) in by_leaf:
-                    norm = self._norm(by_leaf[id(weight)])
+                    norm = self._length(by_leaf[id(weight)])
                     metrics["weight_grad_norm"] = torch.where(metrics["backprop_norm"].isnan(), math.nan, norm)
         return output
 
-    def _norm(self, values: Tensor) -> Tensor:
-        """Frobenius norm [replica], in parts: a large layer is not copied whole to double precision."""
-        parts = self.network.per_replica(values.detach()).flatten(1).split(_PART, 1)
-        return sum((part.double().square().sum(1) for part in parts), torch.zeros_like(self.loss)).sqrt()
+    def _length(self, values: Tensor) -> Tensor:
+        """L2 norm [replica], summed in double precision without a copy in it."""
+        own = values.detach().reshape(len(self.loss), -1)
+        return torch.linalg.vector_norm(own, dim=1, dtype=torch.float64)

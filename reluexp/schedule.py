@@ -8,10 +8,10 @@ __all__ = ["early_steps", "full_epochs"]
 
 
 def full_epochs(rule: str, epochs: int) -> set[int]:
-    """The epochs whose measurement has gradients: log-spaced and the last, the last alone, or every one."""
+    """The epochs whose measurement has gradients: 0, 1, 4, 16, … and the last, the last alone, or every one."""
     if rule == "every":
         return set(range(epochs + 1))
-    return {epochs} | ({0} | {2**k for k in range(30) if 2**k <= epochs} if rule == "log" else set())
+    return {epochs} | ({0} | {4**k for k in range(15) if 4**k <= epochs} if rule == "log" else set())
 
 
 def early_steps(count: int, steps: int) -> set[int]:

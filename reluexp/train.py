@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ EPOCH_COLUMNS = (
 )
 _DIVERGED = 1e3
 _COLLAPSED = 1e-3
+_KEPT = 1 << 24
+"""how many numbers of inputs a replica may keep between two measurements to explain deaths"""
 Progress = Callable[[int, Tensor, Tensor], None]
 
 
@@ -74,6 +76,8 @@ class Training:
         self.diverged_at = torch.full((len(trials),), -1, device=device)
         self.steps, self.records, self.lives = Steps(self.network), Records(), Lives()
         self.before: Snapshot | None = None
+        explains = setting.probe.metrics == "full" and bool(self.dying.any())
+        self._hear = sorted({site.layer or "" for site in self.network.sites if site.affine}) if explains else []
         self._full = full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
 
@@ -202,7 +206,7 @@ class Training:
                     row["validation_loss"], row["validation_accuracy"] = evaluate(self.network, *split)
             if measured:
                 with self._timed("measure"):
-                    found = self.probe.measure(full, self.setting.probe.metrics == "full")
+                    found = self.probe.measure(full, self.setting.probe.metrics == "full", hear=self._hear)
                     self._write(found, epoch, active, full)
                     self.steps.measured()
         if found:
@@ -221,7 +225,7 @@ class Training:
     def _light(self, epoch: float) -> None:
         self.network.module.eval()
         with self._timed("measure"):
-            self._write(self.probe.measure(full=False), epoch, self.alive, full=False)
+            self._write(self.probe.measure(full=False, hear=self._hear), epoch, self.alive, full=False)
             self.steps.measured()
         self.network.module.train()
 
@@ -259,9 +263,11 @@ class Training:
 
     def _causes(self, found: Measurement, died: list[Tensor]) -> dict[int, dict[str, Tensor]]:
         """Why units died since the last measurement, where their activation is 0 on a half-line."""
-        if self.setting.probe.metrics != "full" or not bool(self.dying.any()):
+        if not self._hear:
             return {}
-        before, self.before = self.before, self.network.snapshot()
+        size = sum(value.numel() for chunk in found.inputs for value in chunk.values()) / len(self.seeds)
+        kept = found.inputs if size <= _KEPT else []
+        before, self.before = self.before, replace(self.network.snapshot(), inputs=kept)
         if before is None:
             return {}
         died = [own & units["off"].cpu() & self.dying[:, None] for own, units in zip(died, found.units, strict=True)]
@@ -289,8 +295,12 @@ class Training:
             **{"epoch": self.epoch, "step": self.step, "flat": self.network.flat, "state": self.state},
             **{"buffers": self.network.buffers(), "alive": self.alive, "diverged_at": self.diverged_at},
             **{"steps": self.steps.state(), "records": self.records.tables, "lives": self.lives.sites},
-            **{"seconds": self.seconds, "before": vars(self.before) if self.before else None},
+            **{"seconds": self.seconds, "before": self._before()},
         }
+
+    def _before(self) -> dict[str, Any] | None:
+        """The last measurement's parameters and buffers; inputs are computed again where they are needed."""
+        return {"flat": self.before.flat, "buffers": self.before.buffers} if self.before else None
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Takes up a checkpoint of a stack of the same trials."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """Copies of a module's parameters and buffers, by name."""
+    """Copies of a module's parameters and buffers, by name; `inputs` as in `network.Snapshot`, never kept here."""
 
     values: dict[str, Tensor]
+    inputs: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 class Watched:
@@ -75,6 +77,10 @@ class Watched:
         if listener and heard[0] != len(self.sites):
             raise WatchError(_path(f"{heard[0]} activations were met, {len(self.sites)} when it was first seen"))
         return first_tensor(self.output).reshape(1, len(x), -1)
+
+    def hearing(self, layers: Iterable[str]) -> AbstractContextManager[dict[str, Tensor]]:
+        """While open, passes of the module as it is keep the inputs of the named linear maps."""
+        return self._reading.hearing({id(self.weight(layer)): layer for layer in layers})
 
     def weight(self, layer: str | None) -> Tensor | None:
         """The weights of a named layer [out, in, *kernel], a leaf."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.schedule import full_epochs
+
 SEVEN = ("relu", "leaky_relu", "prelu", "elu", "selu", "sigmoid", "tanh")
 STEPS = 22  # per epoch
 SHAPES = {  # final accuracy, epochs to learn, dead at birth and end, zero fraction, gradient factor per layer backwards
@@ -100,7 +102,7 @@ def _add_trial(
                 "grad_norm": np.nan if epoch == 0 else 3.0 * np.exp(-epoch / 9) * rng.uniform(0.7, 1.4),
             }
         )
-        full = epoch in (0, 1, 2, 4, 8, 16, epochs)
+        full = epoch in full_epochs("log", epochs)
         for site, kind in enumerate(kinds):
             share = born + (dead - born) * (1 - np.exp(-epoch / 5)) * (0.4 + 0.4 * site)
             share = 1.0 if fate == "stuck" and site == 2 else min(share, 1.0)

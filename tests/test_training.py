@@ -110,7 +110,7 @@ def test_chunking_changes_nothing() -> None:
 
 
 def test_schedule_of_measurements() -> None:
-    assert full_epochs("log", 20) == {0, 1, 2, 4, 8, 16, 20}
+    assert full_epochs("log", 20) == {0, 1, 4, 16, 20}
     assert full_epochs("last", 20) == {20}
     assert early_steps(3, 64) == {1, 4, 16}
 
@@ -182,6 +182,20 @@ def test_a_batch_of_one_sample_passes_a_batch_norm_of_a_network_alone() -> None:
     with Reading(None, []).begin((0, 0)):
         out = norm(torch.randn(1, 3, 1, 1))
     torch.testing.assert_close(out, norm.bias[None, :, None, None])
+
+
+@pytest.mark.parametrize("pool", [
+    *(torch.nn.MaxPool2d(2), torch.nn.MaxPool2d((2, 2), stride=2), torch.nn.MaxPool2d(2, stride=1)),
+    *(torch.nn.MaxPool2d(3), torch.nn.MaxPool2d(2, padding=1), torch.nn.MaxPool2d(2, dilation=2)),
+    *(torch.nn.MaxPool2d(2, ceil_mode=True), torch.nn.MaxPool2d(2, return_indices=True)),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("size", [(8, 6), (7, 5)])
+def test_pools_without_gradients_are_torchs(pool: torch.nn.Module, size: tuple[int, int]) -> None:
+    x = torch.randn(3, 5, *size).contiguous(memory_format=torch.channels_last)
+    x[0, 0, 0, 1], x[1, 0, 2, 2] = torch.nan, -torch.inf
+    with torch.no_grad(), Reading(None, []).begin(None):
+        found = pool(x)
+    torch.testing.assert_close(found, pool(x), rtol=0, atol=0, equal_nan=True)
 
 
 def test_divergence_is_an_outcome_and_does_not_touch_the_others() -> None:
