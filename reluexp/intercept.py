@@ -84,6 +84,10 @@ class Reading(TorchFunctionMode):
         if self.replicas is not None:
             if func in _BATCHED:
                 return _BATCHED[func](*args, **kwargs)
+            if func in _FLATTENINGS:
+                return _flatten(*args, **kwargs)
+            if func in _VIEWS and _flattens(*args):
+                return args[0].flatten(2)
             if func in _FOLDED:
                 folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
                 return folded.unflatten(0, args[0].shape[:2])
@@ -165,6 +169,18 @@ def _max_pool2d(
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
+def _flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """As for one replica: dimensions counted from the front are one further back in a stack."""
+    start, end = (dim + 1 if dim >= 0 else dim for dim in (start_dim, end_dim))
+    return x.flatten(start, end)
+
+
+def _flattens(x: Tensor, *shape: Any) -> bool:
+    """Whether a view is `x.view(len(x), -1)` or `x.view(-1, numbers)`, by which one flattens samples."""
+    sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    return x.dim() > 2 and sizes in ((x.shape[0], -1), (-1, x[0, 0].numel()))
+
+
 def _both(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -219,6 +235,8 @@ _BATCHED: dict[Any, Callable[..., Tensor]] = {
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
 }
+_FLATTENINGS = {torch.flatten, Tensor.flatten}
+_VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
 _MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 _FOLDED = {
     *_MAX_POOLS,

@@ -26,7 +26,7 @@ from reluexp.config import Setting
 from reluexp.functions import Function, Mixed
 from reluexp.gains import auto_gain
 from reluexp.intercept import Reading, SiteListener
-from reluexp.plan import stackable
+from reluexp.plan import own_key, stackable
 from reluexp.seeds import derive, generator
 from reluexp.sites import Site, Trace, trace
 
@@ -63,7 +63,8 @@ class Network:
     """R replicas of one architecture, each with its own setting's activation and initialisation, and its own seed.
 
     `flat` [replica, number] holds every parameter of every replica, what activations learn last; the module's own
-    parameters are views of it. Replicas with equal activations must stand beside each other.
+    parameters are views of it. Replicas with equal activations must stand beside each other. `batched` says that
+    the user's own code can be read as a batched computation.
     Raises ConfigError when the model cannot be built, ValueError when these replicas cannot share a stack.
     """
 
@@ -71,10 +72,16 @@ class Network:
     """the largest number of samples that are measured at a time, where the probe is not to choose it"""
 
     def __init__(
-        self, settings: Sequence[Setting], seeds: Sequence[int], shape: Shape, outputs: int, device: str = "cpu"
+        self,
+        settings: Sequence[Setting],
+        seeds: Sequence[int],
+        shape: Shape,
+        outputs: int,
+        device: str = "cpu",
+        batched: bool = False,
     ) -> None:
         self.settings, self.seeds, self.device = list(settings), list(seeds), device
-        self.stacked = stackable(settings[0], device)
+        self.stacked = stackable(settings[0], device, {own_key(settings[0]) or ""} if batched else ())
         if not self.stacked and len(seeds) > 1:
             raise ValueError("this setting's trials train one by one")
         self._input_dims = len(shape) + 1
@@ -85,7 +92,7 @@ class Network:
         self.gains = [self._gain(setting) for setting in settings]
         self.module = self._mixed(plain, shape, outputs)
         self.masks = self._masks()
-        self._stack()
+        self._stack(shape, outputs)
         self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds)
 
     @property
@@ -244,7 +251,7 @@ class Network:
                 [(seed, "init", index) for seed in self.seeds],
             )
 
-    def _stack(self) -> None:
+    def _stack(self, input_shape: Shape, outputs: int) -> None:
         """Replaces parameters and buffers by their stacked forms, and draws each replica's values."""
         learned = {id(p) for m in self.module.modules() if isinstance(m, Function) for p in m.parameters()}
         learned |= {id(p) for m in self.module.modules() if isinstance(m, nn.PReLU) for p in m.parameters()}
@@ -278,6 +285,8 @@ class Network:
             self._named.append((plain, rows, shape))
             placed[id(parameter)] = nn.Parameter(view, requires_grad=parameter.requires_grad)
             self._places.append(self._view(self._gradient[rows, columns], shape))
+        if self.stacked and ":" in self.settings[0].architecture.name:
+            self._take_drawn(input_shape, outputs)
         with torch.no_grad():
             by_name = {
                 plain: self._view(self.flat[:, c], p.shape) for _, p, plain, _ in named for c in [self.columns[plain]]
@@ -293,6 +302,14 @@ class Network:
                     wide = self.stacked and buffer.is_floating_point()
                     copy = buffer.expand(self.replicas, *buffer.shape).clone() if wide else buffer.clone()
                     module._buffers[name] = copy.to(self.device)
+
+    def _take_drawn(self, shape: Shape, outputs: int) -> None:
+        """What the constructor of a user's model draws, for each replica by its own seed; inits come after it."""
+        for replica, (setting, seed) in enumerate(zip(self.settings, self.seeds, strict=True)):
+            values = dict(build_module(setting, shape, outputs, seed).named_parameters())
+            for name, rows, _ in self._named:
+                if rows.start <= replica < rows.stop:
+                    self.flat[replica, self.columns[name]] = values[name].detach().flatten().to(self.device)
 
     def _rows(self, name: str) -> tuple[str, slice]:
         """A parameter's name in the plain model, and the replicas that have it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "Workload",
     "make_plan",
     "make_trials",
+    "own_key",
     "probe_size",
     "stackable",
     "workload",
@@ -31,7 +32,7 @@ __all__ = [
 NUMERICS = 4
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
-_SMALLEST_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 128, 10_000
+_SMALLEST_STACK, _UNKNOWN_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 16, 128, 10_000
 _CACHE_BYTES, _BIRTH_BYTES = 8_000_000, 100_000_000
 
 
@@ -126,16 +127,24 @@ def make_trials(loaded: LoadedConfig) -> list[Trial]:
     return trials
 
 
-def stackable(setting: Setting, device: str) -> bool:
+def stackable(setting: Setting, device: str, batched: Container[str] = ()) -> bool:
     """Whether trials of this setting can be read as one batched computation.
 
-    Models and activations that are the user's own may not survive a batched reading, and convolutions on a CPU
-    lose by it: both train one by one.
+    Models and activations that are the user's own may not survive a batched reading: `batched` holds the keys of those
+    that do. Convolutions on a CPU lose by it, and train one by one.
     """
-    names = (setting.architecture.name, setting.activation.name)
-    if any(":" in name for name in names):
-        return False
-    return device != "cpu" or not ARCHITECTURES[names[0]].convolutional
+    own = own_key(setting)
+    if own is not None:
+        return own in batched
+    return device != "cpu" or not ARCHITECTURES[setting.architecture.name].convolutional
+
+
+def own_key(setting: Setting) -> str | None:
+    """What the user's own code in a setting's network is, and with what options; None if there is none."""
+    model, activation = (":" in part.name for part in (setting.architecture, setting.activation))
+    if not (model or activation):
+        return None
+    return json.dumps([identity(setting.architecture), identity(setting.activation) if activation else None])
 
 
 def make_plan(
@@ -145,9 +154,11 @@ def make_plan(
     workers: int = 1,
     device: str = "cpu",
     largest: int | None = None,
+    batched: Container[str] = (),
 ) -> Plan:
     """The stacks of the trials that are not finished, sized so that no worker is without work.
 
+    `batched` holds the keys of the user's own models that can be read as a batched computation (`own_key`).
     Stacks that were begun (their trials' names) stay together, since a checkpoint holds all of a stack.
     """
     done = set(finished)
@@ -156,13 +167,15 @@ def make_plan(
     for names in map(tuple, begun):
         if names and all(name in left for name in names):
             stacks.append(_stack([left.pop(name) for name in names]))
-    groups = _groups(left.values(), device)
+    groups = _groups(left.values(), device, batched)
     for group in groups:
-        stacks += [_stack(part) for part in _parts(group, device, workers, len(groups), largest)]
+        most = largest or _preferred(group[0].point.setting, device)
+        most = most if stackable(group[0].point.setting, device, batched) else 1
+        stacks += [_stack(part) for part in _parts(group, workers, len(groups), most)]
     return Plan(trials, stacks)
 
 
-def _groups(trials: Iterable[Trial], device: str) -> list[list[Trial]]:
+def _groups(trials: Iterable[Trial], device: str, batched: Container[str]) -> list[list[Trial]]:
     """Trials that may share a stack, those with the same activation beside each other."""
     known: dict[int, str] = {}
     layouts: dict[tuple[str, ...], dict[str | None, list[Trial]]] = {}
@@ -173,7 +186,11 @@ def _groups(trials: Iterable[Trial], device: str) -> list[list[Trial]]:
             if id(part) not in known:
                 known[id(part)] = _common(part)
         key = tuple(known[id(part)] for part in parts)
-        if not stackable(setting, device):
+        if ":" in setting.architecture.name:  # whose own initialisation is kept with `torch`
+            key = (*key, str(setting.init.name == "torch"))
+        if ":" in setting.activation.name:  # which cannot write into a slice
+            key = (*key, identity(setting.activation))
+        if not stackable(setting, device, batched):
             key = (*key, trial.id)
         layouts.setdefault(key, {}).setdefault(_layout(setting), []).append(trial)
     groups = []
@@ -196,13 +213,11 @@ def _layout(setting: Setting) -> str | None:
     return identity(setting.activation) if name in ACTIVATIONS and ACTIVATIONS[name].learned else None
 
 
-def _parts(group: list[Trial], device: str, workers: int, groups: int, largest: int | None) -> Iterator[list[Trial]]:
-    """A group cut into stacks of nearly equal size, so that workers are busy to the end.
+def _parts(group: list[Trial], workers: int, groups: int, most: int) -> Iterator[list[Trial]]:
+    """A group cut into stacks of nearly equal size, `most` at most, so that workers are busy to the end.
 
     Neighbours have the same activation: each one in a stack adds to the fixed cost of a step.
     """
-    setting = group[0].point.setting
-    most = 1 if not stackable(setting, device) else largest or _preferred(setting, device)
     count = math.ceil(len(group) / most)
     if most > 1 and groups < workers:
         count = max(count, min(len(group), math.ceil(workers / groups)))
@@ -218,6 +233,8 @@ def _preferred(setting: Setting, device: str) -> int:
     A step reads and writes weights, gradients and the optimizer's state once each; from about 8 MB on more replicas
     save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
     """
+    if ":" in setting.architecture.name:
+        return _UNKNOWN_STACK
     work = workload(setting)
     if device != "cpu" or work is None:
         return _LARGEST_STACK

@@ -19,7 +19,7 @@ from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
 from reluexp.estimate import kind_of, stack_seconds
 from reluexp.limits import refuse_oversized
-from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials
+from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
 from reluexp.provenance import now, provenance
 from reluexp.registration import register
 from reluexp.shards import part_of
@@ -120,6 +120,7 @@ class _Session:
         self.options = {identity(trial.point.setting.dataset): trial.point.setting.dataset for trial in self.trials}
         self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
         self.prepared: dict[str, Event] = {}
+        self.batched: set[str] = set()
         self.trained: dict[str, Stack] = {}
         self.device = "cpu" if resources.device == "auto" else resources.device
         self.about = provenance()
@@ -137,7 +138,7 @@ class _Session:
         about = {"numerics": NUMERICS}
         begun = [] if self.fresh else self.store.begun(about)
         workers = self.resources.workers or self.about["cores"]
-        return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack)
+        return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack, self.batched)
 
     def prepare(self, engine: Engine, plan: Plan) -> None:
         """Reads every data set once, in a worker, before anything is written; checks what needed that."""
@@ -158,6 +159,8 @@ class _Session:
                 self.prepared[key] = event
                 self.data[identity(stack.setting.dataset)] = event["fingerprint"]
                 self.device = event["device"]
+                if event["batched"]:
+                    self.batched.add(own_key(stack.setting) or "")
                 _check_fit(stack, event)
         if len(self.prepared) < len(firsts):
             raise Interrupted("stopped before anything was trained")
@@ -270,7 +273,8 @@ class _Session:
             return []
         middle = (len(stack.trials) + 1) // 2
         parts = (stack.trials[:middle], stack.trials[middle:])
-        return [half for part in parts for half in make_plan(list(part), device=self.device, largest=middle).stacks]
+        halves = [make_plan(list(own), device=self.device, largest=middle, batched=self.batched) for own in parts]
+        return [half for plan in halves for half in plan.stacks]
 
     def _record_failure(self, stack: Stack, event: Event) -> None:
         """A failed stack is an outcome too: its trials have a row, and the traceback lies beside it."""

@@ -109,9 +109,12 @@ class Steps:
         moved = self.sums.get(f"moved{site}")
         return None if moved is None else ~moved
 
-    def spiked(self) -> Tensor:
-        """Whether a gradient spike came since the last measurement [replica]."""
-        return spikes(torch.stack(self.norms, 1), self.seen)
+    def spiked(self, replicas: Tensor) -> Tensor:
+        """Whether a gradient spike came since the last measurement [replica]; False where it is not asked for."""
+        norms = torch.stack(self.norms, 1)
+        found = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
+        found[replicas] = spikes(norms[replicas], self.seen)
+        return found
 
     def measured(self) -> None:
         """Notes that there was a measurement: spikes count from here."""

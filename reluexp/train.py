@@ -9,11 +9,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -23,9 +21,9 @@ from reluexp.catalogue.augment import augment_batch
 from reluexp.catalogue.loading import Dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.causes import explain
-from reluexp.config import Setting, label_of
-from reluexp.metrics import LAYER_COLUMNS
+from reluexp.config import Setting
 from reluexp.network import Network, Snapshot
+from reluexp.outcome import StackResult, result_of
 from reluexp.plan import Stack, probe_size
 from reluexp.probe import Measurement, Probe, accuracy, evaluate, loss_per_sample, settled_norms
 from reluexp.records import Lives, Records
@@ -33,34 +31,22 @@ from reluexp.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
 from reluexp.steps import UPDATES, Steps
 
-__all__ = ["EPOCH_COLUMNS", "StackResult", "Training"]
+__all__ = ["Training"]
 
-EPOCH_COLUMNS = (
-    *("epoch", "step", "train_loss", "train_accuracy", "probe_loss", "probe_accuracy", "validation_loss"),
-    *("validation_accuracy", "test_loss", "test_accuracy", "grad_norm", "grad_norm_max", "output_range", "lr"),
-)
 _DIVERGED = 1e3
-_COLLAPSED = 1e-3
+_OF_FULL = ("post_q999", "effective_rank", "backprop_norm", "weight_grad_norm", "update_ratio")
 _KEPT = 1 << 24
 """how many numbers of inputs a replica may keep between two measurements to explain deaths"""
 Progress = Callable[[int, Tensor, Tensor], None]
 
 
-@dataclass(frozen=True)
-class StackResult:
-    """The tables of a stack by name, and each trial's final weights."""
-
-    tables: dict[str, pd.DataFrame]
-    weights: dict[str, dict[str, Tensor]]
-
-
 class Training:
     """The state of one stack's training; `run` goes on from wherever it is."""
 
-    def __init__(self, stack: Stack, data: Dataset, study: str, device: str = "cpu") -> None:
+    def __init__(self, stack: Stack, data: Dataset, study: str, device: str = "cpu", batched: bool = False) -> None:
         self.setting, self.trials, self.data, self.study, self.device = stack.setting, stack.trials, data, study, device
         self.seeds = [trial.seed for trial in stack.trials]
-        self.network = Network(stack.settings, self.seeds, data.input_shape, data.outputs, device)
+        self.network = Network(stack.settings, self.seeds, data.input_shape, data.outputs, device, batched)
         setting, trials = stack.setting, stack.trials
         self.lr = self._rates(stack.settings, "lr")
         decay = self._rates(stack.settings, "weight_decay")
@@ -92,7 +78,8 @@ class Training:
         full = self._full
         early = early_steps(self.setting.probe.early, self.steps_per_epoch)
         if not self.records.tables:
-            self._measure(0.0, 0 in full, torch.ones_like(self.alive), progress)
+            born = torch.ones_like(self.alive)
+            self._measure(0.0, born, progress, born, born if 0 in full else ~born)
 
         while self.epoch < epochs and bool(self.alive.any()):
             if not self.steps.begun:
@@ -111,9 +98,9 @@ class Training:
             self.epoch += 1
             active = self.steps.active
             self._end_epoch()
-            last = self.epoch == epochs or not bool(self.alive.any())
-            measured = last or self.epoch % every == 0
-            self._measure(float(self.epoch), measured and (last or self.epoch in full), active, progress, measured)
+            ended = active if self.epoch == epochs else active & ~self.alive
+            measured = active if self.epoch % every == 0 else ended
+            self._measure(float(self.epoch), active, progress, measured, measured if self.epoch in full else ended)
             self.steps.end()
         self._confirm()
         return True
@@ -191,8 +178,11 @@ class Training:
         first: Tensor = self.records.tables["epochs"][0]["probe_loss"]
         return first.to(self.device)
 
-    def _measure(self, epoch: float, full: bool, active: Tensor, progress: Progress, measured: bool = True) -> None:
-        """One row of `epochs`, and the rows of a measurement."""
+    def _measure(self, epoch: float, active: Tensor, progress: Progress, measured: Tensor, full: Tensor) -> None:
+        """One row of `epochs` for active replicas, and the rows of a measurement for those to be measured.
+
+        What a replica gets must not depend on the others: one that ends early is measured in full, and it alone.
+        """
         row: dict[str, Any] = {"epoch": int(epoch), "step": self.step, "lr": self._rate()}
         if self.steps.begun:
             row |= self.steps.row()
@@ -204,13 +194,14 @@ class Training:
                 if self.data.validation_x is not None and self.data.validation_y is not None:
                     split = self.data.validation_x, self.data.validation_y
                     row["validation_loss"], row["validation_accuracy"] = evaluate(self.network, *split)
-            if measured:
+            if bool(measured.any()):
                 with self._timed("measure"):
-                    found = self.probe.measure(full, self.setting.probe.metrics == "full", hear=self._hear)
-                    self._write(found, epoch, active, full)
-                    self.steps.measured()
+                    spectra = self.setting.probe.metrics == "full"
+                    found = self.probe.measure(bool(full.any()), spectra, hear=self._hear)
+                    self._write(found, epoch, measured, full, scheduled=torch.equal(measured, active))
         if found:
-            row |= {"probe_loss": found.loss, "probe_accuracy": found.accuracy, "output_range": found.output_range}
+            own = {"probe_loss": found.loss, "probe_accuracy": found.accuracy, "output_range": found.output_range}
+            row |= {name: torch.where(measured, value, math.nan) for name, value in own.items()}
         self.records.add("epochs", active, row)
         dead = found.dead_fraction if found else torch.full_like(row["test_loss"], math.nan)
         self._note_seconds(int(epoch))
@@ -225,8 +216,8 @@ class Training:
     def _light(self, epoch: float) -> None:
         self.network.module.eval()
         with self._timed("measure"):
-            self._write(self.probe.measure(full=False, hear=self._hear), epoch, self.alive, full=False)
-            self.steps.measured()
+            found = self.probe.measure(full=False, hear=self._hear)
+            self._write(found, epoch, self.alive, torch.zeros_like(self.alive), scheduled=True)
         self.network.module.train()
 
     @contextmanager
@@ -240,9 +231,11 @@ class Training:
     def _rate(self) -> Tensor:
         return self.lr[:, 0] * self._factor(max(self.step - 1, 0))
 
-    def _write(self, found: Measurement, epoch: float, active: Tensor, full: bool) -> None:
+    def _write(self, found: Measurement, epoch: float, active: Tensor, full: Tensor, scheduled: bool) -> None:
+        """Adds a measurement of active replicas; one between the scheduled ones is nobody's `before`."""
         if self.setting.probe.metrics == "network":
             self.lives.update(self.step, found.units, active)
+            self.steps.measured()
             return
         ended = self.steps.begun and epoch == self.epoch
         when = {"epoch": epoch, "step": self.step}
@@ -252,26 +245,38 @@ class Training:
             if starved is not None:
                 metrics["starved_fraction"] = starved.double().mean(1)
                 found.units[number]["starved"] = starved
-            ratio = self.steps.update_ratio(site.layer) if ended and full else None
-            self.records.add("layers", active, {**when, **about, **metrics, "update_ratio": ratio})
+            ratio = self.steps.update_ratio(site.layer) if ended else None
+            self._note_layer(active, full, {**when, **about, **metrics, "update_ratio": ratio})
         about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.outputs}
-        ratio = self.steps.update_ratio(self.network.output_layer) if ended and full else None
-        self.records.add("layers", active, {**when, **about, **found.output, "update_ratio": ratio})
+        ratio = self.steps.update_ratio(self.network.output_layer) if ended else None
+        self._note_layer(active, full, {**when, **about, **found.output, "update_ratio": ratio})
         died = self.lives.newly_dead(found.units, active)
-        spiked = self.steps.spiked() if any(bool(own.any()) for own in died) else None
-        self.lives.update(self.step, found.units, active, self._causes(found, died), spiked)
+        losing = torch.stack([own.any(1) for own in died]).any(0) if died else torch.zeros(0)
+        spiked = self.steps.spiked(losing.to(self.device)) if bool(losing.any()) else None
+        self.lives.update(self.step, found.units, active, self._causes(found, died, scheduled), spiked)
+        if scheduled:
+            self.steps.measured()
 
-    def _causes(self, found: Measurement, died: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+    def _note_layer(self, active: Tensor, full: Tensor, columns: dict[str, Any]) -> None:
+        """A row of `layers` for each active replica, with the columns of a full measurement where it had one."""
+        light = {name: value for name, value in columns.items() if name not in _OF_FULL}
+        for replicas, own in ((full, columns), (active & ~full, light)):
+            if bool(replicas.any()):
+                self.records.add("layers", replicas, own)
+
+    def _causes(self, found: Measurement, died: list[Tensor], scheduled: bool) -> dict[int, dict[str, Tensor]]:
         """Why units died since the last measurement, where their activation is 0 on a half-line."""
         if not self._hear:
             return {}
         size = sum(value.numel() for chunk in found.inputs for value in chunk.values()) / len(self.seeds)
         kept = found.inputs if size <= _KEPT else []
-        before, self.before = self.before, replace(self.network.snapshot(), inputs=kept)
+        before, now = self.before, replace(self.network.snapshot(), inputs=kept)
+        if scheduled:
+            self.before = now
         if before is None:
             return {}
         died = [own & units["off"].cpu() & self.dying[:, None] for own, units in zip(died, found.units, strict=True)]
-        return explain(self.network, before, self.before, self.probe.x, died, [units["dead"] for units in found.units])
+        return explain(self.network, before, now, self.probe.x, died, [units["dead"] for units in found.units])
 
     def _confirm(self) -> None:
         """At most one pass over the whole training set: which units are dead on all of it?"""
@@ -316,73 +321,4 @@ class Training:
 
     def result(self) -> StackResult:
         """The tables and weights at the end."""
-        names = [trial.id for trial in self.trials]
-        timing = self.records.frame("timing", ["stack"], ("epoch", "phase", "replicas", "seconds"))
-        tables = {
-            "epochs": self.records.frame("epochs", names, EPOCH_COLUMNS),
-            "layers": self.records.frame("layers", names, LAYER_COLUMNS),
-            "units": (Lives() if self.setting.probe.metrics == "network" else self.lives).frame(names),
-            "timing": timing.drop(columns="trial"),
-        }
-        tables["trials"] = self._trials(tables["epochs"])
-        keep = self.setting.train.save_weights
-        return StackResult(tables, {n: self.network.state(i) for i, n in enumerate(names)} if keep else {})
-
-    def _trials(self, epochs: pd.DataFrame) -> pd.DataFrame:
-        """The table `trials`, column by column, since a stack may hold thousands."""
-        settings = [trial.point.setting for trial in self.trials]
-        first = epochs.drop_duplicates("trial").reset_index(drop=True)
-        last = epochs.drop_duplicates("trial", keep="last").reset_index(drop=True)
-        diverged = self.diverged_at.cpu().numpy()
-        axes = [a for a in self.trials[0].point.axes if a not in ("dataset", "architecture", "activation", "init")]
-        columns = {
-            "trial": [trial.id for trial in self.trials],
-            "study": self.study,
-            "seed": self.seeds,
-            **{part: _labels(settings, part) for part in ("dataset", "architecture", "activation", "init")},
-            "gain": self.network.gains,
-            "normalization": getattr(self.setting.architecture, "normalization", None),
-            "optimizer": self.setting.train.optimizer.name,
-            "lr": [setting.train.optimizer.lr for setting in settings],
-            "batch_size": self.setting.train.batch_size,
-            "parameters": [self.network.size(replica) for replica in range(len(settings))],
-            "classes": float(self.data.classes or math.nan),
-            "outcome": np.where(diverged < 0, "finished", "diverged"),
-            "diverged_at_step": np.where(diverged < 0, np.nan, diverged),
-            "stuck": self._stuck(last["train_accuracy"].to_numpy(float), diverged),
-            "born_collapsed": pd.array(first["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
-            "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
-            **self._dead(),
-            **{axis: [trial.point.axes[axis] for trial in self.trials] for axis in axes},
-        }
-        return pd.DataFrame(columns)
-
-    def _stuck(self, accuracy: np.ndarray, diverged: np.ndarray) -> Any:
-        """Whether the final training accuracy is not above the largest class share + 3 standard errors."""
-        if not self.epoch or self.data.classes is None:
-            return pd.array([None] * len(self.trials), "boolean")
-        shares = torch.bincount(self.data.train_y.cpu()).double() / len(self.data.train_y)
-        largest = float(shares.max())
-        bound = largest + 3 * math.sqrt(largest * (1 - largest) / len(self.data.train_y))
-        return pd.array((accuracy <= bound) & (diverged < 0), "boolean")
-
-    def _dead(self) -> dict[str, Any]:
-        """Shares of dead units over all sites at the end, and how many layers are dead whole."""
-        if not self.lives.sites:
-            nothing = np.full(len(self.trials), np.nan)
-            return dict.fromkeys(("dead_layers_at_end", "dead_fraction", "confirmed_dead_fraction"), nothing)
-        dead = [site["dead"] for site in self.lives.sites]
-        confirmed = torch.cat([site["seen"] < 0 for site in self.lives.sites], 1)
-        return {
-            "dead_layers_at_end": torch.stack([own.all(1) for own in dead], 1).sum(1).numpy(),
-            "dead_fraction": torch.cat(dead, 1).double().mean(1).numpy(),
-            "confirmed_dead_fraction": confirmed.double().mean(1).numpy(),
-        }
-
-
-def _labels(settings: list[Setting], part: str) -> list[str]:
-    """The label of a part of each setting, made once for parts that settings share."""
-    parts = [getattr(setting, part) for setting in settings]
-    known = {id(own): own for own in parts}
-    labels = {key: label_of(own) for key, own in known.items()}
-    return [labels[id(own)] for own in parts]
+        return result_of(self)

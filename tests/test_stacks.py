@@ -68,6 +68,20 @@ def test_every_activation_shares_a_stack_with_every_other(optimizer: str, normal
     same(config)
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_a_diverging_replica_gets_does_not_depend_on_the_others(every: int) -> None:
+    config = {
+        "architecture": {"width": [12, 9], "normalization": "none"},
+        "train": {"epochs": 7, "batch_size": 30},
+        "probe": {"size": 60, "every": every},
+        "grid": {"activation": ["relu", "identity"], "train.optimizer.lr": [0.05, 2.0, 30.0]},
+    }
+    assert len(stacks(config)) == 1
+    ended = tables(stacks(config))["epochs"].groupby("trial")["epoch"].max()
+    assert ended.nunique() > 2
+    same(config)
+
+
 def test_inits_disabled_units_and_decays_share_a_stack() -> None:
     inits = [*INITS.names, {"name": "he_normal", "dead": 0.3, "bias": {"normal": 0.1}}]
     config = {

@@ -239,12 +239,14 @@ def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) ->
     """The model of a catalogue entry, or of the user's `package.module:attribute`.
 
     The user's factory is called with the options of the config and with as many of `input_shape`, `num_outputs`
-    and `activation` (a factory: width → module) as its signature names.
+    and `activation` (a factory: width → module, a site whatever it is made of) as its signature names.
     """
     if ":" not in options.name:
         return ARCHITECTURES[options.name].build(options, shape, outputs, activate)
+    from reluexp.layers import Site
+
     factory = import_attribute(options.name)
-    offered = {"input_shape": shape, "num_outputs": outputs, "activation": activate}
+    offered = {"input_shape": shape, "num_outputs": outputs, "activation": lambda width: Site(activate(width))}
     known = inspect.signature(factory).parameters
     model: nn.Module = factory(**{k: v for k, v in offered.items() if k in known}, **(options.model_extra or {}))
     return model

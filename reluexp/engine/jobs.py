@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.engine import Job
-from reluexp.plan import NUMERICS, Stack, identity
+from reluexp.plan import NUMERICS, Stack, identity, own_key
 
 __all__ = ["about_of", "own_code", "preparation", "preparation_key", "stack_of", "training"]
 
@@ -17,7 +17,7 @@ def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any]) 
     """The job to train a stack; `prepared` is the event of its preparation."""
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
-        **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
+        **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache", "batched")},
     }
 
 
@@ -31,7 +31,7 @@ def preparation(stack: Stack, cache: Path, device: str) -> Job:
 
 def preparation_key(stack: Stack) -> str:
     """The same for stacks that one preparation is enough for."""
-    return json.dumps([identity(stack.setting.dataset), own_code(stack)])
+    return json.dumps([identity(stack.setting.dataset), own_code(stack), own_key(stack.setting)])
 
 
 def own_code(stack: Stack) -> list[str]:

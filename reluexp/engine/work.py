@@ -17,6 +17,7 @@ from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import DeviceError
+from reluexp.plan import own_key
 from reluexp.store import Store
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Work:
             import_attribute(name)
         from reluexp.catalogue.loading import load_dataset
 
-        cache, options = Path(job["cache"]), stack_of(job).setting.dataset
+        setting = stack_of(job).setting
+        cache, options = Path(job["cache"]), setting.dataset
 
         told = time.monotonic()
 
@@ -79,6 +81,11 @@ class Work:
 
         data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache, read))
         self._data = {data.fingerprint: data}
+        batched = False
+        if own_key(setting):
+            from reluexp.batching import reads_batched
+
+            batched = reads_batched(setting, data.input_shape, data.outputs, device)
         return {
             **{"event": "prepared", "device": device, "shape": list(data.input_shape), "classes": data.classes},
             **{
@@ -87,7 +94,7 @@ class Work:
                 "fingerprint": data.fingerprint,
                 "cache": job["cache"],
             },
-            "shelf": str(place) if place else None,
+            **{"shelf": str(place) if place else None, "batched": batched},
         }
 
     def _dataset(self, job: Job) -> Dataset:
@@ -111,7 +118,7 @@ class Work:
 
         store, about, start = Store(Path(job["root"])), about_of(job), time.time()
         stack, data = stack_of(job), self._dataset(job).to(job["device"])
-        training = Training(stack, data, job["study"], job["device"])
+        training = Training(stack, data, job["study"], job["device"], job["batched"])
         labels = [label_of(setting.activation) for setting in stack.settings]
         saved = store.checkpoints.load(job["stack"], job["device"], about)
         if saved:

@@ -1,0 +1,162 @@
+"""The user's own models in stacks: only what gives in a stack what it gives alone, and then the same numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import reluexp
+from reluexp.batching import reads_batched
+from reluexp.catalogue.activations import ACTIVATIONS
+from reluexp.config import Setting, load_config
+from reluexp.network import Network
+from reluexp.plan import make_trials
+
+PAGE = Path(__file__).parents[1] / "docs" / "own.md"
+
+
+class Mlp(nn.Module):
+    def __init__(self, input_shape: Any, num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        norm, drop = nn.BatchNorm1d(9), nn.Dropout(0.3)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 9), norm, activation(9), drop, nn.Linear(9, num_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+class Viewed(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net[1:](x.view(x.size(0), -1))
+        return out
+
+
+class Reshaped(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net[1:](torch.reshape(x, (-1, 16)))
+        return out
+
+
+class Normalised(nn.Module):
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 9), nn.Linear(9, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(F.gelu(F.layer_norm(self.first(x.flatten(1)), (9,))))
+        return out
+
+
+class Softmax(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softmax(super().forward(x), dim=1)
+
+
+class Noisy(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + torch.randn_like(x) if self.training else x)
+
+
+class Centred(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0))
+
+
+class Scaled(Mlp):
+    def __init__(self, input_shape: Any, num_outputs: int, activation: Any) -> None:
+        super().__init__(input_shape, num_outputs, activation)
+        self.scale = nn.Parameter(torch.ones(num_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale
+
+
+class Pooled(nn.Module):
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(1, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(x.mean((2, 3)))
+        return out
+
+
+class Convolution(nn.Module):
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 3, 3), nn.Linear(12, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(F.relu(self.first(x)).flatten(1))
+        return out
+
+
+def setting(model: str, activation: str = "relu", **options: Any) -> Setting:
+    loaded = load_config(
+        {"study": "s", "architecture": {"name": f"{__name__}:{model}"}, "activation": activation, **options}
+    )
+    return make_trials(loaded)[0].point.setting
+
+
+@pytest.mark.parametrize(("model", "batched"), [
+    *((name, True) for name in ("Mlp", "Viewed", "Reshaped", "Normalised")),
+    *((name, False) for name in ("Softmax", "Noisy", "Centred", "Scaled", "Pooled", "Convolution")),
+])  # fmt: skip
+def test_a_model_is_stacked_if_it_gives_the_same_there(model: str, batched: bool) -> None:
+    assert reads_batched(setting(model), (1, 4, 4), 5) is batched
+
+
+def test_what_fails_alone_is_not_hidden() -> None:
+    with pytest.raises(RuntimeError):
+        reads_batched(setting("Mlp"), (1, 5, 5), 5)
+
+
+def test_each_replica_keeps_what_its_own_constructor_drew() -> None:
+    own = setting("Mlp", init="torch")
+    together = Network([own] * 3, [4, 5, 6], (1, 4, 4), 5, batched=True)
+    for replica, seed in enumerate((4, 5, 6)):
+        alone = Network([own], [seed], (1, 4, 4), 5).state(0)
+        assert all(torch.equal(together.state(replica)[name], value) for name, value in alone.items())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.names)
+def test_what_the_factory_gives_is_one_site(activation: str) -> None:
+    network = Network([setting("Mlp", activation)], [0], (1, 4, 4), 5)
+    assert [(site.name, site.width) for site in network.sites] == [("net.3", 9)]
+    function = activation.replace("_", "")
+    assert network.sites[0].function == function
+
+
+def tables(folder: Path, config: str, **means: Any) -> tuple[dict[str, pd.DataFrame], int]:
+    study = reluexp.run(config, folder, **means)
+    assert set(study.trials["outcome"]) == {"finished"}
+    found = {}
+    for name in ("trials", "epochs", "layers", "units"):
+        frame: pd.DataFrame = getattr(study, name).dropna(axis=1, how="all")
+        keys = [key for key in ("trial", "step", "site", "unit") if key in frame]
+        found[name] = frame.sort_values(keys).reset_index(drop=True)
+    return found, int(study.timing["replicas"].max())
+
+
+def test_the_example_of_the_docs_trains_in_stacks_with_the_numbers_it_has_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, yaml = re.findall(r"```(?:python|yaml)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "mine.py").write_text(python)
+    (tmp_path / "mine.yaml").write_text(yaml)
+    monkeypatch.chdir(tmp_path)
+    stacked, most = tables(tmp_path / "stacked", "mine.yaml", workers=1)
+    alone, one = tables(tmp_path / "alone", "mine.yaml", workers=1, stack=1)
+    assert (most, one) == (6, 1)
+    for name, frame in stacked.items():
+        own = frame["trial"].isin(stacked["trials"]["trial"][~stacked["trials"]["activation"].str.contains(":")])
+        pd.testing.assert_frame_equal(frame[own], alone[name][own])
+        pd.testing.assert_frame_equal(frame, alone[name], rtol=0.05, atol=0.05, check_exact=False)
