@@ -22,15 +22,16 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def reads_batched(setting: Setting, shape: tuple[int, ...], outputs: int, device: str = "cpu") -> bool:
     """Whether replicas of this setting's model give in a stack what they give alone, gradients and buffers too.
 
-    Convolutions on a CPU are not worth a stack, and are not compared. Raises what the model alone raises.
+    Convolutions on a CPU are not worth a stack, and are not compared. A model that fails is not batched: what it
+    fails of is for the trial to say.
     """
-    alone = [Network([setting], [seed], shape, outputs, device) for seed in _SEEDS]
-    if device == "cpu" and any(isinstance(own, _CONVOLUTIONS) for own in alone[0].module.modules()):
-        return False
-    expected = [own for samples in _SAMPLES for own in _passes(alone, shape, samples)]
     try:
+        alone = [Network([setting], [seed], shape, outputs, device) for seed in _SEEDS]
+        if device == "cpu" and any(isinstance(own, _CONVOLUTIONS) for own in alone[0].module.modules()):
+            return False
         together = Network([setting] * len(_SEEDS), _SEEDS, shape, outputs, device, batched=True)
-        found = [own for samples in _SAMPLES for own in _passes([together], shape, samples)]
+        expected, found = ([own for samples in _SAMPLES for own in _passes(networks, shape, samples)]
+                           for networks in (alone, [together]))  # fmt: skip
     except Exception:  # whatever the user's code makes of a dimension that it does not expect
         return False
     return all(_same(*pair) for pair in zip(found, expected, strict=True))

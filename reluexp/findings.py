@@ -30,6 +30,7 @@ from reluexp.stats import (
 __all__ = ["at_setting", "findings", "gradient_loss"]
 
 _LIMIT = 6
+_REASON = 120  # characters of an error that a sentence quotes
 _MOST_AXES = 3  # that are all named in a sentence
 _SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
 
@@ -40,6 +41,8 @@ def findings(study: Results) -> list[str]:
         return ["No trial has ended yet."]
     final = final_metrics(study)
     table = summary(study, final=final)
+    if final["outcome"].eq("failed").all():
+        return _outcomes(study, final)
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
@@ -130,11 +133,18 @@ def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
         "failed": "a failed one is in no mean",
     }
     kept = " and ".join(rule for outcome, rule in rules.items() if final["outcome"].eq(outcome).any())
-    sentences = [f"{' and '.join(bad)}; {kept}."] if bad else []
+    sentences = [f"{' and '.join(bad)}; {kept}{_reason(study.trials)}."] if bad else []
     if final["stuck"].any():
         counts = _by_activation(final, final["stuck"])
         sentences.append(f"Stuck, with a training accuracy not above chance at the end: {counts}.")
     return sentences
+
+
+def _reason(trials: pd.DataFrame) -> str:
+    """The most common reason of failures, its first line."""
+    known = trials["failure"].dropna() if "failure" in trials else trials["outcome"].iloc[:0]
+    lines = known.astype(str).str.strip().str.partition("\n")[0].str.slice(0, _REASON)
+    return f"; why, most often: {lines.mode().iloc[0]}" if len(lines) else ""
 
 
 def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:

@@ -16,8 +16,10 @@ import reluexp
 from reluexp.batching import reads_batched
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import Setting, load_config
+from reluexp.findings import findings
 from reluexp.network import Network
 from reluexp.plan import make_trials
+from reluexp.report import write_report
 
 PAGE = Path(__file__).parents[1] / "docs" / "own.md"
 
@@ -114,9 +116,8 @@ def test_a_model_is_stacked_if_it_gives_the_same_there(model: str, batched: bool
     assert reads_batched(setting(model), (1, 4, 4), 5) is batched
 
 
-def test_what_fails_alone_is_not_hidden() -> None:
-    with pytest.raises(RuntimeError):
-        reads_batched(setting("Mlp"), (1, 5, 5), 5)
+def test_a_model_that_fails_alone_is_not_stacked() -> None:
+    assert not reads_batched(setting("Mlp"), (1, 5, 5), 5)
 
 
 def test_each_replica_keeps_what_its_own_constructor_drew() -> None:
@@ -160,3 +161,36 @@ def test_the_example_of_the_docs_trains_in_stacks_with_the_numbers_it_has_alone(
         own = frame["trial"].isin(stacked["trials"]["trial"][~stacked["trials"]["activation"].str.contains(":")])
         pd.testing.assert_frame_equal(frame[own], alone[name][own])
         pd.testing.assert_frame_equal(frame, alone[name], rtol=0.05, atol=0.05, check_exact=False)
+
+
+class Broken(nn.Module):
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.is_grad_enabled():
+            raise RuntimeError("the loss of <b>hope</b>\nand more")
+        out: Tensor = self.last(F.relu(x.flatten(1)))
+        return out
+
+
+def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)  # from where workers import
+    config = {
+        "study": "s",
+        "dataset": {"name": "digits", "train_size": 100, "test_size": 50},
+        "architecture": f"{__name__}:Broken",
+        "train": {"epochs": 1},
+        "seeds": 2,
+        "grid": {"activation": ["relu", "elu"]},
+    }
+    study = reluexp.run(config, tmp_path, workers=1)
+    assert set(study.trials["outcome"]) == {"failed"}
+    assert findings(study) == [
+        "4 of 4 trials failed (ReLU 2 of 2, ELU 2 of 2); a failed one is in no mean; "
+        "why, most often: RuntimeError: the loss of <b>hope</b>."
+    ]
+    page = write_report(study).read_text("utf-8")
+    assert "RuntimeError: the loss of &lt;b&gt;hope" in page
+    assert "<b>hope" not in page

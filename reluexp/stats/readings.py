@@ -37,6 +37,8 @@ def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
         raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(at, list(MOMENTS))}")
     frame = settings(study)
     keys = list(dict.fromkeys(["trial", *setting_columns(study), *_ABOUT]))
+    if frame["outcome"].eq("failed").all():  # then there is no table that could know the metric
+        return frame[keys].assign(value=np.nan)
     value = _last(study, frame, metric) if at == "last" else _along(study, frame, metric, at)
     return frame[keys].assign(value=value.where(frame["outcome"] != "failed"))
 
