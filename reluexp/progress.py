@@ -110,7 +110,7 @@ def _live(console: Console) -> Iterator[Listener]:
 def _message(event: dict[str, Any]) -> str:
     """What a person should read of an event, if anything; without characters that a terminal would obey."""
     kind = event["event"]
-    before = {"failed": "failed: ", "split": "not enough memory, halved a stack: ", "note": ""}
+    before = {"failed": "failed: ", "split": "", "note": ""}
     return plain(before[kind] + str(event["text"])) if kind in before else ""
 
 

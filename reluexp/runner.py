@@ -146,8 +146,13 @@ class _Session:
         firsts = {preparation_key(stack): stack for stack in reversed(stacks)}
         by_id = {stack.id: (key, stack) for key, stack in firsts.items()}
         engine.submit([preparation(stack, self.cache, self.resources.device) for stack in firsts.values()])
+        compared = {stack.id for stack in firsts.values() if own_key(stack.setting)}
         for event in engine.events(self.stop):
-            if event["event"] == "failed":
+            if event["event"] == "failed" and event["stack"] in compared:
+                compared.remove(event["stack"])  # the user's code may crash: that is for its trials to say
+                _, stack = by_id[event["stack"]]
+                engine.submit([preparation(stack, self.cache, self.resources.device, compare=False)])
+            elif event["event"] == "failed":
                 kind = getattr(errors, event["kind"] or "", None)
                 if event["kind"] == "memory":
                     raise DataError(f"the data set does not fit into memory: {event['text']}")
@@ -185,7 +190,10 @@ class _Session:
                     stacks |= {half.id: half for half in halves}
                     self.store.forget(event["stack"])
                     engine.submit([self._job(half) for half in halves])
-                    event = {"event": "split", "stack": event["stack"], "stacks": halves, "text": event["text"]}
+                    short = "not enough memory, halved a stack" if event["kind"] == "memory" else (
+                        "a stack failed, its trials go on one by one")  # fmt: skip
+                    text = f"{short}: {event['text']}"
+                    event = {"event": "split", "stack": event["stack"], "stacks": halves, "text": text}
                 else:
                     self._record_failure(stacks[event["stack"]], event)
             self.listener(event)
@@ -268,9 +276,11 @@ class _Session:
         return training(stack, self.store.root, self.loaded.config.study, self.prepared[preparation_key(stack)])
 
     def _halves(self, stack: Stack, event: Event) -> list[Stack]:
-        """Two stacks of a stack that did not fit into memory."""
-        if event["kind"] != "memory" or len(stack.trials) == 1:
+        """Two stacks of a stack that did not fit into memory; of one that the user's code failed, each trial alone."""
+        if len(stack.trials) == 1 or not (event["kind"] == "memory" or own_key(stack.setting)):
             return []
+        if event["kind"] != "memory":
+            return make_plan(list(stack.trials), device=self.device, largest=1, batched=self.batched).stacks
         middle = (len(stack.trials) + 1) // 2
         parts = (stack.trials[:middle], stack.trials[middle:])
         halves = [make_plan(list(own), device=self.device, largest=middle, batched=self.batched) for own in parts]

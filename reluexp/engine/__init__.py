@@ -15,7 +15,7 @@ from pydantic import Field
 
 from reluexp.catalogue.registry import Options, Registry
 
-__all__ = ["ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"]
+__all__ = ["ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources", "attempts_of"]
 
 Job = dict[str, Any]
 Event = dict[str, Any]
@@ -46,6 +46,11 @@ class Resources(Options):
     engine: str = Field("local", description="who runs the stacks")
     address: str | None = Field(None, description="of a Ray cluster; one is started here if not given")
     patience: float = Field(900.0, gt=0, description="seconds without a sign of life until a worker counts as hung")
+
+
+def attempts_of(job: Job) -> int:
+    """How often a job is begun; one that tries the user's code just to know whether it may, once."""
+    return 1 if job.get("compare") else ATTEMPTS
 
 
 class Engine(Protocol):

@@ -21,11 +21,12 @@ def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any]) 
     }
 
 
-def preparation(stack: Stack, cache: Path, device: str) -> Job:
-    """The job to read a stack's data set and to import the user's own code."""
+def preparation(stack: Stack, cache: Path, device: str, compare: bool = True) -> Job:
+    """The job to read a stack's data set, to import the user's own code, and to compare it alone and in a stack."""
     return {
         **{"kind": "prepare", **Stack(stack.id, stack.trials[:1]).to_json(), "cache": str(cache.absolute())},
         **{"device": device, "own": own_code(stack), "cwd": str(Path.cwd())},
+        "compare": compare and own_key(stack.setting) is not None,
     }
 
 

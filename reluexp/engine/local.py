@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources
+from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of
 
 __all__ = ["LocalEngine"]
 
@@ -133,6 +133,8 @@ class LocalEngine:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Takes jobs on; see `Engine`."""
         self._left.extend(jobs)
+        for job in jobs:
+            self._tries[job["stack"]] = 0
         self._start(len(self._left))
 
     def events(self, stop: Callable[[], bool]) -> Iterator[Event]:
@@ -189,7 +191,7 @@ class LocalEngine:
         if not job:
             return
         self._tries[job["stack"]] += 1
-        if self._tries[job["stack"]] < ATTEMPTS:
+        if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
         reason = words.splitlines()[0]

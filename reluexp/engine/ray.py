@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources
+from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of
 from reluexp.errors import ConfigError
 from reluexp.store import Store
 
@@ -80,6 +80,8 @@ class RayEngine:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Takes jobs on; see `Engine`."""
         self._left.extend(jobs)
+        for job in jobs:
+            self._tries[job["stack"]] = 0
 
     def events(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """What happens, until every job has ended; see `Engine`."""
@@ -140,7 +142,7 @@ class RayEngine:
         if self._stopping:
             return
         self._tries[job["stack"]] += 1
-        if self._tries[job["stack"]] < ATTEMPTS:
+        if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
         text = f"the task was lost {ATTEMPTS} times, the last time: {reason.splitlines()[0]}"

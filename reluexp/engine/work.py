@@ -17,7 +17,6 @@ from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import DeviceError
-from reluexp.plan import own_key
 from reluexp.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Work:
         data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache, read))
         self._data = {data.fingerprint: data}
         batched = False
-        if own_key(setting):
+        if job["compare"]:
             from reluexp.batching import reads_batched
 
             batched = reads_batched(setting, data.input_shape, data.outputs, device)
