@@ -100,6 +100,9 @@ def report(
         "html,csv,md,tex,png,svg"
     ),
     style: Annotated[Path | None, typer.Option(help="A file of matplotlib rcParams for the figures.")] = None,
+    earlier: Annotated[
+        bool, typer.Option("--earlier", help="With the trials that only earlier configs of the study asked for.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
     """Draw figures and tables and one page of what was found, and say it here.
@@ -111,9 +114,9 @@ def report(
     from reluexp.report.style import paper_style, styled
     from reluexp.study import load
 
-    found = [load(_folder(name, results)) for name in studies or [""]]
+    found = [load(_folder(name, results), earlier=earlier) for name in studies or [""]]
     for study in found:
-        _warn(study.standing.notes())
+        _warn(study.notes())
     if len(found) > 1:
         _say(str(write_together(found, out)))
         return

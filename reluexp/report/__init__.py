@@ -33,7 +33,8 @@ def write_report(
     formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg"),
     style: Style | None = None,
 ) -> Path:
-    """Write what `formats` names below `out` (default: `report` in the study's folder).
+    """Write what `formats` names below `out` (default: `report` in the study's folder; with earlier configs' trials,
+    `report-earlier`, so that neither takes the other's place).
 
     Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
     `style` sets sizes and rcParams of the figures; without it, PDFs are made for a paper (5.5 inches wide, a Times-like
@@ -41,7 +42,8 @@ def write_report(
     folder cannot be written.
     """
     _check(formats)
-    folder = study.path / "report" if out is None else Path(out)
+    name = "report-earlier" if getattr(study, "shows_earlier", False) else "report"
+    folder = study.path / name if out is None else Path(out)
     frames, tables = _write_tables(study, folder, formats)
     live = _write_curves(study, folder, formats)
     pictures = _write_figures(study, folder, formats, style)

@@ -44,7 +44,7 @@ Depth = Literal["records", "tables", "all"]
 _FORMAT = 1
 _RECORD, _WEIGHTS = "stack.json", "weights.safetensors"
 _ATTEMPTS = 5
-_OURS = ("stacks", "begun", "extra", "report")
+_OURS = ("stacks", "begun", "extra", "report", "report-earlier")
 Record = dict[str, Any]
 
 
