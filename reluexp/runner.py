@@ -85,7 +85,7 @@ def run_loaded(
     if resources.engine == "local":
         refuse_oversized(loaded)
     store = Store(results / loaded.config.study)
-    with _stop_signals() as stop, store.lock(shard):
+    with _stop_signals() as stop, store.lock(shard, stop):
         session = _Session(loaded, store, resources, fresh, shard, listener, stop)
         plan = session.plan()
         if plan.stacks or session.unknown():

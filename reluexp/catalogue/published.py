@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from filelock import FileLock
 
 from reluexp.errors import DataError
+from reluexp.hold import lock_file
 
 __all__ = ["read_published", "stamp_published"]
 
@@ -216,7 +216,7 @@ def _obtain(source: Source, root: Path, download: bool) -> None:
     try:
         if download or all(_intact(root / archive.path, archive.md5) for archive in _needed(source, root)):
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f".{source.name}.lock"):
+            with lock_file(root / f".{source.name}"):
                 _fetch(source, root)
     except _FETCH_ERRORS as error:
         raise DataError(_instructions(source, root, f"could not be fetched: {error}")) from error

@@ -292,9 +292,12 @@ class Store:
                     shutil.rmtree(self.root / name)
 
     @contextmanager
-    def lock(self, shard: Shard | None = None) -> Iterator[None]:
-        """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it."""
-        with self._lock.held(shard):
+    def lock(self, shard: Shard | None = None, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it.
+
+        Raises Interrupted if `stop` says so before it is held.
+        """
+        with self._lock.held(shard, stop):
             yield
 
     def owners(self) -> list[str]:
