@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,7 @@ def _write(path: Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if temporary.is_file():
+        with suppress(OSError):  # what could not be written may not be removable either
             temporary.unlink()
         raise ResultsError(f"cannot write the report: {path}: {error.strerror or error}") from error
     return path

@@ -72,7 +72,6 @@ class StudyLock:
         """
         name = f"shard-{shard.number}-of-{shard.count}" if shard else _WHOLE
         with guarded(self.root):
-            self.folder.mkdir(parents=True, exist_ok=True)
             with self.gate():
                 self._refuse_if_held(name)
                 lock = lock_file(self.folder / name, timeout=0)
@@ -101,6 +100,7 @@ class StudyLock:
     @contextmanager
     def gate(self) -> Iterator[None]:
         """Held for a moment, around what shards must not do at the same time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         gate = lock_file(self.folder / "gate", timeout=_GATE_SECONDS)
         try:
             gate.acquire()
