@@ -34,7 +34,7 @@ def has_locks(folder: Path) -> bool:
         import fcntl
     except ImportError:  # not on Windows, whose own locks work on every share
         return True
-    with tempfile.TemporaryFile(dir=folder) as probe:
+    with tempfile.TemporaryFile(dir=folder, suffix=".tmp") as probe:
         try:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -95,6 +95,8 @@ class Shelf:
             with suppress(DamagedError):
                 self._verify(data.fingerprint)
                 return place
+            for left in self.folder.glob(f".{data.fingerprint}.*.tmp"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             self._lay_out(data, place)
         return place
 

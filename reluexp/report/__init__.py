@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
 
+_LEFT_SECONDS = 3600.0  # from which on a temporary file is nobody's
 _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
 
 
@@ -45,6 +47,7 @@ def write_report(
     _check(formats)
     name = "report-earlier" if getattr(study, "shows_earlier", False) else "report"
     folder = study.path / name if out is None else Path(out)
+    _sweep(folder)
     frames, tables = _write_tables(study, folder, formats)
     live = _write_curves(study, folder, formats)
     pictures = _write_figures(study, folder, formats, style)
@@ -145,6 +148,14 @@ def _check(formats: Sequence[str]) -> None:
         if form not in FORMATS:
             hint = nearest(form, list(FORMATS))
             raise ConfigError(f"unknown report format {form!r}; known: {', '.join(FORMATS)}{hint}")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a report that was killed left under temporary names; another may be at work just now."""
+    with suppress(OSError):
+        for path in (*folder.glob(".*.tmp"), *folder.glob("tables/.*.tmp"), *folder.glob("figures/.*.tmp")):
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
 
 
 def _write(path: Path, data: bytes) -> Path:

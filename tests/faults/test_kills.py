@@ -8,9 +8,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from harness import Study, family, kill_all
+from harness import TEXT, Study, family, kill_all
 
 
 def test_the_whole_run_killed_at_random_moments(whole: Study, full: bool, figure: Callable[[str], None]) -> None:
@@ -75,7 +76,9 @@ _STOPPING = [pytest.param(n, marks=[pytest.mark.full_form]) for n in (signal.SIG
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, *_STOPPING], ids=lambda number: signal.Signals(number).name)
-def test_a_signal_to_stop_saves_and_exits_130_within_seconds(whole: Study, number: int) -> None:
+def test_a_signal_to_stop_saves_and_exits_130_within_seconds(
+    whole: Study, number: int, figure: Callable[[str], None]
+) -> None:
     name = f"signal{int(number)}"
     words = ["reluexp", "run", "s.yaml", "--stack", "2", "--results", name]
     code = f"import sys; from reluexp.cli import main; sys.argv = {words}; main()"
@@ -88,6 +91,34 @@ def test_a_signal_to_stop_saves_and_exits_130_within_seconds(whole: Study, numbe
     start = time.monotonic()
     os.kill(process.pid, number)
     assert process.wait(60) == 130
-    assert time.monotonic() - start < 15  # 5.2 s were seen at a load of 9 on two cores
+    seconds = time.monotonic() - start
+    assert seconds < 15
+    figure(f"{signal.Signals(number).name}: a checkpoint and exit code 130 within {seconds:.1f} s")
     whole.run(name)
     whole.assert_same("whole", name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: signal.Signals(number).name)
+def test_a_signal_while_the_data_are_read_ends_it_at_once(
+    number: int, tmp_path: Path, full: bool, figure: Callable[[str], None]
+) -> None:
+    study = Study(tmp_path, TEXT)
+    words = ["reluexp", "run", "s.yaml", "--results", "r"]
+    code = f"import sys; from reluexp.cli import main; sys.argv = {words}; main()"
+    slowest = 0.0
+    for seconds in (0.0, 0.5, 1.0, 2.0, 3.0) if full else (0.5,):
+        process = study.start("r", code=code)
+        until = time.monotonic() + 60
+        while not study.results("r").is_dir():  # its lock is the first thing that a run makes
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(seconds)
+        start = time.monotonic()
+        os.kill(process.pid, number)
+        assert process.wait(60) == 130, (tmp_path / "r.log").read_text()
+        slowest = max(slowest, time.monotonic() - start)
+        shutil.rmtree(study.results("r"), ignore_errors=True)
+    said = (tmp_path / "r.log").read_text()
+    assert "Traceback" not in said
+    assert slowest < 15
+    figure(f"{signal.Signals(number).name} while a run starts and reads its data: exit code 130 within {slowest:.1f} s")
