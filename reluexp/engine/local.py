@@ -121,7 +121,7 @@ class LocalEngine:
         self._processes: list[_Process] = []
         self._left: deque[Job] = deque()
         self._tries: Counter[str] = Counter()
-        self._stopping = False
+        self._stopping, self._asked = False, 0.0
 
     @classmethod
     @contextmanager
@@ -169,7 +169,7 @@ class LocalEngine:
         if stop:
             self._left.clear()
         if stop and not self._stopping:
-            self._stopping = True
+            self._stopping, self._asked = True, time.monotonic()
             for process in self._processes:
                 process.close()
                 if process.job and process.job["kind"] == "prepare":
@@ -208,7 +208,10 @@ class LocalEngine:
         yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
 
     def _kill_hung(self) -> None:
+        late = self._stopping and time.monotonic() - self._asked > _END_SECONDS
         for process in self._processes:
+            if late and process.job:
+                process.abandon()
             if process.is_hung(self._patience):
                 process.kill(f"no sign of life for {self._patience:g} s (--patience)")
                 process.last = time.monotonic()
