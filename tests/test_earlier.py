@@ -155,3 +155,16 @@ def test_a_choice_is_shown_without_what_another_axis_says() -> None:
     assert [own["architecture.depth"] for own in shown] == [4, None]
     assert [own["architecture"] for own in shown] == ["mlp(width=8)", "cnn"]
     assert isinstance(deep.architecture, Options)
+
+
+def test_results_of_other_numerics_are_never_mixed_in(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    shutil.copytree(folder / "both" / "s", root)
+    (path, *_) = root.glob("stacks/*/stack.json")
+    record = json.loads(path.read_text())
+    record.pop("seal")
+    path.write_bytes(seal({**record, "numerics": record["numerics"] + 1}))
+    for earlier in (False, True):
+        study = reluexp.load(root, earlier=earlier)
+        assert not set(record["trials"]) & set(study.trials["trial"])
+        assert f"{len(record['trials'])} trials by a version of reluexp that computes other" in " ".join(study.notes())
