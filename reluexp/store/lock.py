@@ -76,12 +76,16 @@ class StudyLock:
                 self._refuse_if_held(name)
                 lock = lock_file(self.folder / name, timeout=0)
                 lock.acquire()
-            try:
-                self._refuse_if_alive_elsewhere(name, stop)
-                write_whole(self._owner(name), json.dumps(_me()).encode())
-            except BaseException:
-                lock.release()
-                raise
+                noted = self._noted_elsewhere(name)
+                if not noted:
+                    self._note_owner(name)
+            if noted:
+                try:
+                    self._refuse_if_alive(noted, stop)
+                    self._note_owner(name)
+                except BaseException:
+                    lock.release()
+                    raise
         try:
             with _giving_signs(self._owner(name)):
                 yield
@@ -130,10 +134,16 @@ class StudyLock:
                 raise StudyBusyError(self._busy(name, path)) from None
             probe.release()
 
-    def _refuse_if_alive_elsewhere(self, mine: str, stop: Callable[[], bool]) -> None:
-        """An owner on another machine that was not locked out by the file system may be at work all the same."""
-        noted = {path: _sign(path) for path in self.folder.glob("*.owner") if _excludes(mine, path.stem)}
-        noted = {path: sign for path, sign in noted.items() if sign and _is_elsewhere(path)}
+    def _note_owner(self, name: str) -> None:
+        write_whole(self._owner(name), json.dumps(_me()).encode())
+
+    def _noted_elsewhere(self, mine: str) -> dict[Path, int]:
+        """The notes of owners on other machines, which the file system did not lock out, with their last signs."""
+        paths = [path for path in self.folder.glob("*.owner") if _excludes(mine, path.stem) and _is_elsewhere(path)]
+        return {path: sign for path in paths if (sign := _sign(path)) is not None}
+
+    def _refuse_if_alive(self, noted: dict[Path, int], stop: Callable[[], bool]) -> None:
+        """Waits for a sign of life of those owners."""
         until = time.monotonic() + _SILENT_SECONDS
         while noted and time.monotonic() < until:
             if stop():
