@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,20 +101,24 @@ def report(
         "html,csv,md,tex,png,svg"
     ),
     style: Annotated[Path | None, typer.Option(help="A file of matplotlib rcParams for the figures.")] = None,
+    earlier: Annotated[
+        bool, typer.Option("--earlier", help="With the trials that only earlier configs of the study asked for.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
     """Draw figures and tables and one page of what was found, and say it here.
 
     Example: reluexp report quickstart --format html,pdf
     """
+    folders = [_folder(name, results) for name in studies or [""]]
     from reluexp.report import write_report, write_together
     from reluexp.report.panels import Style
     from reluexp.report.style import paper_style, styled
     from reluexp.study import load
 
-    found = [load(_folder(name, results)) for name in studies or [""]]
+    found = [load(folder, earlier=earlier) for folder in folders]
     for study in found:
-        _warn(study.standing.notes())
+        _warn(study.notes())
     if len(found) > 1:
         _say(str(write_together(found, out)))
         return
@@ -245,8 +250,9 @@ def _folder(name: str, results: Path, readable: bool = True) -> Path:
             raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
         return found[-1]
     for path in (results / name, Path(name)):
-        if (path / "study.yaml").is_file() or (not readable and (path / "stacks").is_dir()):
-            return path
+        with suppress(OSError, ValueError):  # names that no file system can hold are simply not there
+            if (path / "study.yaml").is_file() or (not readable and (path / "stacks").is_dir()):
+                return path
     names = [path.name for path in found]
     raise ResultsError(
         f"no study {name!r} in {str(results)!r}; there: {', '.join(names) or 'none'}{nearest(name, names)}"
@@ -320,9 +326,9 @@ def main() -> None:
 
 
 def _warn_plain(text: str) -> None:
-    from reluexp.plain import plain
+    from reluexp.plain import brief, plain
 
-    print(plain(text), file=sys.stderr)
+    print(plain(brief(text)), file=sys.stderr)
 
 
 def _guarded(command: Callable[..., Any]) -> int:
@@ -341,7 +347,7 @@ def _guarded(command: Callable[..., Any]) -> int:
         return error.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong usage, as Typer's parser found it
-            print(f"error: {error.format_message()}", file=sys.stderr)
+            _warn_plain(f"error: {error.format_message()}")
             return 2
         raise
     return code if isinstance(code, int) else 0

@@ -23,6 +23,7 @@ __all__ = [
     "Workload",
     "make_plan",
     "make_trials",
+    "name_of",
     "own_key",
     "probe_size",
     "stackable",
@@ -105,8 +106,17 @@ def _identity(value: Any) -> Any:
     return [_identity(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def name_of(setting: Setting, seed: int) -> str:
+    """A trial's name: a hash of everything that decides its numbers."""
+    return _named(_start(identity(part) for _, part in setting), seed)
+
+
+def _start(parts: Iterable[str]) -> Any:
+    """A hash that has taken in the version of the numerics and the parts of a setting as `identity` gives them."""
+    return hashlib.sha256(f"{NUMERICS}\n{','.join(parts)}\n".encode())
+
+
 def _named(start: Any, seed: int) -> str:
-    """A trial's name: `start` has hashed the version of the numerics and the setting as `identity` gives it."""
     own = start.copy()
     own.update(str(seed).encode())
     return str(own.hexdigest()[:12])
@@ -121,8 +131,7 @@ def make_trials(loaded: LoadedConfig) -> list[Trial]:
         for _, part in point.setting:
             if id(part) not in known:
                 known[id(part)] = identity(part)
-        setting = ",".join(known[id(part)] for _, part in point.setting)
-        start = hashlib.sha256(f"{NUMERICS}\n{setting}\n".encode())
+        start = _start(known[id(part)] for _, part in point.setting)
         trials += [Trial(_named(start, seed), seed, point) for seed in seeds]
     return trials
 

@@ -13,6 +13,7 @@ from typing import Any
 from reluexp import errors
 from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
+from reluexp.earlier import describe
 from reluexp.engine import ENGINES, Engine, Event, Resources
 from reluexp.engine.jobs import preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
@@ -84,7 +85,7 @@ def run_loaded(
     if resources.engine == "local":
         refuse_oversized(loaded)
     store = Store(results / loaded.config.study)
-    with _stop_signals() as stop, store.lock(shard):
+    with _stop_signals() as stop, store.lock(shard, stop):
         session = _Session(loaded, store, resources, fresh, shard, listener, stop)
         plan = session.plan()
         if plan.stacks or session.unknown():
@@ -299,6 +300,7 @@ class _Session:
         record = {
             **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
             **{"outputs": 0, "data": self.data[identity(stack.setting.dataset)], "numerics": NUMERICS},
+            **describe(stack),
             **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
         }
         self.store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})

@@ -39,8 +39,11 @@ class Standing:
         """How many trials finished, diverged and failed."""
         return Counter(outcome for outcome, _ in self.outcomes.values())
 
-    def notes(self) -> Iterator[str]:
-        """What a reader of the results should know about them, in sentences."""
+    def notes(self, earlier: bool = False) -> Iterator[str]:
+        """What a reader of the results should know, in sentences.
+
+        `earlier`: trials of earlier configs are asked for, so that those left are the ones nothing is known of.
+        """
         for damage in self.damaged:
             yield f"damaged, left out: {damage}; the next run sets it aside and does its trials again"
         for name in self.other_data:
@@ -50,7 +53,12 @@ class Standing:
             count = sum(len(self.records[name]["trials"]) for name in self.other_numerics)
             yield f"{count} trials by a version of reluexp that computes other numbers: left out"
         if self.not_asked:
-            yield f"{self.not_asked} trials of earlier configs: kept, but not asked for and left out"
+            why = (
+                "their stacks do not say how they were made (by an earlier version of reluexp, or for its later one)"
+                if earlier
+                else "kept, but not asked for and left out; `reluexp report --earlier` shows them, too"
+            )
+            yield f"{self.not_asked} trials of earlier configs: {why}{', left out' if earlier else ''}"
         versions = sorted({str(self.records[stack].get("torch")) for _, stack in self.outcomes.values()})
         if len(versions) > 1:
             yield f"trials come from torch {' and '.join(versions)}: their last digits may differ"

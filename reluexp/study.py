@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
+from reluexp.earlier import axes_of, earlier_trials, shown_at
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials, probe_size
 from reluexp.registration import digest
@@ -29,10 +31,14 @@ __all__ = ["Study", "load"]
 
 
 class Study:
-    """What a study found so far: the trials that its config asks for and that have ended."""
+    """What a study found so far: the trials that its config asks for and that have ended.
 
-    def __init__(self, store: Store, choosing: bool = False) -> None:
+    With `earlier`, also those that only earlier configs of the study asked for.
+    """
+
+    def __init__(self, store: Store, choosing: bool = False, earlier: bool = False) -> None:
         self._store, self._choosing = store, choosing
+        self.shows_earlier = earlier
         about = store.read_study()
         try:
             self._loaded: LoadedConfig = load_config(about["config"])
@@ -44,16 +50,49 @@ class Study:
         self.config_text: str = about.get("given") or ""
         self._register: dict[str, Any] = about.get("hypotheses") or {}
         self.provenance: dict[str, Any] = about.get("provenance", {})
-        self.baseline: str | None = self._loaded.baseline
         self.margins: dict[str, float] = self._loaded.config.margins or {}
         self.targets: dict[str, list[float]] | None = self._loaded.config.targets  # type: ignore[assignment]
 
     @property
     def axes(self) -> list[str]:
-        """The dotted names of the grid's axes, without those that everything was tuned over."""
+        """The dotted names of the grid's axes, without those that everything was tuned over.
+
+        With earlier configs' trials, also those in which these differ.
+        """
         tune = self._loaded.config.tune
         hidden = tune.over if tune and not self._choosing and not self._fixed else []
-        return [axis for axis in self._loaded.config.axes if axis not in hidden]
+        return [axis for axis in self._all_axes if axis not in hidden]
+
+    @cached_property
+    def _all_axes(self) -> list[str]:
+        own = self._loaded.config.axes
+        return axes_of([t.point.setting for t in self._wanted.values()], own) if self._earlier else own
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """The label of the activation that the statistics compare against, if it is in the study."""
+        label = label_of(self._loaded.config.baseline.activation)
+        there = any(label_of(trial.point.setting.activation) == label for trial in self._earlier)
+        return label if there else self._loaded.baseline
+
+    @cached_property
+    def _earlier(self) -> list[Trial]:
+        """The trials that only earlier configs asked for, as far as their stacks say how they were made."""
+        if not self.shows_earlier:
+            return []
+        known = {trial.id for trial in [*(self.tuning.asked if self.tuning else []), *make_trials(self._phase)]}
+        return earlier_trials(self._store.ended()[0].values(), known)
+
+    def notes(self) -> list[str]:
+        """What a reader should know: earlier configs' trials, damaged files, results that stand apart and why."""
+        told = list(self.standing.notes(self.shows_earlier))
+        if not self.shows_earlier:
+            return told
+        count = sum(trial.id in self._stacks for trial in self._earlier)
+        if not count:
+            return ["no trials of earlier configs are here; this is all that the config asks for", *told]
+        text = "were asked for by earlier configs of this study alone; they are in every number, so that none is "
+        return [f"{count} of {len(self._stacks)} trials {text}confirmatory", *told]
 
     @cached_property
     def tuning(self) -> Study | None:
@@ -94,11 +133,11 @@ class Study:
     @property
     def _fixed(self) -> bool:
         """Whether some points are not chosen by tuning, so that the tuned axes still tell settings apart."""
-        return any(is_fixed(self._loaded, point) for point in self._phase.points)
+        return bool(self._earlier) or any(is_fixed(self._loaded, point) for point in self._phase.points)
 
     @cached_property
     def _wanted(self) -> dict[str, Trial]:
-        return {trial.id: trial for trial in make_trials(self._phase)}
+        return {trial.id: trial for trial in [*make_trials(self._phase), *self._earlier]}
 
     @cached_property
     def standing(self) -> Standing:
@@ -112,14 +151,20 @@ class Study:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per trial that has ended."""
+        """One row per trial that has ended; with earlier configs' trials, `asked` says which the config asks for."""
         found = self._store.read_table("trials", self._stacks)
-        own = [self._shown(self._wanted[name].point) for name in found["trial"]]
-        return found.assign(**{axis: [axes[axis] for axes in own] for axis in self._loaded.config.axes})
+        shown = {id(t.point): self._shown(t.point) for t in self._wanted.values()}
+        own = [shown[id(self._wanted[name].point)] for name in found["trial"]]
+        if self.shows_earlier:
+            earlier = {trial.id for trial in self._earlier}
+            found = found.assign(asked=[name not in earlier for name in found["trial"]])
+        return found.assign(**{axis: [axes[axis] for axes in own] for axis in self._all_axes})
 
     def _shown(self, point: Point) -> dict[str, Any]:
         """The axes of a point, with a word in the place of those that tuning chose."""
         over = self._loaded.config.tune.over if self._loaded.config.tune else ()
+        if self._earlier:
+            point = replace(point, axes=shown_at(point.setting, self._all_axes, self._loaded.config.axes))
         if self._choosing or is_fixed(self._loaded, point):
             return point.axes
         return shown_axes(point, over)
@@ -164,7 +209,9 @@ class Study:
 
     @property
     def _confirmatory(self) -> set[int]:
-        """The places of those that were put down before any trial had ended."""
+        """The places of those that were put down before any trial had ended; none beside earlier configs' trials."""
+        if self._earlier:
+            return set()
         known = {name for name, entry in self._register.items() if not entry["trials_ended"]}
         return {place for place, own in enumerate(self.stated) if digest(own, self._loaded.config.margins) in known}
 
@@ -316,6 +363,10 @@ class Study:
         return data.train_x[chosen], data.train_y[chosen]
 
 
-def load(path: str | Path) -> Study:
-    """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none."""
-    return Study(Store(Path(path)))
+def load(path: str | Path, *, earlier: bool = False) -> Study:
+    """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none.
+
+    With `earlier`, trials that only earlier configs of the study asked for are among its trials (`asked` is False
+    there), and every dotted key in which the configs differ is an axis, so that pairs are still equal in all but one.
+    """
+    return Study(Store(Path(path)), earlier=earlier)

@@ -46,6 +46,7 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
         assert "Example: reluexp" in found.stdout
 
 
+LONG = "x" * 10_000
 BAD = [
     (["run", "missing.yaml"], "no such config"),
     (["run", "empty.yaml"], "empty"),
@@ -62,6 +63,12 @@ BAD = [
     (["report", "s", "--format", "docx"], "docx"),
     (["list", "activation"], "did you mean"),
     (["nonsense"], "nonsense"),
+    *((words, "no study 'xxx") for words in (["report", LONG], ["status", LONG], ["check", LONG])),
+    (["status", "--results", LONG], "no studies in 'xxx"),
+    (["report", "s", "--format", "csv", "--out", LONG], "cannot write the report"),
+    (["report", "s", "--style", LONG], "--style"),
+    (["run", "small.yaml", "--results", LONG], "cannot write the results"),
+    (["run", "small.yaml", "--set", f"dataset={{name: mnist, root: {LONG}, download: false}}"], "mnist"),
 ]
 
 

@@ -68,7 +68,9 @@ class Blobs(DatasetOptions):
     classes: int = Field(3, ge=2, le=1000, description="clusters")
     features: int = Field(2, ge=1, le=100_000, description="dimensions")
     samples: int = Field(1000, ge=4, le=100_000_000, description="samples, training and test together")
-    spread: float = Field(1.0, ge=0, description="standard deviation of a cluster; the centres lie in [−10, 10]")
+    spread: float = Field(
+        1.0, ge=0, le=1e6, description="standard deviation of a cluster; the centres lie in [−10, 10]"
+    )
     test_share: float = Field(0.2, gt=0, lt=1, description="share of each class for testing")
 
 
@@ -77,7 +79,7 @@ class Spirals(DatasetOptions):
 
     classes: int = Field(2, ge=2, le=100, description="arms")
     samples: int = Field(2000, ge=4, le=100_000_000, description="samples, training and test together")
-    noise: float = Field(0.1, ge=0, description="standard deviation, in units of the radius gained per turn")
+    noise: float = Field(0.1, ge=0, le=1e6, description="standard deviation, in units of the radius gained per turn")
     turns: float = Field(1.5, gt=0, le=100, description="turns of an arm from the centre to its end")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of each class for testing")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,8 +35,10 @@ class NoBiasOptions(Options):
 class InitOptions(Options):
     """What every other initialisation has."""
 
-    gain: Literal["auto"] | float = Field("auto", description="factor of the weights; auto: from the activation")
-    bias: float | NormalBias | None = Field(
+    gain: Literal["auto"] | Annotated[float, Field(ge=0, le=1e6)] = Field(
+        "auto", description="factor of the weights; auto: from the activation"
+    )
+    bias: Annotated[float, Field(ge=-1e6, le=1e6)] | NormalBias | None = Field(
         None, description="a number, or {normal: std}; default 0 (for `torch`: the framework's uniform draw)"
     )
     dead: float = Field(0.0, ge=0, lt=1, description="share of each hidden site's units disabled for good")

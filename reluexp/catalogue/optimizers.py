@@ -48,7 +48,7 @@ class Adam(OptimizerOptions):
     lr: float = Field(0.001, gt=0, le=1e6, description="learning rate")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, le=1e3)
 
 
 class AdamW(Adam):
@@ -62,7 +62,7 @@ class RmsProp(OptimizerOptions):
 
     lr: float = Field(0.001, gt=0, le=1e6, description="learning rate")
     alpha: float = Field(0.99, ge=0, lt=1, description="smoothing")
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, le=1e3)
     momentum: float = Field(0.0, ge=0, lt=1)
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from filelock import FileLock
 
 from reluexp.errors import DataError
+from reluexp.hold import lock_file
 
 __all__ = ["read_published", "stamp_published"]
 
@@ -87,8 +87,11 @@ def read_published(name: str, root: Path, download: bool) -> Arrays:
 
 def stamp_published(name: str, root: Path) -> list[list[Any]] | None:
     """Names, sizes and times of change of a published data set's files; None where there are none."""
-    files = sorted(root.absolute().glob(_FILES[name]))
-    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files] or None
+    try:
+        files = sorted(root.absolute().glob(_FILES[name]))
+        return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files] or None
+    except OSError:  # whoever reads them will say why
+        return None
 
 
 _AGAIN = "delete it and run again with download: true, or copy it anew"
@@ -216,7 +219,7 @@ def _obtain(source: Source, root: Path, download: bool) -> None:
     try:
         if download or all(_intact(root / archive.path, archive.md5) for archive in _needed(source, root)):
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f".{source.name}.lock"):
+            with lock_file(root / f".{source.name}"):
                 _fetch(source, root)
     except _FETCH_ERRORS as error:
         raise DataError(_instructions(source, root, f"could not be fetched: {error}")) from error
@@ -225,7 +228,14 @@ def _obtain(source: Source, root: Path, download: bool) -> None:
 
 
 def _missing(source: Source, root: Path) -> list[str]:
-    return [path for path in source.files if not (root / path).is_file()]
+    return [path for path in source.files if not _is_file(root / path)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system can hold, a folder that may not be read
+        return False
 
 
 def _needed(source: Source, root: Path) -> list[Archive]:
@@ -280,7 +290,7 @@ def _download(archive: Archive, target: Path) -> None:
 
 def _instructions(source: Source, root: Path, reason: str) -> str:
     lines = [f"  {archive.urls[0]}  →  {root / archive.path}" for archive in _needed(source, root)]
-    spoilt = [str(root / archive.path) for archive in _needed(source, root) if (root / archive.path).is_file()]
+    spoilt = [str(root / archive.path) for archive in _needed(source, root) if _is_file(root / archive.path)]
     return "\n".join(
         [
             f"{source.name} is not in {root} ({reason}). Fetch these files, put them where the arrows point (they are "

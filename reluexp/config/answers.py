@@ -26,8 +26,20 @@ def level_label(by: str, level: Level) -> Any:
 
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
-    """Every hypothesis and tuned axis that the grid cannot serve."""
-    return [*_hypotheses(config, points), *_tune(config, points)]
+    """Every target, hypothesis and tuned axis that cannot be."""
+    return [*_targets(config), *_hypotheses(config, points), *_tune(config, points)]
+
+
+def _targets(config: Config) -> list[Problem]:
+    """Levels that no network can reach, or that each has reached before it trains."""
+    found: list[Problem] = []
+    for metric, levels in (config.targets or {}).items():
+        share = metric.endswith("accuracy")
+        for number, level in enumerate(levels):
+            if level <= 0 or (share and level > 1):
+                allowed = "a share above 0 and up to 1" if share else "a loss above 0"
+                found.append((("targets", metric, number), f"got {level:g}; allowed: {allowed}"))
+    return found
 
 
 def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:

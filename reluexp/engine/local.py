@@ -21,7 +21,7 @@ from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempt
 __all__ = ["LocalEngine"]
 
 _LAST_WORDS = 16_000
-_END_SECONDS = 60.0
+_END_SECONDS = 20.0  # to come to a safe point and save; batch systems kill after 30
 _START_SECONDS = 300.0
 Heard = queue.SimpleQueue[tuple["_Process", Event]]
 
@@ -76,6 +76,11 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
 
+    def abandon(self) -> None:
+        """Ends a worker whose job leaves nothing to be saved."""
+        self.job = None
+        self._process.kill()
+
     def last_words(self) -> str:
         """How the process ended, and the end of what it wrote to stderr."""
         code = self._process.wait()
@@ -92,6 +97,8 @@ class _Process:
 
     def end(self) -> None:
         self.close()
+        if not self.ready:  # it still imports torch, and has nothing to save
+            self._process.kill()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -114,7 +121,7 @@ class LocalEngine:
         self._processes: list[_Process] = []
         self._left: deque[Job] = deque()
         self._tries: Counter[str] = Counter()
-        self._stopping = False
+        self._stopping, self._asked = False, 0.0
 
     @classmethod
     @contextmanager
@@ -161,11 +168,14 @@ class LocalEngine:
 
     def _feed(self, stop: bool) -> bool:
         """Gives work to those without; says whether any is under way."""
-        if stop and not self._stopping:
-            self._stopping = True
+        if stop:
             self._left.clear()
+        if stop and not self._stopping:
+            self._stopping, self._asked = True, time.monotonic()
             for process in self._processes:
                 process.close()
+                if process.job and process.job["kind"] == "prepare":
+                    process.abandon()
         for process in self._processes:
             if self._left and not process.job:
                 process.give(self._left.popleft())
@@ -200,7 +210,10 @@ class LocalEngine:
         yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
 
     def _kill_hung(self) -> None:
+        late = self._stopping and time.monotonic() - self._asked > _END_SECONDS
         for process in self._processes:
+            if late and process.job:
+                process.abandon()
             if process.is_hung(self._patience):
                 process.kill(f"no sign of life for {self._patience:g} s (--patience)")
                 process.last = time.monotonic()

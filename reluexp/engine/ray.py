@@ -22,7 +22,7 @@ from reluexp.store import Store
 __all__ = ["RayEngine"]
 
 _POLL_SECONDS = 0.5
-_END_SECONDS = 60.0
+_END_SECONDS = 20.0  # to come to a safe point and save; batch systems kill after 30
 
 
 class RayEngine:
@@ -100,9 +100,10 @@ class RayEngine:
 
     def _feed(self, stop: bool) -> bool:
         """Starts tasks; says whether any is under way. Ray itself waits for free places."""
+        if stop:
+            self._left.clear()
         if stop and not self._stopping:
             self._stopping = True
-            self._left.clear()
             self._board.stop.remote()
             self._heard = dict.fromkeys(self._heard, time.monotonic())
         while self._left and len(self._running) < self._most:

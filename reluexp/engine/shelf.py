@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from reluexp.errors import DamagedError, DataError
+from reluexp.hold import lock_file
 from reluexp.plan import NUMERICS, identity
 from reluexp.store.files import digest, digest_file, flush_folder, new_folder, seal, unseal, write_file, write_whole
 
@@ -92,10 +91,12 @@ class Shelf:
         """Lays a data set out unless it lies there whole; one process at a time, so that nobody removes another's."""
         place = self.folder / data.fingerprint
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{data.fingerprint}.lock"):
+        with lock_file(self.folder / data.fingerprint):
             with suppress(DamagedError):
                 self._verify(data.fingerprint)
                 return place
+            for left in self.folder.glob(f".{data.fingerprint}.*.tmp"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             self._lay_out(data, place)
         return place
 

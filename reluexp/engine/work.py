@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.registry import import_attribute
 from reluexp.config import label_of
+from reluexp.earlier import describe
 from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
@@ -143,7 +144,8 @@ class Work:
         result = training.result()
         outcomes = result.tables["trials"]["outcome"].tolist()
         record = {**about, "outcomes": outcomes, "shape": list(data.input_shape), "outputs": data.outputs}
-        store.write_stack(job["stack"], {**record, **_made(job, start)}, result.tables, result.weights)
+        record |= {**describe(stack), **_made(job, start)}
+        store.write_stack(job["stack"], record, result.tables, result.weights)
         return {"event": "done", "outcomes": outcomes}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ __all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
 
+_LEFT_SECONDS = 3600.0  # from which on a temporary file is nobody's
 _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
 
 
@@ -33,7 +36,8 @@ def write_report(
     formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg"),
     style: Style | None = None,
 ) -> Path:
-    """Write what `formats` names below `out` (default: `report` in the study's folder).
+    """Write what `formats` names below `out` (default: `report` in the study's folder; with earlier configs' trials,
+    `report-earlier`, so that neither takes the other's place).
 
     Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
     `style` sets sizes and rcParams of the figures; without it, PDFs are made for a paper (5.5 inches wide, a Times-like
@@ -41,7 +45,9 @@ def write_report(
     folder cannot be written.
     """
     _check(formats)
-    folder = study.path / "report" if out is None else Path(out)
+    name = "report-earlier" if getattr(study, "shows_earlier", False) else "report"
+    folder = study.path / name if out is None else Path(out)
+    _sweep(folder)
     frames, tables = _write_tables(study, folder, formats)
     live = _write_curves(study, folder, formats)
     pictures = _write_figures(study, folder, formats, style)
@@ -144,6 +150,14 @@ def _check(formats: Sequence[str]) -> None:
             raise ConfigError(f"unknown report format {form!r}; known: {', '.join(FORMATS)}{hint}")
 
 
+def _sweep(folder: Path) -> None:
+    """Removes what a report that was killed left under temporary names; another may be at work just now."""
+    with suppress(OSError):
+        for path in (*folder.glob(".*.tmp"), *folder.glob("tables/.*.tmp"), *folder.glob("figures/.*.tmp")):
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
+
+
 def _write(path: Path, data: bytes) -> Path:
     """Write to a temporary name beside it, flush, then rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -155,7 +169,7 @@ def _write(path: Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if temporary.is_file():
+        with suppress(OSError):  # what could not be written may not be removable either
             temporary.unlink()
         raise ResultsError(f"cannot write the report: {path}: {error.strerror or error}") from error
     return path

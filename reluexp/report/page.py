@@ -28,7 +28,7 @@ from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import cards_of, claims_of
 from reluexp.stats import Results, describe_targets, settings
 
-__all__ = ["Picture", "asset", "environment", "inline_svg", "render_page"]
+__all__ = ["Picture", "asset", "environment", "inline_svg", "remarks_of", "render_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("tables.js", "live.js", "chart.js")
@@ -113,6 +113,7 @@ def render_page(
             css=asset("page.css"),
             question=_question(study),
             facts=_facts(study),
+            remarks=remarks_of(study),
             parts=[*parts, ("trials", "every trial"), ("lookup", "words, config, sources")],
             answer=told,
             findings=findings(study),
@@ -241,6 +242,12 @@ def _question(study: Results) -> list[str]:
         elif paragraphs[-1]:
             paragraphs.append("")
     return [text for text in paragraphs if text]
+
+
+def remarks_of(study: Results) -> list[str]:
+    """What a study read from a folder says of trials left out, and of those of earlier configs."""
+    notes = getattr(study, "notes", None)
+    return [f"{text[:1].upper()}{text[1:]}." for text in notes()] if notes else []
 
 
 def _facts(study: Results) -> list[tuple[str, str]]:

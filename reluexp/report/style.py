@@ -41,9 +41,9 @@ def styled(style: Style, path: Path) -> Style:
 
     import matplotlib as mpl
 
-    if not path.is_file():
-        raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
     try:
+        if not path.is_file():
+            raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             given = mpl.rc_params_from_file(path, use_default_template=False)

@@ -10,7 +10,7 @@ import yaml
 
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
-from reluexp.report.page import Picture, asset, environment
+from reluexp.report.page import Picture, asset, environment, remarks_of
 from reluexp.report.panels import Style, render
 from reluexp.report.tables import Table
 from reluexp.report.tables.cells import Cell
@@ -44,7 +44,7 @@ def render_together(studies: Sequence[Results]) -> str:
             css=asset("page.css"),
             script=asset("tables.js"),
             names=names,
-            answers=[(name, answer(study)) for name, study in zip(names, studies, strict=True)],
+            answers=[(name, answer(study), remarks_of(study)) for name, study in zip(names, studies, strict=True)],
             summary=_summary(studies),
             differing=_differing(studies),
             rows=rows,

@@ -124,6 +124,8 @@ def _line(head: Mapping[str, Any]) -> bytes:
 
 def _head(path: Path) -> Checkpoint:
     """Raises OSError, and DamagedError when the file is too short or says nothing readable."""
+    if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+        raise DamagedError("it is no file")
     with path.open("rb") as file:
         line = file.readline(_LONGEST_HEAD)
         told = unseal(line)

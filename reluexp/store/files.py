@@ -135,7 +135,9 @@ def guarded(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
+        named = str(error.filename or "")
+        place = named if named and not named.endswith(".tmp") else path
         raise ResultsError(
-            f"cannot write the results: {path}: {reason}; what is finished is kept: "
+            f"cannot write the results: {place}: {reason}; what is finished is kept: "
             "mend that (free space, permissions) and run again to go on"
         ) from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from reluexp.errors import DamagedError, ResultsError
+from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
 from reluexp.store.files import (
     digest,
@@ -42,9 +43,17 @@ Depth = Literal["records", "tables", "all"]
 """what of a stack is compared with its checksums: its record and the files' sizes, the tables too, the weights too"""
 
 _FORMAT = 1
+_COLUMNS = {
+    "trials": {"trial", "seed", "activation", "outcome"},
+    "epochs": {"trial", "epoch", "step"},
+    "layers": {"trial", "step", "site"},
+    "units": {"trial", "site", "unit"},
+    "timing": {"epoch", "phase", "seconds"},
+}
+"""without which a table is not one of reluexp"""
 _RECORD, _WEIGHTS = "stack.json", "weights.safetensors"
 _ATTEMPTS = 5
-_OURS = ("stacks", "begun", "extra", "report")
+_OURS = ("stacks", "begun", "extra", "report", "report-earlier")
 Record = dict[str, Any]
 
 
@@ -141,7 +150,7 @@ class Store:
         """Writes study.yaml: what `change` makes of what it said before (nothing, if it cannot be read)."""
         with guarded(self.study_file), self._lock.gate():
             try:
-                before = self.read_study() if self.study_file.is_file() else {}
+                before = self.read_study() if os.path.lexists(self.study_file) else {}
             except ResultsError as error:
                 self.set_aside(Damage(self.study_file, str(error)))
                 before = {}
@@ -151,13 +160,13 @@ class Store:
     def read_study(self) -> dict[str, Any]:
         """What study.yaml says."""
         try:
-            content = yaml.safe_load(self.study_file.read_text("utf-8"))
+            content = read_yaml(self.study_file)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise ResultsError(f"{self.study_file}: cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise ResultsError(f"{self.study_file}: this is not a study of reluexp")
-        if not isinstance(content.setdefault("provenance", {}), dict):
-            raise ResultsError(f"{self.study_file}: its provenance is not a mapping")
+        if wrong := misshapen(content):
+            raise ResultsError(f"{self.study_file}: {wrong}")
         return content
 
     def write_stack(
@@ -237,6 +246,10 @@ class Store:
                 frame = pd.read_parquet(path)
             except (OSError, ValueError) as error:
                 raise ResultsError(f"{path}: cannot be read: {error}") from error
+            if lacking := sorted(_COLUMNS[table] - set(frame.columns)):
+                raise ResultsError(
+                    f"{path}: no table of reluexp: it has no column {lacking[0]!r}; move {path.parent} away"
+                )
             if table == "timing":
                 frame.insert(0, "stack", stack)
             else:
@@ -292,9 +305,12 @@ class Store:
                     shutil.rmtree(self.root / name)
 
     @contextmanager
-    def lock(self, shard: Shard | None = None) -> Iterator[None]:
-        """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it."""
-        with self._lock.held(shard):
+    def lock(self, shard: Shard | None = None, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Held while a study, or a shard of it, runs. Raises StudyBusyError when another process holds it.
+
+        Raises Interrupted if `stop` says so before it is held.
+        """
+        with self._lock.held(shard, stop):
             yield
 
     def owners(self) -> list[str]:
@@ -304,8 +320,13 @@ class Store:
 
 def find_studies(results: Path) -> list[Path]:
     """The folders of studies below a results folder, the latest changed last."""
-    found = [path.parent for path in Path(results).glob("*/study.yaml")]
-    return sorted(found, key=lambda path: (path / "study.yaml").stat().st_mtime)
+    changed: dict[Path, float] = {}
+    with suppress(OSError):  # a folder that cannot be read has none
+        for path in Path(results).glob("*/study.yaml"):
+            with suppress(OSError):  # one that is being removed just now
+                if path.is_file():
+                    changed[path.parent] = path.stat().st_mtime
+    return sorted(changed, key=lambda folder: changed[folder])
 
 
 def _is_null(value: object) -> bool:
@@ -325,6 +346,8 @@ def _examine(folder: Path, depth: Depth) -> Record:
     """The record of a stack whose files are as it says. Raises DamagedError."""
     path = folder / _RECORD
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+            raise DamagedError("it is no file")
         record = unseal(path.read_bytes())
     except OSError as error:
         raise DamagedError(f"{_RECORD} cannot be read: {error.strerror or error}") from error
@@ -354,6 +377,8 @@ def _compare(path: Path, told: Mapping[str, Any], content: bool = True) -> None:
     """Raises DamagedError unless the file has the size, and the content, that its record tells."""
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise DamagedError(f"{path.name}: it is no file")
         if size != told["bytes"]:
             raise DamagedError(f"{path.name}: {size:,} bytes, not {told['bytes']:,}; truncated or overwritten")
         if content and digest_file(path) != told["sha256"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +47,22 @@ class Study:
             return subprocess.Popen(
                 words, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    def wait_for_progress(self, name: str, process: subprocess.Popen[bytes]) -> bool:
+        """Waits until a checkpoint or a stack has been written since now; False if the run ends before."""
+        before = self._written(name)
+        while self._written(name) == before:
+            if process.poll() is not None:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _written(self, name: str) -> dict[str, int]:
+        found = {}
+        for path in (*self.results(name).glob("begun/*.ckpt"), *self.results(name).glob("stacks/*/stack.json")):
+            with contextlib.suppress(OSError):  # it has made room for the next just now
+                found[str(path)] = path.stat().st_mtime_ns
+        return found
 
     def run(self, name: str, workers: int = 2) -> None:
         """A run to the end."""

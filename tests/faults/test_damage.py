@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from harness import Study
 
 import reluexp
 from reluexp.checking import check_study
-from reluexp.errors import DamagedError
+from reluexp.errors import DamagedError, ResultsError
 from reluexp.store import Store
 
 RECORD = {"trials": ["a", "b"], "outcomes": ["finished", "diverged"], "data": "d", "numerics": 0}
@@ -150,3 +152,70 @@ def test_a_study_file_that_cannot_be_read_is_written_anew(whole: Study) -> None:
     whole.run("headless")
     whole.assert_same("whole", "headless")
     assert list((root / "aside").glob("study.yaml*"))
+
+
+BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+ABOUT = {
+    "aliases of aliases": BOMB + "study: s\nconfig: {study: s, grid: {activation: *i}}\n",
+    "an alias to itself": "config: &a {study: s, x: *a}\n",
+    "a tag": "config: {study: s}\nx: !!python/object/apply:os.system ['touch harmed']\n",
+    "12 MB": "config: {study: s}\nx: [" + "1, " * 4_000_000 + "1]\n",
+    "deep": "config: " + "[" * 100_000,
+    "data": "config: {study: s}\nprovenance: {data: [1]}\n",
+    "runs": "config: {study: s}\nprovenance: {runs: [1, null]}\n",
+    "provenance": "config: {study: s}\nprovenance: text\n",
+    "hypotheses": "config: {study: s}\nhypotheses: {a: 1}\n",
+    "given": "config: {study: s}\ngiven: [1]\n",
+    "no mapping": "- 1\n",
+}
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_a_study_file_that_nobody_wrote_so_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.root.mkdir()
+    store.study_file.write_text(ABOUT[name], "utf-8")
+    start = time.process_time()
+    with pytest.raises(ResultsError, match=r"study\.yaml: "):
+        reluexp.load(store.root)
+    assert time.process_time() - start < 2
+    assert not (tmp_path / "harmed").exists()
+    store.write_study(lambda before: {"study": "s", "config": {"study": "s"}, "before": before})
+    assert store.read_study()["before"] == {}
+    assert list((store.root / "aside").iterdir())
+
+
+@pytest.mark.parametrize("place", ["stack.json", "trials.parquet"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_named_and_not_waited_for(place: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    store = made(tmp_path)
+    path = store.stack("one") / place
+    path.unlink()
+    make(path)
+    found, damaged = store.ended("all")
+    assert not found
+    assert place in str(damaged[0])
+    store.set_aside(damaged[0])
+    assert store.ended("all") == ({}, [])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_a_checkpoint_that_is_no_file_is_named(make: Callable[[Path], None], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "begun").mkdir()
+    make(tmp_path / "begun" / "two.0.ckpt")
+    (damage,) = store.damaged_checkpoints()
+    assert "two.0.ckpt" in str(damage)
+    store.set_aside(damage)
+    store.save_checkpoint("two", RECORD, {"flat": torch.zeros(1)})
+    assert store.begun() == [("a", "b")]
+
+
+def test_a_table_without_its_columns_is_named_although_its_checksum_is_right(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_stack("one", RECORD, {"trials": pd.DataFrame({"x": [1]})}, {})
+    assert store.ended("all")[1] == []
+    with pytest.raises(ResultsError, match=r"trials\.parquet: no table of reluexp: it has no column 'activation'"):
+        store.read_table("trials", {"a": "one"})

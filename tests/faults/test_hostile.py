@@ -83,7 +83,10 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["status", "evil"], ["check", "evil"], ["plan", "evil.yaml"], ["report", "evil"]])
+_READING = [["status", "evil"], ["check", "evil"], ["plan", "evil.yaml"], ["report", "evil"]]
+
+
+@pytest.mark.parametrize("words", [*_READING, ["report", "evil", "--earlier"]])
 def test_reading_commands_import_none_of_the_users_code_and_print_nothing_that_acts(
     folder: Path, words: list[str]
 ) -> None:

@@ -42,7 +42,7 @@ class Cluster:
 
     def start(self, *words: str) -> None:
         ray = str(Path(sys.executable).with_name("ray"))
-        environment = {**os.environ, "RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+        environment = {**os.environ, "RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "10"}
         self.nodes.append(
             subprocess.Popen(
                 [ray, "start", "--block", "--disable-usage-stats", "--object-store-memory=80000000", *words],

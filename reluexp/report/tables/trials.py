@@ -19,6 +19,11 @@ def trials_table(study: Results, frame: pd.DataFrame) -> Table:
         **setting_cells(study, frame),
         "seed": whole_cells(frame["seed"]),
         "outcome": [Cell(text, number=False) for text in _outcomes(frame)],
+        **(
+            {"asked": [Cell("yes" if own else "no", number=False) for own in frame["asked"]]}
+            if "asked" in frame
+            else {}
+        ),
         **{
             header: [Cell(number(100 * value, 2)) for value in frame[metric]]
             for header, metric in (
@@ -45,8 +50,13 @@ def _outcomes(frame: pd.DataFrame) -> list[str]:
 
 
 def by_outcome(study: Results) -> pd.DataFrame:
-    """Final metrics of every trial; within a setting the diverged after the finished, the failed last."""
+    """Final metrics of every trial; within a setting the diverged after the finished, the failed last.
+
+    Beside trials of earlier configs, `asked` says which the config asks for.
+    """
     frame = final_metrics(study)
+    if "asked" in study.trials:
+        frame["asked"] = frame["trial"].map(study.trials.set_index("trial")["asked"])
     rank = frame["outcome"].map({"finished": 0, "diverged": 1}).fillna(2)
     place = frame.groupby([*other_axes(study), "activation"], sort=False).ngroup()
     order = pd.DataFrame({"place": place, "rank": rank}).sort_values(["place", "rank"], kind="stable").index
