@@ -15,7 +15,7 @@ from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
 from reluexp.earlier import describe
 from reluexp.engine import ENGINES, Engine, Event, Resources
-from reluexp.engine.jobs import preparation, preparation_key, training
+from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
 from reluexp.estimate import kind_of, stack_seconds
@@ -91,6 +91,7 @@ def run_loaded(
         if plan.stacks or session.unknown():
             with open_engine(resources, len(plan.stacks)) as engine:
                 session.prepare(engine, plan)
+                session.compare(engine, plan)
                 session.train(engine, session.plan())
         session.end()
     study = Study(store)
@@ -147,13 +148,8 @@ class _Session:
         firsts = {preparation_key(stack): stack for stack in reversed(stacks)}
         by_id = {stack.id: (key, stack) for key, stack in firsts.items()}
         engine.submit([preparation(stack, self.cache, self.resources.device) for stack in firsts.values()])
-        compared = {stack.id for stack in firsts.values() if own_key(stack.setting)}
         for event in engine.events(self.stop):
-            if event["event"] == "failed" and event["stack"] in compared:
-                compared.remove(event["stack"])  # the user's code may crash: that is for its trials to say
-                _, stack = by_id[event["stack"]]
-                engine.submit([preparation(stack, self.cache, self.resources.device, compare=False)])
-            elif event["event"] == "failed":
+            if event["event"] == "failed":
                 kind = getattr(errors, event["kind"] or "", None)
                 if event["kind"] == "memory":
                     raise DataError(f"the data set does not fit into memory: {event['text']}")
@@ -165,11 +161,18 @@ class _Session:
                 self.prepared[key] = event
                 self.data[identity(stack.setting.dataset)] = event["fingerprint"]
                 self.device = event["device"]
-                if event["batched"]:
-                    self.batched.add(own_key(stack.setting) or "")
                 _check_fit(stack, event)
         if len(self.prepared) < len(firsts):
             raise Interrupted("stopped before anything was trained")
+
+    def compare(self, engine: Engine, plan: Plan) -> None:
+        """Finds out which of the user's networks may share a stack; one that fails here fails in its trials, too."""
+        own = {(own_key(stack.setting), preparation_key(stack)): stack for stack in reversed(plan.stacks)}
+        stacks = {stack.id: key for (key, _), stack in own.items() if key}
+        engine.submit([comparison(stack, self.prepared[preparation_key(stack)])
+                       for stack in own.values() if stack.id in stacks])  # fmt: skip
+        agree = {event["stack"] for event in engine.events(self.stop) if event.get("batched")}
+        self.batched = {key for key in stacks.values() if all(n in agree for n, own in stacks.items() if own == key)}
 
     def train(self, engine: Engine, plan: Plan) -> None:
         """Trains the stacks, those that did not fit into memory in halves; failures become outcomes."""
@@ -274,7 +277,8 @@ class _Session:
             self._note(f"the data have changed: {damage.path} moved to {place}, its trials run again")
 
     def _job(self, stack: Stack) -> dict[str, Any]:
-        return training(stack, self.store.root, self.loaded.config.study, self.prepared[preparation_key(stack)])
+        prepared, batched = self.prepared[preparation_key(stack)], own_key(stack.setting) in self.batched
+        return training(stack, self.store.root, self.loaded.config.study, prepared, batched)
 
     def _halves(self, stack: Stack, event: Event) -> list[Stack]:
         """Two stacks of a stack that did not fit into memory; of one that the user's code failed, each trial alone."""

@@ -50,7 +50,7 @@ class Resources(Options):
 
 def attempts_of(job: Job) -> int:
     """How often a job is begun; one that tries the user's code just to know whether it may, once."""
-    return 1 if job.get("compare") else ATTEMPTS
+    return 1 if job["kind"] == "compare" else ATTEMPTS
 
 
 class Engine(Protocol):

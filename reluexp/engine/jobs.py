@@ -8,31 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.engine import Job
-from reluexp.plan import NUMERICS, Stack, identity, own_key
+from reluexp.plan import NUMERICS, Stack, identity
 
-__all__ = ["about_of", "own_code", "preparation", "preparation_key", "stack_of", "training"]
+__all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
 
 
-def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any]) -> Job:
-    """The job to train a stack; `prepared` is the event of its preparation."""
+def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any], batched: bool) -> Job:
+    """The job to train a stack; `prepared` is the event of its preparation, `batched` what its comparison gave."""
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
-        **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache", "batched")},
+        **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
+        "batched": batched,
     }
 
 
-def preparation(stack: Stack, cache: Path, device: str, compare: bool = True) -> Job:
-    """The job to read a stack's data set, to import the user's own code, and to compare it alone and in a stack."""
+def preparation(stack: Stack, cache: Path, device: str) -> Job:
+    """The job to read a stack's data set and to import the user's own code."""
     return {
         **{"kind": "prepare", **Stack(stack.id, stack.trials[:1]).to_json(), "cache": str(cache.absolute())},
         **{"device": device, "own": own_code(stack), "cwd": str(Path.cwd())},
-        "compare": compare and own_key(stack.setting) is not None,
+    }
+
+
+def comparison(stack: Stack, prepared: Mapping[str, Any]) -> Job:
+    """The job to find out whether the user's own code gives in a stack what it gives alone."""
+    return {
+        **{"kind": "compare", **Stack(stack.id, stack.trials[:1]).to_json(), "cwd": str(Path.cwd())},
+        **{key: prepared[key] for key in ("device", "shape", "outputs")},
     }
 
 
 def preparation_key(stack: Stack) -> str:
     """The same for stacks that one preparation is enough for."""
-    return json.dumps([identity(stack.setting.dataset), own_code(stack), own_key(stack.setting)])
+    return json.dumps([identity(stack.setting.dataset), own_code(stack)])
 
 
 def own_code(stack: Stack) -> list[str]:

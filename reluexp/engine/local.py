@@ -63,9 +63,9 @@ class _Process:
                 self._process.stdin.flush()
 
     def is_hung(self, patience: float) -> bool:
-        """Whether a worker that trains has given no sign of life for so long; reading data may take its time."""
+        """Whether a worker has given no sign of life for so long, unless it reads data, which may take its time."""
         limit = patience if self.ready else max(patience, _START_SECONDS)
-        return self.job is not None and self.job["kind"] == "train" and time.monotonic() - self.last > limit
+        return self.job is not None and self.job["kind"] != "prepare" and time.monotonic() - self.last > limit
 
     def kill(self, why: str) -> None:
         """Ends a worker at once; the first signal makes it write down where it was."""
@@ -174,7 +174,7 @@ class LocalEngine:
             self._stopping, self._asked = True, time.monotonic()
             for process in self._processes:
                 process.close()
-                if process.job and process.job["kind"] == "prepare":
+                if process.job and process.job["kind"] != "train":
                     process.abandon()
         for process in self._processes:
             if self._left and not process.job:

@@ -114,7 +114,7 @@ class RayEngine:
 
     def _token(self, job: Job) -> str:
         """The path of a file by which a task sees whether it shares the results folder with the driver."""
-        if job["kind"] == "prepare":
+        if job["kind"] != "train":
             return ""
         path = Path(job["root"]) / ".locks" / "shared"
         if not path.is_file():
@@ -235,7 +235,7 @@ def _do(job: Job, token: str, board: Any) -> tuple[Event, Any]:
     work = _WORK[0]
     work.tell, work.should_stop, work.alive = tell, post.stop.is_set, post.alive
     try:
-        if job["kind"] == "prepare" or _shared(job, token):
+        if job["kind"] != "train" or _shared(job, token):
             work.do(job)
             return last[0], None
         return _apart(work, job, last)

@@ -55,7 +55,7 @@ class Work:
     def do(self, job: Job) -> None:
         """Whatever the user's code or a device raises is an event, and not fatal."""
         try:
-            event = self._prepare(job) if job["kind"] == "prepare" else self._train(job)
+            event = {"prepare": self._prepare, "compare": self._compare, "train": self._train}[job["kind"]](job)
         except Exception as error:
             trace = traceback.format_exc()
             event = {"event": "failed", "kind": _kind(error), "text": _text(error), "trace": trace}
@@ -81,11 +81,6 @@ class Work:
 
         data, place = Shelf(cache).obtain(options, lambda: load_dataset(options, cache, read))
         self._data = {data.fingerprint: data}
-        batched = False
-        if job["compare"]:
-            from reluexp.batching import reads_batched
-
-            batched = reads_batched(setting, data.input_shape, data.outputs, device)
         return {
             **{"event": "prepared", "device": device, "shape": list(data.input_shape), "classes": data.classes},
             **{
@@ -94,7 +89,16 @@ class Work:
                 "fingerprint": data.fingerprint,
                 "cache": job["cache"],
             },
-            **{"shelf": str(place) if place else None, "batched": batched},
+            "shelf": str(place) if place else None,
+        }
+
+    def _compare(self, job: Job) -> Event:
+        from reluexp.batching import reads_batched
+
+        shape = tuple(job["shape"])
+        return {
+            "event": "compared",
+            "batched": reads_batched(stack_of(job).setting, shape, job["outputs"], job["device"]),
         }
 
     def _dataset(self, job: Job) -> Dataset:
