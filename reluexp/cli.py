@@ -107,8 +107,7 @@ def report(
     Example: reluexp report quickstart --format html,pdf
     """
     from reluexp.report import write_report, write_together
-    from reluexp.report.panels import Style
-    from reluexp.report.style import paper_style, styled
+    from reluexp.report.style import Style, paper_style, styled
     from reluexp.study import load
 
     found = [load(_folder(name, results)) for name in studies or [""]]

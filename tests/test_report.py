@@ -22,7 +22,9 @@ from reluexp.report import write_report, write_tables
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
-from reluexp.report.panels import Style, facets_of, lines_of, render
+from reluexp.report.lines import facets_of, lines_of
+from reluexp.report.rendering import render
+from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
 from reluexp.stats import can_die
 

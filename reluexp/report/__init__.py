@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from reluexp.report.live.payload import Live
     from reluexp.report.page import Picture
-    from reluexp.report.panels import Style
+    from reluexp.report.style import Style
     from reluexp.report.tables import Table
     from reluexp.stats import Results
 
@@ -116,8 +116,8 @@ def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: 
         return []
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.page import Picture
-    from reluexp.report.panels import Style, render
-    from reluexp.report.style import paper_style
+    from reluexp.report.rendering import render
+    from reluexp.report.style import Style, paper_style
 
     paper, style, pictures = style or paper_style(), style or Style(), []
     for spec in FIGURES:

@@ -1,114 +1,31 @@
-"""How a study's trials become panels and lines: facets, colours, bands over seeds, legends.
+"""How frames become panels: axes in a grid, curves with bands over seeds, ticks, one legend.
 
-A *line* is one activation (or one value of the first axis, where the activation does not vary); a *facet* is one
-combination of the axes that are left. Functions that draw take an `ax` and data and return the `ax`.
+Functions that draw take an `ax` and data and return the `ax`.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, column_intervals, groups, in_order, other_axes, settings
+from reluexp.report.lines import Lines, faint_limit
+from reluexp.report.style import Style
+from reluexp.stats import column_intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Facet",
-    "Lines",
-    "Panel",
-    "Style",
-    "draw_curves",
-    "facets_of",
-    "faint_limit",
-    "grid_of",
-    "joined",
-    "legend",
-    "lines_of",
-    "log_range",
-    "mark_undying",
-    "percent",
-    "plain",
-    "plain_logs",
-    "power_ticks",
-    "render",
-    "short",
-]
+__all__ = ["Panel", "draw_curves", "grid_of", "legend", "log_range", "percent", "plain_logs", "power_ticks"]
 
-_RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.titley": 1.0,
-    "axes.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.limits": (-4, 6),
-    "axes.formatter.useoffset": False,
-    "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.handlelength": 2.8,
-    "lines.linewidth": 1.7,
-    "figure.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "reluexp",
-    "pdf.fonttype": 42,
-}
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
-_NO_DATES: dict[str, dict[str, None]] = {
-    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
 _RASTER = 250  # faint lines from which a figure draws them as pixels: an SVG of thousands of paths opens slowly
-
-
-@dataclass(frozen=True)
-class Style:
-    """Sizes in inches, limits, and matplotlib's rcParams for every figure."""
-
-    width: float = 8.4
-    row_height: float = 2.9
-    seeds: int = 30
-    facets: int = 12
-    dpi: int = 150
-    rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
-
-
-@dataclass(frozen=True)
-class Lines:
-    """The column whose values are lines, those values in order, and label, colour and dashes of each."""
-
-    by: str
-    looks: dict[Any, tuple[str, str, Any]]
-
-
-@dataclass(frozen=True)
-class Facet:
-    """One combination of the remaining axes: a title, empty for the only one, and the columns' values."""
-
-    title: str
-    where: dict[str, Any]
-
-    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows of this facet."""
-        for column, value in self.where.items():
-            frame = frame[frame[column] == value]
-        return frame
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -118,116 +35,6 @@ class Panel:
     title: str
     rows: pd.DataFrame
     metric: str
-
-
-def faint_limit(curves: int, most: int = 30) -> int:
-    """How many single trials stand faint behind each of so many curves: 900 in all, but at least 3 of each."""
-    return min(most, max(3, 900 // max(curves, 1)))
-
-
-def plain(text: Any) -> str:
-    """Text that matplotlib takes literally: no mathematics between dollar signs, one line."""
-    return " ".join(str(text).split()).replace("$", r"\$")
-
-
-def short(text: Any, length: int = 30) -> str:
-    """Text cut to a length with an ellipsis in its middle, for labels.
-
-    >>> short("package.module:attribute", 12)
-    'packag…ibute'
-    """
-    text = " ".join(str(text).split())
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
-
-
-def percent(axis: Axis) -> None:
-    """Ticks of shares in percent, with as many decimals as they need."""
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
-
-
-def plain_logs(axis: Axis) -> None:
-    """Ticks of a log axis of less than two decades as plain numbers, at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def power_ticks(axis: Axis) -> None:
-    """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    def power(value: float, _: float) -> str:
-        exponent = round(math.log10(value)) if value > 0 else 0
-        return f"10{str(exponent).translate(_RAISED)}"
-
-    axis.set_major_formatter(FuncFormatter(power))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def lines_of(study: Results) -> Lines:
-    """Activations as lines, drawn as the catalogue says; options of one activation differ in their dashes."""
-    frame, others = settings(study), other_axes(study)
-    if frame["activation"].nunique() == 1 and others:
-        return _value_lines(frame, others[0])
-    looks: dict[Any, tuple[str, str, Any]] = {}
-    for label in in_order(frame["activation"], "activation"):
-        name, colour, dashes = style_of(label)
-        taken = [look[2] for look in looks.values() if look[1] == colour]
-        if dashes in taken:
-            dashes = next((free for free in _DASHES if free not in taken), dashes)
-        looks[label] = (plain(short(name)), colour, dashes)
-    return Lines("activation", looks)
-
-
-def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
-    """Values of an axis as lines, dark to light."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    values, name = in_order(frame[axis], axis), axis_names([axis])[axis]
-    shades = colormaps["viridis"](np.linspace(0, 0.85, len(values)))
-    return Lines(
-        axis,
-        {
-            value: (plain(short(f"{name} = {value}")), to_hex(shade), _DASHES[i % 4])
-            for i, (value, shade) in enumerate(zip(values, shades, strict=True))
-        },
-    )
-
-
-def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
-    """At most `limit` facets in the order of the axes, and how many there are besides."""
-    axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    names = axis_names(axes)
-    found = [
-        Facet(plain(short(", ".join(f"{names[axis]} = {value}" for axis, value in where.items()), 48)), where)
-        for where, _ in groups(settings(study), axes)
-    ]
-    return found[:limit], max(0, len(found) - limit)
-
-
-def joined(study: Results, frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a measurement with their trial's setting, seed and outcome; trials that failed are left out."""
-    trials = settings(study)
-    columns = list(dict.fromkeys(["trial", "activation", *other_axes(study), "seed", "outcome"]))
-    rows = frame.drop(columns=[c for c in columns[1:] if c in frame], errors="ignore")
-    return rows.merge(trials.loc[trials["outcome"] != "failed", columns], on="trial", how="inner")
-
-
-def log_range(values: pd.Series, least: float = 20) -> bool:
-    """Whether positive values span so large a range that a linear axis would hide most of it."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    return len(positive) > 1 and positive.max() / positive.min() > least
 
 
 def grid_of(
@@ -269,15 +76,38 @@ def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def mark_undying(lines: Lines) -> Lines:
-    """The lines with a dagger at activations whose units cannot be exactly dead."""
-    if lines.by != "activation":
-        return lines
-    looks = {
-        value: (label if can_die(value) else f"{label} †", colour, dashes)
-        for value, (label, colour, dashes) in lines.looks.items()
-    }
-    return Lines(lines.by, looks)
+def percent(axis: Axis) -> None:
+    """Ticks of shares in percent, with as many decimals as they need."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
+
+
+def plain_logs(axis: Axis) -> None:
+    """Ticks of a log axis of less than two decades as plain numbers, at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def power_ticks(axis: Axis) -> None:
+    """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def power(value: float, _: float) -> str:
+        exponent = round(math.log10(value)) if value > 0 else 0
+        return f"10{str(exponent).translate(_RAISED)}"
+
+    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_range(values: pd.Series, least: float = 20) -> bool:
+    """Whether positive values span so large a range that a linear axis would hide most of it."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    return len(positive) > 1 and positive.max() / positive.min() > least
 
 
 def draw_curves(
@@ -383,39 +213,3 @@ def _spans(flags: np.ndarray) -> list[np.ndarray]:
     """
     places = np.flatnonzero(flags)
     return [part for part in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(part)]
-
-
-def _lay_out(figure: Figure) -> None:
-    """Run the constrained layout once; an empty axis label is pinned, since placing it costs as much as a full one."""
-    engine = figure.get_layout_engine()
-    if engine is None:
-        return
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            if not axis.label.get_text():
-                axis.set_label_coords(0, 0)
-    engine.execute(figure)
-    figure.set_layout_engine("none")
-
-
-def render(figure: Figure, form: str, style: Style) -> bytes:
-    """The figure as `svg`, `png` or `pdf`: the same bytes for the same figure, without dates.
-
-    It is laid out once; `savefig` would do it again for each format, and draw it all to do so.
-    """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.BytesIO()
-    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
-        figure.set_dpi(style.dpi)
-        _lay_out(figure)
-        if form == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATES[form])
-        elif form == "pdf":
-            FigureCanvasPdf(figure).print_pdf(buffer, metadata=_NO_DATES[form])
-        else:
-            FigureCanvasAgg(figure).print_png(buffer, metadata=_NO_DATES[form], pil_kwargs={"compress_level": 4})
-    return buffer.getvalue()

@@ -41,7 +41,7 @@ class Plots:
             raise AttributeError(f"no figure {name!r}; there are {', '.join(found)}{nearest(name, list(found))}")
 
         def draw(ax: Axes | None = None, **style: Any) -> Figure | Axes:
-            """The figure; `style` sets fields of `reluexp.report.panels.Style`, such as width in inches."""
+            """The figure; `style` sets fields of `reluexp.report.style.Style`, such as width in inches."""
             return _draw(found[name], self._study, ax, style)
 
         draw.__name__, draw.__doc__ = name, found[name].title
@@ -50,7 +50,8 @@ class Plots:
 
 def _draw(spec: FigureSpec, study: Results, ax: Axes | None, fields: dict[str, Any]) -> Figure | Axes:
     from reluexp.report.figures import draw_figure
-    from reluexp.report.panels import Style, render
+    from reluexp.report.rendering import render
+    from reluexp.report.style import Style
 
     style = Style(**fields)
     figure = draw_figure(spec, study, style)

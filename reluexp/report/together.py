@@ -11,7 +11,8 @@ import yaml
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.page import Picture, asset, environment
-from reluexp.report.panels import Style, render
+from reluexp.report.rendering import render
+from reluexp.report.style import Style
 from reluexp.report.tables import Table
 from reluexp.report.tables.cells import Cell
 from reluexp.report.tables.summary import summary_table

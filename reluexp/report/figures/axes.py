@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines, Panel, joined, percent, plain_logs
+from reluexp.report.lines import Facet, Lines, joined
+from reluexp.report.panels import Panel, percent, plain_logs
 from reluexp.stats import Results, settings
 
 if TYPE_CHECKING:

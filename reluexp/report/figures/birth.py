@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.frames.birth import born_dead
-from reluexp.report.panels import Panel, Style, grid_of, percent
+from reluexp.report.panels import Panel, grid_of, percent
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:

@@ -12,21 +12,9 @@ from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, ki
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
-from reluexp.report.panels import (
-    Facet,
-    Lines,
-    Panel,
-    Style,
-    draw_curves,
-    facets_of,
-    grid_of,
-    legend,
-    lines_of,
-    percent,
-    plain,
-    power_ticks,
-    short,
-)
+from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
+from reluexp.report.style import Style
 from reluexp.stats import Results, axis_names, groups, in_order, other_axes, settings
 
 if TYPE_CHECKING:

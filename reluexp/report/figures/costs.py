@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from reluexp.report.figures.axes import whole_ticks
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.frames.costs import measuring_share, phase_seconds
-from reluexp.report.panels import Panel, Style, grid_of
+from reluexp.report.panels import Panel, grid_of
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:

@@ -20,20 +20,9 @@ from reluexp.report.figures.axes import (
 )
 from reluexp.report.figures.captions import band_note, dagger_note, ended_note, kept_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    draw_curves,
-    facets_of,
-    grid_of,
-    legend,
-    lines_of,
-    log_range,
-    mark_undying,
-    plain,
-    short,
-)
+from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
+from reluexp.report.style import Style
 from reluexp.stats import Results, over_sites, sound
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ import pandas as pd
 from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import Lines, Panel, Style, draw_curves, facets_of, grid_of, legend, lines_of
+from reluexp.report.lines import Lines, facets_of, lines_of
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:

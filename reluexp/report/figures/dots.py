@@ -11,7 +11,9 @@ from reluexp.report.figures.axes import KINDS
 from reluexp.report.figures.captions import count_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import starved_and_dead
-from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of, percent
+from reluexp.report.lines import Lines, facets_of, lines_of
+from reluexp.report.panels import Panel, grid_of, legend, percent
+from reluexp.report.style import Style
 from reluexp.stats import Interval, Results, final_metrics, mean_interval
 
 if TYPE_CHECKING:

@@ -14,19 +14,9 @@ from reluexp.report.figures.captions import band_note, count_note, dagger_note, 
 from reluexp.report.figures.curves import curve_figure
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import CAUSES, FATES, cause_sentences, causes, fates, followed, lasting_deaths
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    facets_of,
-    grid_of,
-    joined,
-    lines_of,
-    mark_undying,
-    percent,
-    plain,
-    short,
-)
+from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, grid_of, percent
+from reluexp.report.style import Style
 from reluexp.stats import Results, can_die
 
 if TYPE_CHECKING:

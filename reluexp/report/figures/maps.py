@@ -12,19 +12,9 @@ import pandas as pd
 from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    facets_of,
-    grid_of,
-    joined,
-    lines_of,
-    mark_undying,
-    plain,
-    power_ticks,
-    short,
-)
+from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, grid_of, power_ticks
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reluexp.report.panels import Style
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:

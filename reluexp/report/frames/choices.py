@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.frames.lives import followed, shares_below
-from reluexp.report.panels import joined
+from reluexp.report.lines import joined
 from reluexp.stats import Results, final_metrics, other_axes, settings
 
 __all__ = ["firing_rates", "numeric_axis", "over_axis", "probe_shares", "threshold_shares"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import joined
+from reluexp.report.lines import joined
 from reluexp.stats import Results, can_die, other_axes
 from reluexp.stats.memory import remembered
 

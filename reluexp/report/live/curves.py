@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines
+from reluexp.report.lines import Facet, Lines
 from reluexp.stats import Results, column_intervals, settings
 
 __all__ = ["Curve", "Metric", "Source", "curve_rows", "curves_of"]

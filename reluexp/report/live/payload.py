@@ -15,8 +15,9 @@ import pandas as pd
 
 from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
 from reluexp.report.frames.lives import lasting_deaths
+from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.report.panels import Facet, Lines, Style, facets_of, faint_limit, lines_of
+from reluexp.report.style import Style
 from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
