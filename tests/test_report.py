@@ -100,7 +100,7 @@ def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
     facets, left_out = facets_of(study, 12)
     assert (len(facets), left_out) == (12, 3)
     caption = next(spec for spec in FIGURES if spec.name == "test_accuracy").caption(study)
-    assert "3 more settings" in caption
+    assert "9 more settings" in caption
 
 
 def test_data_sets_share_no_axis() -> None:

@@ -103,9 +103,9 @@ def joined(study: Results, frame: pd.DataFrame) -> pd.DataFrame:
     return rows.merge(trials.loc[trials["outcome"] != "failed", columns], on="trial", how="inner")
 
 
-def faint_limit(curves: int, most: int = 30) -> int:
-    """How many single trials stand faint behind each of so many curves: 900 in all, but at least 3 of each."""
-    return min(most, max(3, 900 // max(curves, 1)))
+def faint_limit(curves: int, most: int = 30, whole: int = 400) -> int:
+    """How many single trials stand faint behind each of so many curves: `whole` in all, but at least 3 of each."""
+    return min(most, max(3, whole // max(curves, 1)))
 
 
 def plain(text: Any) -> str:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "draw_curves", "grid_of", "legend", "log_range", "percent", "plain_logs", "power_ticks"]
 
-_RASTER = 250  # faint lines from which a figure draws them as pixels: an SVG of thousands of paths opens slowly
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -94,14 +93,14 @@ def plain_logs(axis: Axis) -> None:
 
 def power_ticks(axis: Axis) -> None:
     """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     def power(value: float, _: float) -> str:
         exponent = round(math.log10(value)) if value > 0 else 0
         return f"10{str(exponent).translate(_RAISED)}"
 
     axis.set_major_formatter(FuncFormatter(power))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def log_range(values: pd.Series, least: float = 20) -> bool:
@@ -169,7 +168,6 @@ def _draw_seeds(
             if lost[row] and crosses and finite.any():
                 ends.append((*segments[-1][-1], colour))
     faint = LineCollection(segments, colors=colours, linewidths=0.6, alpha=0.28, zorder=1.5)
-    faint.set_rasterized(len(segments) * len(ax.figure.axes) > _RASTER)
     ax.add_collection(faint, autolim=False)
     if ends:
         across, up, hues = zip(*ends, strict=True)

@@ -55,7 +55,7 @@ class Style:
     width: float = 8.4
     row_height: float = 2.9
     seeds: int = 30
-    facets: int = 12
+    facets: int = 6
     dpi: int = 150
     rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
 

@@ -195,7 +195,7 @@ CHOICES: tuple[FigureSpec, ...] = (
             "Every paper chooses another threshold. Saturated: the largest |f′(z)| over the probe, relative to the "
             "activation's own reference slope, is below it (at its left end only exactly dead units are left). "
             "Dormant: mean |h| is at most that share of the layer's mean (Sokar et al. 2023). "
-            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 3)}"
+            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 4)}"
         ),
         _thresholds,
         View("curves", "dormant", "share"),
@@ -209,7 +209,7 @@ CHOICES: tuple[FigureSpec, ...] = (
             "Share of hidden units that would be called dead on a probe of the first n training samples, at the end of "
             "training; at the right end the whole training set. Below 1 % the axis is linear. "
             "What is 0 throughout is not drawn. "
-            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 3)}"
+            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 4)}"
         ),
         _probe,
         View("curves", "probe", "share"),
@@ -221,7 +221,7 @@ CHOICES: tuple[FigureSpec, ...] = (
         "signal",
         lambda study: (
             "Share of hidden units that respond (|f′(z)| ≥ 10⁻³ of the reference slope) at no more than this share of "
-            f"samples and positions, at the end. {_bands(study)}{facet_note(study, 3)}"
+            f"samples and positions, at the end. {_bands(study)}{facet_note(study, 4)}"
         ),
         _firing,
         View("curves", "firing", "share"),

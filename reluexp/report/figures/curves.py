@@ -161,7 +161,7 @@ CURVES: tuple[FigureSpec, ...] = (
         "outcome",
         lambda study: (
             "Training loss: mean over the epoch's steps, as trained; test loss: after the epoch. "
-            f"On a log axis means are geometric. {band_note(study, 6)}{ended_note(study)}"
+            f"On a log axis means are geometric. {band_note(study, 2)}{ended_note(study)}"
         ),
         _loss,
         View("curves", "epochs", "test_loss"),

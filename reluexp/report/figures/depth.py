@@ -92,7 +92,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
         lambda study: (
             "Root mean square of the derivative of a sample's loss by the pre-activations of each hidden "
             "site, before training and at the last full measurement. Means are geometric and leave out exact zeros. "
-            f"{band_note(study, 6, False)}"
+            f"{band_note(study, 2, False)}"
         ),
         _over_depth("backprop_norm", "backprop norm"),
         View("depth", "layers", "backprop_norm"),
@@ -104,7 +104,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
         "signal",
         lambda study: (
             "Standard deviation of the pre-activations of each hidden site over samples, positions and units, before "
-            f"training and at the end. Means are geometric. {band_note(study, 6, False)}"
+            f"training and at the end. Means are geometric. {band_note(study, 2, False)}"
         ),
         _over_depth("pre_std", "standard deviation of z"),
         View("depth", "layers", "pre_std"),

@@ -198,7 +198,7 @@ LIVES: tuple[FigureSpec, ...] = (
         "life",
         lambda study: (
             "Share of hidden units, mean over trials; what is missing to 100 % was alive at every measurement. "
-            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 6)}"
+            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 2)}"
         ),
         _fates,
         terms=("born dead", "revived"),

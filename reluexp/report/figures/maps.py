@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAPS"]
 
-_MAPS = 24  # panels of one heat map figure; more would be too small to read
+_MAPS = 16  # panels of one heat map figure; more would be too small to read
 
 
 @dataclass(frozen=True)

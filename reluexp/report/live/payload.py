@@ -17,7 +17,6 @@ from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis,
 from reluexp.report.frames.lives import lasting_deaths
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.report.style import Style
 from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
@@ -53,6 +52,7 @@ FINALS = {
     "zero_fraction": "activations that are 0",
     "grad_norm": "gradient norm",
 }
+_FACETS = 12  # settings to choose from in a chart
 _DOTS = 3000  # trials in a figure of dots; more would not be told apart
 _MANY = 200  # trials from which single ones are shown over all sites only
 
@@ -74,7 +74,7 @@ class Live:
 def live_data(study: Results) -> Live:
     """Everything that the page's figures can show, with at most 12 facets and 30 single trials of each line."""
     lines = lines_of(study)
-    facets, _ = facets_of(study, Style().facets)
+    facets, _ = facets_of(study, _FACETS)
     content: dict[str, Any] = {
         "lines": [
             {
@@ -176,7 +176,7 @@ def _add(
     """One set of curves: its metrics, each with the curves of every line, facet and site."""
     made = {}
     many = source.index["trial"].nunique() > _MANY
-    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks)))
+    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks), whole=900))
     for metric in metrics:
         curves = [curve for curve in curves_of(source, metric, seeds) if not whole or curve.site.startswith("all ")]
         if not curves:
