@@ -106,11 +106,11 @@ def report(
 
     Example: reluexp report quickstart --format html,pdf
     """
-    from reluexp.report import write_report, write_together
+    from reluexp.report import UNREAD, write_report, write_together
     from reluexp.report.style import Style, paper_style, styled
     from reluexp.study import load
 
-    found = [load(_folder(name, results)) for name in studies or [""]]
+    found = [load(_folder(name, results), UNREAD) for name in studies or [""]]
     for study in found:
         _warn(study.standing.notes())
     if len(found) > 1:

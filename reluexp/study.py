@@ -15,7 +15,7 @@ from reluexp.store import Store
 from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pandas as pd
     from torch import Tensor, nn
@@ -31,8 +31,10 @@ __all__ = ["Study", "load"]
 class Study:
     """What a study found so far: the trials that its config asks for and that have ended."""
 
-    def __init__(self, store: Store, choosing: bool = False) -> None:
-        self._store, self._choosing = store, choosing
+    def __init__(
+        self, store: Store, choosing: bool = False, without: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        self._store, self._choosing, self._without = store, choosing, without or {}
         about = store.read_study()
         try:
             self._loaded: LoadedConfig = load_config(about["config"])
@@ -58,7 +60,7 @@ class Study:
     @cached_property
     def tuning(self) -> Study | None:
         """The trials that each activation's own setting was chosen by, as a study; None where nothing is tuned."""
-        return Study(self._store, choosing=True) if self._loaded.config.tune and not self._choosing else None
+        return Study(self._store, True, self._without) if self._loaded.config.tune and not self._choosing else None
 
     @property
     def asked(self) -> list[Trial]:
@@ -137,7 +139,7 @@ class Study:
     @cached_property
     def units(self) -> pd.DataFrame:
         """One row per trial, site and unit."""
-        return self._store.read_table("units", self._stacks)
+        return self._store.read_table("units", self._stacks, self._without.get("units", ()))
 
     @cached_property
     def timing(self) -> pd.DataFrame:
@@ -316,6 +318,10 @@ class Study:
         return data.train_x[chosen], data.train_y[chosen]
 
 
-def load(path: str | Path) -> Study:
-    """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none."""
-    return Study(Store(Path(path)))
+def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None) -> Study:
+    """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none.
+
+    `without={"units": ("unit", "revived")}` leaves columns of the largest table unread: studies of 10,000 trials have
+    millions of rows there.
+    """
+    return Study(Store(Path(path)), without=without)

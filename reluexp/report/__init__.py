@@ -13,16 +13,23 @@ from reluexp.errors import ConfigError, ResultsError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reluexp.report.live.payload import Live
     from reluexp.report.page import Picture
     from reluexp.report.style import Style
     from reluexp.report.tables import Table
     from reluexp.stats import Results
 
-__all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
+__all__ = ["FORMATS", "UNREAD", "write_report", "write_tables", "write_together"]
 
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
+
+UNREAD = {
+    "units": (
+        *("unit", "revived", "off_at_end", "starved_at_end", "sample_rate"),
+        *("cause_bias", "cause_weights", "cause_input"),
+    )
+}
+"""columns that no report needs, for `reluexp.load`: a third of what a large study takes in memory"""
 
 _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
 
@@ -43,14 +50,13 @@ def write_report(
     _check(formats)
     folder = study.path / "report" if out is None else Path(out)
     frames, tables = _write_tables(study, folder, formats)
-    live = _write_curves(study, folder, formats)
+    explored = _write_curves(study, folder, formats)
     pictures = _write_figures(study, folder, formats, style)
     if "html" not in formats:
         return folder
     from reluexp.report.page import render_page
 
-    assert live is not None
-    return _write(folder / "index.html", render_page(study, frames, tables, pictures, live).encode())
+    return _write(folder / "index.html", render_page(study, frames, tables, pictures, explored).encode())
 
 
 def write_together(studies: Sequence[Results], out: Path | None = None) -> Path:
@@ -96,17 +102,17 @@ def _write_tables(
     return frames, tables
 
 
-def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> Live | None:
-    """What the page explores, and the same numbers as CSV."""
+def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> str:
+    """What the page explores, packed, for it; the same numbers as CSV."""
     if not {"html", "csv"} & set(formats):
-        return None
-    from reluexp.report.live.payload import live_data
+        return ""
+    from reluexp.report.live.payload import live_data, packed
     from reluexp.report.tables import to_csv
 
     live = live_data(study)
     if "csv" in formats:
         _write(folder / "tables" / "curves.csv", to_csv(live.frame).encode())
-    return live
+    return packed(live.content) if "html" in formats else ""
 
 
 def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: Style | None) -> list[Picture]:

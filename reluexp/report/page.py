@@ -22,7 +22,6 @@ from markupsafe import Markup, escape
 from reluexp.findings import findings
 from reluexp.report.answer import answer
 from reluexp.report.figures.spec import GROUPS, View
-from reluexp.report.live.payload import Live, packed
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import cards_of, claims_of
@@ -95,11 +94,11 @@ def inline_svg(svg: str, name: str, alternative: str) -> Markup:
 
 
 def render_page(
-    study: Results, frames: dict[str, Any], tables: dict[str, Table], pictures: Sequence[Picture], live: Live
+    study: Results, frames: dict[str, Any], tables: dict[str, Table], pictures: Sequence[Picture], explored: str
 ) -> str:
     """The page as HTML; everything that comes from the study is escaped by jinja2.
 
-    `frames` are the raw numbers of the tables, by name; `live` is what can be explored.
+    `frames` are the raw numbers of the tables, by name; `explored` is what the charts show, packed.
     """
     told = answer(study, frames["summary"], frames["differences"])
     sections = _sections(pictures)
@@ -133,7 +132,7 @@ def render_page(
             provenance=_flat(study.provenance),
             citation=_citation(study),
             version=_version(),
-            data=packed(live.content),
+            data=explored,
             library=_library(),
             scripts=[asset(name) for name in _SCRIPTS],
         )

@@ -11,7 +11,14 @@ import pandas as pd
 from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
+from reluexp.report.frames.choices import (
+    dormant_shares,
+    firing_rates,
+    numeric_axis,
+    over_axis,
+    probe_shares,
+    saturated_shares,
+)
 from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
@@ -74,7 +81,7 @@ def _titled(study: Results, frames: dict[str, pd.DataFrame], metric: str) -> lis
 
 
 def _thresholds(study: Results, style: Style) -> Figure | None:
-    frames = threshold_shares(study)
+    frames = {"saturated": saturated_shares(study), "dormant": dormant_shares(study)}
     variants = _titled(study, frames, "share")
     if not variants:
         return None

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
+from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, shown_rows, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
+from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, power_ticks
 from reluexp.report.style import Style
 from reluexp.stats import Results
@@ -89,8 +89,8 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
         return [], []
     known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
     known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
-    rows = joined(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]])
     facets, _ = facets_of(study, style.facets)
+    rows = shown_rows(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]], facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)
     several = len(facets) > 1 or len(kinds) > 1

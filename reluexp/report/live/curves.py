@@ -58,15 +58,18 @@ class Source:
     """The rows of one table as a grid [trial and site, x], sorted by facet, line, site, so that metrics are slices.
 
     Rows carry trial, x, and, if `by_site`, site, kind and width: then there is a row for all sites of a kind too,
-    averaged by their widths. Trials that failed are left out.
+    averaged by their widths. Trials that failed are left out, and rows without a site.
     """
 
     def __init__(
         self, study: Results, frame: pd.DataFrame, x: str, lines: Lines, facets: Sequence[Facet], by_site: bool = False
     ) -> None:
         trials = _placed(settings(study), lines, facets)
-        code = pd.Index(trials["trial"]).get_indexer(frame["trial"])
+        rows, names = pd.factorize(frame["trial"])
+        code = pd.Index(trials["trial"]).get_indexer(names)[rows]
         self.kept, self.frame, self.by_site = code >= 0, frame, by_site
+        if by_site:
+            self.kept &= frame["site"].notna().to_numpy()
         code = code[self.kept]
         places = frame[x].to_numpy(float)[self.kept]
         site = frame["site"].to_numpy(float)[self.kept].astype(int) if by_site else np.zeros(len(code), int)

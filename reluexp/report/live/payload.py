@@ -6,14 +6,21 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
+from reluexp.report.frames.choices import (
+    dormant_shares,
+    firing_rates,
+    numeric_axis,
+    over_axis,
+    probe_shares,
+    saturated_shares,
+)
 from reluexp.report.frames.lives import lasting_deaths
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
@@ -121,27 +128,26 @@ def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
     layers = study.layers
     if layers.empty or "site" not in layers or not layers["site"].notna().any():
         return
-    columns = ["trial", "site", "kind", "width", "epoch", "step", *(m.name for m in LAYERS if m.name in layers)]
-    source = Source(study, layers.loc[layers["site"].notna(), columns], "epoch", lines, facets, by_site=True)
+    source = Source(study, layers, "epoch", lines, facets, by_site=True)
     _add(live, "layers", source, LAYERS, lines, facets, "epoch", "epoch")
     lasting = lasting_deaths(study)
     if len(lasting):
-        source = Source(study, lasting.assign(site=0, width=1), "epoch", lines, facets, by_site=True)
+        places = pd.factorize(lasting["kind"])[0]
+        source = Source(study, lasting.assign(site=places, width=1), "epoch", lines, facets, by_site=True)
         metric = Metric("share", "units dead for good", share=True)
-        _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch")
+        _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch", whole=True)
 
 
 def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
     share = (Metric("share", "share of units", share=True),)
-    found = threshold_shares(study)
-    frames = {
-        "saturated": (found["saturated"], "threshold", "max |f′(z)| / s_f below"),
-        "dormant": (found["dormant"], "threshold", "mean |h| / layer's mean at most"),
-        "probe": (probe_shares(study), "samples", "samples in the probe"),
-        "firing": (firing_rates(study), "rate", "firing rate at most"),
+    makers: dict[str, tuple[Callable[[Results], pd.DataFrame], str, str]] = {
+        "saturated": (saturated_shares, "threshold", "max |f′(z)| / s_f below"),
+        "dormant": (dormant_shares, "threshold", "mean |h| / layer's mean at most"),
+        "probe": (probe_shares, "samples", "samples in the probe"),
+        "firing": (firing_rates, "rate", "firing rate at most"),
     }
-    for name, (frame, x, label) in frames.items():
-        if len(frame):
+    for name, (make, x, label) in makers.items():
+        if len(frame := make(study)):
             kinds = frame["kind"]
             source = Source(study, frame.assign(site=pd.factorize(kinds)[0], width=1), x, lines, facets, by_site=True)
             _add(live, name, source, share, lines, facets, x, label, seeds=0, whole=True)
