@@ -20,6 +20,7 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
 from reluexp.report import write_report, write_tables
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
 from reluexp.report.lines import facets_of, lines_of
@@ -38,6 +39,8 @@ BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
     "born_dead": lambda study: len(born_dead(study)) > 0,
+    "performance_profiles": lambda study: len(across_summary(study)) > 0,
+    "critical_difference": lambda study: len(ranks(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),
     "causes_of_death": lambda study: any(can_die(label) for label in study.trials["activation"]),
     "backprop_by_depth": lambda study: study.layers["site"].max() > 0,
@@ -67,9 +70,10 @@ def test_every_figure_renders(name: str) -> None:
             assert ET.fromstring(render(figure, "svg", Style())).tag.endswith("svg")
 
 
-def test_ordinary_study_has_every_figure_but_that_of_an_axis() -> None:
+def test_ordinary_study_has_every_figure_but_those_of_several_settings() -> None:
     study = made_study()
-    assert {spec.name for spec in FIGURES if draw_figure(spec, study) is None} == {"axis_sensitivity", "born_dead"}
+    missing = {spec.name for spec in FIGURES if draw_figure(spec, study) is None}
+    assert missing == {"axis_sensitivity", "born_dead", "performance_profiles", "critical_difference"}
 
 
 def test_an_untrained_study_shows_its_birth() -> None:
@@ -90,9 +94,9 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     study = made_study(("relu", "tanh"), 4, 3)
     crossed = {spec.name for spec in FIGURES if "marked ×" in spec.caption(study)}
     assert crossed == CROSSED
-    assert all(
-        "1 of 8 diverged" in spec.caption(study) for spec in FIGURES if spec.name not in ("time_by_phase", "born_dead")
-    )
+    counted = {spec.name for spec in FIGURES if "1 of 8 diverged" in spec.caption(study)}
+    rest = {"time_by_phase", "born_dead", "performance_profiles", "critical_difference"}
+    assert counted == {spec.name for spec in FIGURES} - rest
 
 
 def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:

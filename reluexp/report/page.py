@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 from reluexp.findings import findings
 from reluexp.report.answer import answer
 from reluexp.report.figures.spec import GROUPS, View
+from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import cards_of, claims_of
@@ -102,6 +103,9 @@ def render_page(
     """
     told = answer(study, frames["summary"], frames["differences"])
     sections = _sections(pictures)
+    for section in sections:
+        if section["anchor"] == "part-across":
+            section.update(told=across_sentences(study), tables=[tables["across"], tables["ranks"]])
     claims, untested = claims_of(frames.get("claims", pd.DataFrame()), {picture.name for picture in pictures})
     parts = [("answer", "answer"), ("comparison", "comparison"), *((s["anchor"], s["short"]) for s in sections)]
     return (
@@ -184,12 +188,22 @@ def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
             told.update(picture.terms)
             own.append({"notes": notes, "seen": seen, **_shown(picture)})
         if own:
-            sections.append({"anchor": f"part-{group}", "title": title, "short": _SHORT[group], "pictures": own})
+            sections.append(
+                {
+                    "anchor": f"part-{group}",
+                    "title": title,
+                    "short": _SHORT[group],
+                    "pictures": own,
+                    "told": [],
+                    "tables": [],
+                }
+            )
     return sections
 
 
 _SHORT = {
     "outcome": "outcome",
+    "across": "together",
     "life": "life of units",
     "signal": "signals",
     "sensitivity": "sensitivity",

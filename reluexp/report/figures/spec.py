@@ -16,6 +16,7 @@ __all__ = ["GROUPS", "FigureSpec", "View", "draw_figure"]
 
 GROUPS = {
     "outcome": "Does it learn?",
+    "across": "All data sets and architectures together",
     "life": "The life of units",
     "signal": "Signals and gradients",
     "sensitivity": "How much the answer depends on choices",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.report.frames.across import profiles
 from reluexp.report.frames.choices import (
     dormant_shares,
     firing_rates,
@@ -103,6 +104,7 @@ def live_data(study: Results) -> Live:
     _add_epochs(live, study, lines, facets)
     _add_layers(live, study, lines, facets)
     _add_choices(live, study, lines, facets)
+    _add_profiles(live, study, lines)
     content["finals"] = _finals(study, lines, facets)
     return live
 
@@ -154,6 +156,23 @@ def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Face
     axis = numeric_axis(study)
     if axis is not None and lines.by == "activation":
         _add_axis(live, study, axis, lines)
+
+
+def _add_profiles(live: Live, study: Results, lines: Lines) -> None:
+    """Performance profiles, where there is one picture of them."""
+    frame = profiles(study)
+    if frame.empty or frame.columns[0] != "activation":
+        return
+    rows = frame[frame["metric"] == "test_accuracy"]
+    runs = final_metrics(study).groupby("activation")["test_accuracy"].count()
+    curves = []
+    for line, value in enumerate(lines.looks):
+        own = rows[rows["activation"] == value]
+        score, share, low, high = (own[name].to_numpy(float) for name in ("score", "share", "low", "high"))
+        if len(own):
+            curves.append(Curve(0, line, "", score, share, low, high, np.full(len(own), runs[value])))
+    shown = {"label": "runs above it", "log": False, "share": True, "curves": [_packed_curve(c, False) for c in curves]}
+    live.content["sets"]["profiles"] = {"x": "test accuracy", "metrics": {"share": shown}}
 
 
 def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from reluexp.report.frames.across import across_summary, nemenyi, profiles, ranks
 from reluexp.report.frames.costs import phase_seconds
 from reluexp.report.frames.lives import causes
+from reluexp.report.tables.across import across_table, ranks_table
 from reluexp.report.tables.cells import Cell, Table, TableSpec
 from reluexp.report.tables.differences import differences, differences_table
 from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
@@ -23,6 +25,10 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec("choice", "What tuning chose", choice, choice_table),
     TableSpec("claims", "Verdicts on claims", claims),
     TableSpec("claim_parts", "The contrasts behind them", claim_parts),
+    TableSpec("across", "Data sets and architectures together", across_summary, across_table),
+    TableSpec("profiles", "How often each accuracy is reached", profiles),
+    TableSpec("ranks", "Average ranks over data sets", ranks, ranks_table),
+    TableSpec("nemenyi", "Which average ranks differ", nemenyi),
     TableSpec("causes", "Causes of death", causes),
     TableSpec("fates", "What became of the units", fate_means),
     TableSpec("survival", "Survival of units", survival_curves),
