@@ -23,6 +23,7 @@ from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
+from reluexp.report.frames.lives import survival_curves
 from reluexp.report.lines import facets_of, lines_of
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
@@ -74,6 +75,17 @@ def test_ordinary_study_has_every_figure_but_those_of_several_settings() -> None
     study = made_study()
     missing = {spec.name for spec in FIGURES if draw_figure(spec, study) is None}
     assert missing == {"axis_sensitivity", "born_dead", "performance_profiles", "critical_difference"}
+
+
+def test_survival_is_drawn_as_the_table_has_it_and_only_for_lines_that_fall() -> None:
+    study = made_study(("relu", "tanh"), 4, 6, accidents=False)
+    frame = survival_curves(study)
+    figure = draw_figure(next(spec for spec in FIGURES if spec.name == "survival"), study)
+    assert figure is not None
+    (line,) = figure.axes[0].get_lines()
+    own = frame[frame["activation"] == "relu"]
+    assert frame.loc[frame["activation"] == "tanh", "survival"].eq(1).all()
+    np.testing.assert_array_equal(line.get_xydata(), own[["step", "survival"]])
 
 
 def test_an_untrained_study_shows_its_birth() -> None:

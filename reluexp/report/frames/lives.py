@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.lines import joined
-from reluexp.stats import Results, can_die, other_axes
+from reluexp.stats import Results, can_die, other_axes, survival_of
 from reluexp.stats.memory import remembered
 
 __all__ = [
@@ -22,7 +22,10 @@ __all__ = [
     "lasting_deaths",
     "shares_below",
     "starved_and_dead",
+    "survival_curves",
 ]
+
+_MOST = 2000
 
 FATES = {
     "never": "never dead",
@@ -105,6 +108,17 @@ def _counted(keys: pd.DataFrame, place: np.ndarray, width: int) -> tuple[pd.Data
         "kind": kinds.categories.to_numpy(object)[kept % len(kinds.categories)],
     }
     return pd.DataFrame(about), counts[kept]
+
+
+@remembered
+def survival_curves(study: Results) -> pd.DataFrame:
+    """Kaplan-Meier curves of lasting death, as `Study.survival` gives them.
+
+    Empty where units were not followed, and for more trials than 2,000: resampling them takes longer than the report.
+    """
+    if len(study.trials) > _MOST or not followed(study) or "dead_since_step" not in study.units or study.epochs.empty:
+        return pd.DataFrame()
+    return survival_of(study).curves
 
 
 def lasting_deaths(study: Results) -> pd.DataFrame:

@@ -22,8 +22,8 @@ from reluexp.report.frames.choices import (
     probe_shares,
     saturated_shares,
 )
-from reluexp.report.frames.lives import lasting_deaths
-from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, lines_of
+from reluexp.report.frames.lives import lasting_deaths, survival_curves
+from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
 from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
@@ -103,6 +103,7 @@ def live_data(study: Results) -> Live:
         return live
     _add_epochs(live, study, lines, facets)
     _add_layers(live, study, lines, facets)
+    _add_survival(live, study, lines, facets)
     _add_choices(live, study, lines, facets)
     _add_profiles(live, study, lines)
     content["finals"] = _finals(study, lines, facets)
@@ -138,6 +139,27 @@ def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
         source = Source(study, lasting.assign(site=places, width=1), "epoch", lines, facets, by_site=True)
         metric = Metric("share", "units dead for good", share=True)
         _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch", whole=True)
+
+
+def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
+    """Kaplan-Meier curves, as stairs."""
+    frame = survival_curves(study)
+    trials = joined(study, study.trials[["trial"]])
+    curves = []
+    for place, facet in enumerate(facets):
+        rows = facet.of(frame) if len(frame) else frame
+        for line, value in enumerate(lines.looks):
+            own = rows[rows[lines.by] == value] if len(rows) else rows
+            if own.empty:
+                continue
+            names = ("step", "survival", "survival_low", "survival_high")
+            step, mean, low, high = (own[name].to_numpy(float) for name in names)
+            count = int(facet.of(trials)[lines.by].eq(value).sum())
+            curves.append(Curve(place, line, "", step, mean, low, high, np.full(len(own), count)))
+    if curves:
+        packed_curves = [_packed_curve(curve, False) for curve in curves]
+        shown = {"label": "units not yet dead for good", "log": False, "share": True, "curves": packed_curves}
+        live.content["sets"]["survival"] = {"x": "training step", "stairs": True, "metrics": {"survival": shown}}
 
 
 def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from reluexp.report.frames.across import across_summary, nemenyi, profiles, ranks
 from reluexp.report.frames.costs import phase_seconds
-from reluexp.report.frames.lives import causes
+from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.tables.across import across_table, ranks_table
 from reluexp.report.tables.cells import Cell, Table, TableSpec
 from reluexp.report.tables.differences import differences, differences_table
 from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
-from reluexp.report.tables.numbers import fate_means, survival_curves
+from reluexp.report.tables.numbers import fate_means
 from reluexp.report.tables.summary import summary_rows, summary_table
 from reluexp.report.tables.trials import by_outcome, trials_table
 from reluexp.report.tables.verdicts import choice, choice_table, claim_parts, claims, hypotheses, hypotheses_table
