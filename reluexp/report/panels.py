@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "draw_curves", "grid_of", "legend", "log_range", "percent", "plain_logs", "power_ticks"]
+__all__ = [
+    "Panel",
+    "draw_curves",
+    "grid_of",
+    "legend",
+    "log_range",
+    "percent",
+    "place_legend",
+    "plain_logs",
+    "power_ticks",
+]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -41,23 +51,52 @@ def grid_of(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with one set of axes for each panel, titled; what is left of the last row stays empty.
 
-    `share` holds x, y or both; tick labels of a shared axis stand at the outermost panels alone.
+    `share` holds x, y or both; tick labels of a shared axis stand at the outermost panels alone. With axes in the style
+    a single panel is drawn into them, and several into a figure in their place.
     """
-    from matplotlib.figure import Figure
-
     columns = max(1, min(columns, len(panels)))
     rows = math.ceil(len(panels) / columns)
+    if style.ax is not None and len(panels) == 1:
+        style.ax.set_title(panels[0].title, loc="left")
+        return cast("Figure", style.ax.get_figure()), [style.ax]
     size = style.row_height * height * (1.25 if rows == 1 else 1.0)
-    figure = Figure(figsize=(style.width, 0.5 + rows * size), dpi=style.dpi, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
-    axes = figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel()
+    figure = _new_figure(style, 0.5 + rows * size) if style.ax is None else _place_of(style.ax)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel())
     for i, ax in enumerate(axes[: len(panels)]):
         ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
     for ax in axes[len(panels) :]:
         ax.remove()
     for ax, panel in zip(axes, panels, strict=False):
         ax.set_title(panel.title, loc="left")
-    return figure, list(axes[: len(panels)])
+    return figure, axes[: len(panels)]
+
+
+def _new_figure(style: Style, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.width, height), dpi=style.dpi, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
+    return figure
+
+
+def _place_of(ax: Axes) -> Figure:
+    """A figure in the place of axes, which are hidden: of their grid's cell, or of the whole where they have none."""
+    from matplotlib.gridspec import GridSpec
+
+    whole = cast("Figure", ax.get_figure())
+    ax.set_axis_off()
+    found = whole.add_subfigure(ax.get_subplotspec() or GridSpec(1, 1, figure=whole)[0])
+    if whole.get_layout_engine() is None:
+        found.subplots_adjust(left=0.12, right=0.96, bottom=0.26, top=0.9, wspace=0.3, hspace=0.5)
+    return cast("Figure", found)
+
+
+def place_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], style: Style, columns: int) -> None:
+    """A legend below all panels: of the figure, or of the axes that were given where the one panel is drawn there."""
+    if style.ax is None or figure is not style.ax.get_figure():
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        return
+    style.ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
 
 
 def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any, str]] = ()) -> None:
@@ -72,7 +111,7 @@ def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any
     labels += [label for _, label in extra]
     columns = max(1, min(len(labels), int(style.width * 12.5 / (max(map(len, labels)) + 8))))
     columns = math.ceil(len(labels) / math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    place_legend(figure, handles, labels, style, columns)
 
 
 def percent(axis: Axis) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reluexp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Style", "paper_style", "styled"]
 
@@ -50,7 +53,10 @@ _PAPER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes in inches, limits, and matplotlib's rcParams for every figure."""
+    """Sizes in inches, limits, and matplotlib's rcParams for every figure.
+
+    `ax`: axes of one's own in the place of a new figure; then sizes and rcParams are those that hold there.
+    """
 
     width: float = 8.4
     row_height: float = 2.9
@@ -58,6 +64,7 @@ class Style:
     facets: int = 6
     dpi: int = 150
     rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
+    ax: Axes | None = None
 
 
 def paper_style(width: float = 5.5) -> Style:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,18 @@ _WORDS = {"lr": "learning rate"}
 
 
 def _share_figure(
-    study: Results, style: Style, variants: list[tuple[str, pd.DataFrame, str]], x: str, labels: list[str], log: bool
+    study: Results,
+    style: Style,
+    variants: list[tuple[str, pd.DataFrame, str]],
+    x: str,
+    labels: list[str],
+    log: bool,
+    finish: Callable[[Axes], None] = lambda _: None,
 ) -> Figure | None:
-    """Shares of units over x for each facet and variant, without the single trials; `labels` name the x axes."""
+    """Shares of units over x for each facet and variant, without the single trials.
+
+    `labels` name the x axes; `finish` is what is left to do with each.
+    """
     facets, _ = facets_of(study, style.facets // 4)
     panels = panels_of(study, facets, variants)
     if not panels:
@@ -53,6 +63,7 @@ def _share_figure(
         _share_axes(ax, log, i % columns == 0)
         if i + columns >= len(axes):
             ax.set_xlabel(labels[i % len(labels)])
+        finish(ax)
     legend(figure, lines, style)
     return figure
 
@@ -86,13 +97,14 @@ def _thresholds(study: Results, style: Style) -> Figure | None:
     if not variants:
         return None
     labels = ["max |f′(z)| / s_f below", "mean |h| / layer's mean at most"]
-    figure = _share_figure(study, style, variants, "threshold", labels, log=True)
-    for ax in figure.axes if figure else ():
-        name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
-        for place, text in _MARKS[name]:
-            ax.axvline(place, color="#777777", lw=0.9, ls=":")
-            ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
-    return figure
+    return _share_figure(study, style, variants, "threshold", labels, log=True, finish=_mark_thresholds)
+
+
+def _mark_thresholds(ax: Axes) -> None:
+    name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
+    for place, text in _MARKS[name]:
+        ax.axvline(place, color="#777777", lw=0.9, ls=":")
+        ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
 
 
 def _probe(study: Results, style: Style) -> Figure | None:
@@ -100,13 +112,15 @@ def _probe(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, {"": frame}, "share")
     if not variants:
         return None
-    figure = _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True)
-    for ax in figure.axes if figure else ():
-        ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
-        ax.set_ylim(0, 1)
-        ax.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.5 %", "1 %", "10 %", "100 %"])
-        ax.yaxis.minorticks_off()
-    return figure
+    return _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True, finish=_small_shares)
+
+
+def _small_shares(ax: Axes) -> None:
+    """A y axis that is linear below 1 %, so that 0 and small shares are seen."""
+    ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.5 %", "1 %", "10 %", "100 %"])
+    ax.yaxis.minorticks_off()
 
 
 def _firing(study: Results, style: Style) -> Figure | None:

@@ -24,7 +24,7 @@ from reluexp.report.frames.lives import (
     survival_curves,
 )
 from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
-from reluexp.report.panels import Panel, grid_of, legend, percent
+from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
 from reluexp.report.style import Style
 from reluexp.stats import Results, can_die
 
@@ -75,7 +75,7 @@ def _key(figure: Figure, looks: dict[str, tuple[str, str]], words: dict[str, str
     handles = [Patch(facecolor=colour, hatch=hatch, edgecolor="white") for colour, hatch in looks.values()]
     columns = max(1, min(len(looks), int(style.width * 12.5 / (max(len(words[part]) for part in looks) + 8))))
     columns = math.ceil(len(looks) / math.ceil(len(looks) / columns))
-    figure.legend(handles, [words[part] for part in looks], loc="outside lower center", ncols=columns)
+    place_legend(figure, handles, [words[part] for part in looks], style, columns)
 
 
 def _fates(study: Results, style: Style) -> Figure | None:

@@ -57,7 +57,8 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
         mesh = _draw_map(ax, panel, look, norm, labelled=not same)
         if i + columns >= len(axes):
             ax.set_xlabel("epoch")
-    bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / figure.get_figheight() + 0.35), pad=0.02, aspect=28)
+    height = figure.bbox.height / figure.dpi
+    bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / height + 0.35), pad=0.02, aspect=28)
     bar.set_label(look.label)
     if not look.ticks:
         power_ticks(bar.ax.yaxis)

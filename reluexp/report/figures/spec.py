@@ -57,9 +57,12 @@ class FigureSpec:
 
 
 def draw_figure(spec: FigureSpec, study: Results, style: Style | None = None) -> Figure | None:
-    """The figure under the style's rcParams, or None when the study has nothing to show in it."""
+    """The figure under the style's rcParams, or None when the study has nothing to show in it.
+
+    With axes in the style it is drawn there, and what is returned is the figure that they are in.
+    """
     import matplotlib as mpl
 
     style = style or Style()
-    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
+    with mpl.rc_context({} if style.ax else style.rc):  # type: ignore[arg-type]
         return spec.draw(study, style)
