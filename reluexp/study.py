@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
+from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
+from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from reluexp.stats import Across, Survival
 
 __all__ = ["Study", "load"]
+
+_TWICE = f".{TUNED}"
+"""ends the second name of a trial that counts under a grid's value and as the one that tuning chose"""
 
 
 class Study:
@@ -115,31 +118,42 @@ class Study:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial that has ended."""
-        found = self._store.read_table("trials", self._stacks)
-        own = [self._shown(self._wanted[name].point) for name in found["trial"]]
+        found = self._read("trials")
+        own = [self._shown(name) for name in found["trial"]]
         return found.assign(**{axis: [axes[axis] for axes in own] for axis in self._loaded.config.axes})
 
-    def _shown(self, point: Point) -> dict[str, Any]:
-        """The axes of a point, with a word in the place of those that tuning chose."""
-        over = self._loaded.config.tune.over if self._loaded.config.tune else ()
-        if self._choosing or is_fixed(self._loaded, point):
-            return point.axes
-        return shown_axes(point, over)
+    def _shown(self, trial: str) -> dict[str, Any]:
+        """The axes of a trial's point, with a word in the place of those that tuning chose."""
+        point = self._wanted[_once(trial)].point
+        plain = self._choosing or (is_fixed(self._loaded, point) and trial in self._wanted)
+        return point.axes if plain else shown_axes(point, self.tuned_axes)
+
+    def _read(self, table: str) -> pd.DataFrame:
+        """A table; a trial that tuning chose and a grid asks for besides stands in it twice, under a name for each."""
+        import pandas as pd
+
+        found = self._store.read_table(table, self._stacks, self._without.get(table, ()))
+        chosen = {id(point) for point in self._phase.chosen}
+        both = {t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)}
+        again = found[found["trial"].isin(both)]
+        if again.empty:
+            return found
+        return pd.concat([found, again.assign(trial=again["trial"] + _TWICE)], ignore_index=True)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch; row 0 is before training."""
-        return self._store.read_table("epochs", self._stacks)
+        return self._read("epochs")
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row per trial, measurement and site, and one for the output."""
-        return self._store.read_table("layers", self._stacks)
+        return self._read("layers")
 
     @cached_property
     def units(self) -> pd.DataFrame:
         """One row per trial, site and unit."""
-        return self._store.read_table("units", self._stacks, self._without.get("units", ()))
+        return self._read("units")
 
     @cached_property
     def timing(self) -> pd.DataFrame:
@@ -295,6 +309,7 @@ class Study:
         """
         from reluexp.network import build_module
 
+        trial = _once(trial)
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
@@ -310,12 +325,18 @@ class Study:
         """
         from reluexp.catalogue.loading import load_dataset
 
+        trial = _once(trial)
         if trial not in self._wanted:
             raise ResultsError(f"{self.name}: there is no trial {trial!r}")
         setting = self._wanted[trial].point.setting
         data = load_dataset(setting.dataset)
         chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
         return data.train_x[chosen], data.train_y[chosen]
+
+
+def _once(trial: str) -> str:
+    """The name under which a trial was trained."""
+    return trial.removesuffix(_TWICE)
 
 
 def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None) -> Study:
