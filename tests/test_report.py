@@ -40,6 +40,7 @@ BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
     "born_dead": lambda study: len(born_dead(study)) > 0,
+    "tuning": lambda study: hasattr(study, "tuned_axes"),
     "performance_profiles": lambda study: len(across_summary(study)) > 0,
     "critical_difference": lambda study: len(ranks(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),
@@ -74,7 +75,7 @@ def test_every_figure_renders(name: str) -> None:
 def test_ordinary_study_has_every_figure_but_those_of_several_settings() -> None:
     study = made_study()
     missing = {spec.name for spec in FIGURES if draw_figure(spec, study) is None}
-    assert missing == {"axis_sensitivity", "born_dead", "performance_profiles", "critical_difference"}
+    assert missing == {"axis_sensitivity", "born_dead", "tuning", "performance_profiles", "critical_difference"}
 
 
 def test_survival_is_drawn_as_the_table_has_it_and_only_for_lines_that_fall() -> None:
@@ -107,7 +108,7 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     crossed = {spec.name for spec in FIGURES if "marked ×" in spec.caption(study)}
     assert crossed == CROSSED
     counted = {spec.name for spec in FIGURES if "1 of 8 diverged" in spec.caption(study)}
-    rest = {"time_by_phase", "born_dead", "performance_profiles", "critical_difference"}
+    rest = {"time_by_phase", "born_dead", "tuning", "performance_profiles", "critical_difference"}
     assert counted == {spec.name for spec in FIGURES} - rest
 
 

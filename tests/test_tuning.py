@@ -10,6 +10,7 @@ import pytest
 from made_results import made
 
 import reluexp
+from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import load_config
 from reluexp.config.inference import TUNING_OFFSET, Hypothesis
 from reluexp.errors import ConfigError
@@ -130,6 +131,9 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert compared["n"].tolist() == [3]
     assert compared["kind"].tolist() == ["confirmatory"]
     assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    drawn = study.plot.tuning().axes[0].get_lines()
+    diamonds = {line.get_color(): line.get_xdata().tolist() for line in drawn if line.get_marker() == "D"}
+    assert diamonds == {ACTIVATIONS[label].colour: own[label].tolist() for label in ("relu", "elu")}
     claims = study.claims().set_index("claim")
     assert len(claims) == 13
     assert "tuned" in claims.loc["sparsity", "numbers"]

@@ -8,7 +8,15 @@ import pandas as pd
 from reluexp.report.frames.lives import followed, shares_below
 from reluexp.stats import Results, final_metrics, other_axes, settings
 
-__all__ = ["dormant_shares", "firing_rates", "numeric_axis", "over_axis", "probe_shares", "saturated_shares"]
+__all__ = [
+    "candidates",
+    "dormant_shares",
+    "firing_rates",
+    "numeric_axis",
+    "over_axis",
+    "probe_shares",
+    "saturated_shares",
+]
 
 _SLOPES = np.logspace(-6, np.log10(0.5), 37)
 _ACTIVITIES = np.logspace(-3, 0, 37)
@@ -51,6 +59,14 @@ def probe_shares(study: Results) -> pd.DataFrame:
     confirmed = units.loc[units["confirmed_dead"].notna(), "trial"].unique()
     table = table[table["trial"].isin(confirmed)]
     return table.assign(share=1 - table["share"])
+
+
+def candidates(study: Results) -> pd.DataFrame:
+    """The score of every candidate of tuning, as `Study.sensitivity` gives it; empty where nothing was tuned."""
+    if not getattr(study, "tuned_axes", None) or study.trials.empty:
+        return pd.DataFrame()
+    found: pd.DataFrame = study.sensitivity()  # type: ignore[attr-defined]
+    return found
 
 
 def numeric_axis(study: Results) -> str | None:

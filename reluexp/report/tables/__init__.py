@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reluexp.report.frames.across import across_summary, nemenyi, profiles, ranks
+from reluexp.report.frames.choices import candidates
 from reluexp.report.frames.costs import phase_seconds
 from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.tables.across import across_table, ranks_table
@@ -12,7 +13,14 @@ from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
 from reluexp.report.tables.numbers import fate_means
 from reluexp.report.tables.summary import summary_rows, summary_table
 from reluexp.report.tables.trials import by_outcome, trials_table
-from reluexp.report.tables.verdicts import choice, choice_table, claim_parts, claims, hypotheses, hypotheses_table
+from reluexp.report.tables.verdicts import (
+    choice,
+    choice_table,
+    claim_parts,
+    claims,
+    hypotheses,
+    hypotheses_table,
+)
 from reluexp.stats import summary
 
 __all__ = ["TABLES", "Cell", "Table", "TableSpec", "summary_rows", "to_csv", "to_latex", "to_markdown"]
@@ -23,6 +31,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec("trials", "Every trial", by_outcome, trials_table),
     TableSpec("hypotheses", "What was expected", hypotheses, hypotheses_table),
     TableSpec("choice", "What tuning chose", choice, choice_table),
+    TableSpec("candidates", "What tuning saw", candidates),
     TableSpec("claims", "Verdicts on claims", claims),
     TableSpec("claim_parts", "The contrasts behind them", claim_parts),
     TableSpec("across", "Data sets and architectures together", across_summary, across_table),
