@@ -87,10 +87,17 @@ def fates(study: Results) -> pd.DataFrame:
     units = study.units
     born, dead = units["born_dead"].to_numpy(bool), units["dead_at_end"].to_numpy(bool)
     died = units["died_at_step"].notna().to_numpy()
-    fate = np.select([born & dead, born, died & dead, died], [4, 3, 2, 1], 0)
+    fate = np.where(born, np.int8(3) + dead, (np.int8(1) + dead) * died)  # their places in FATES
     about, counts = _counted(unit_keys(study), fate, len(FATES))
     shares = pd.DataFrame(counts / counts.sum(1, keepdims=True), columns=list(FATES))
     return joined(study, pd.concat([about.assign(units=counts.sum(1)), shares], axis=1))
+
+
+def _places(values: np.ndarray, grid: np.ndarray, inclusive: bool) -> np.ndarray:
+    """The first point of the grid that each value is below; the grid's length where there is none, and for NaN."""
+    place = np.searchsorted(grid, values, side="left" if inclusive else "right").astype(np.int32)
+    place[np.isnan(values)] = len(grid)
+    return place
 
 
 def _counted(keys: pd.DataFrame, place: np.ndarray, width: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -99,9 +106,13 @@ def _counted(keys: pd.DataFrame, place: np.ndarray, width: int) -> tuple[pd.Data
     `keys` is `unit_keys`; trials and kinds without units have no row.
     """
     trials, kinds = keys["trial"].cat, keys["kind"].cat
-    rows = trials.codes.to_numpy(np.int64) * len(kinds.categories) + kinds.codes.to_numpy()
+    rows = trials.codes.to_numpy(np.int32) * np.int32(
+        len(kinds.categories)
+    )  # half of int64: there are millions of units
+    rows = (rows + kinds.codes.to_numpy()) * np.int32(width)
+    rows += place.astype(np.int32, copy=False)
     size = len(trials.categories) * len(kinds.categories)
-    counts = np.bincount(rows * width + place, minlength=size * width).reshape(size, width)
+    counts = np.bincount(rows, minlength=size * width).reshape(size, width)
     kept = np.flatnonzero(counts.sum(1))
     about = {
         "trial": trials.categories.to_numpy(object)[kept // len(kinds.categories)],
@@ -140,9 +151,7 @@ def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusiv
 
     A value that is null is above everything; `inclusive` counts values at the point too.
     """
-    values = study.units[column].to_numpy(float, na_value=np.nan)
-    place = np.searchsorted(grid, values, side="left" if inclusive else "right")
-    place[np.isnan(values)] = len(grid)
+    place = _places(study.units[column].to_numpy(float, na_value=np.nan), grid, inclusive)
     about, counts = _counted(unit_keys(study), place, len(grid) + 1)
     shares = counts[:, :-1].cumsum(1) / counts.sum(1, keepdims=True)
     found = about.loc[about.index.repeat(len(grid))].reset_index(drop=True)
