@@ -194,7 +194,7 @@ def _add_profiles(live: Live, study: Results, lines: Lines) -> None:
         if len(own):
             curves.append(Curve(0, line, "", score, share, low, high, np.full(len(own), runs[value])))
     shown = {"label": "runs above it", "log": False, "share": True, "curves": [_packed_curve(c, False) for c in curves]}
-    live.content["sets"]["profiles"] = {"x": "test accuracy", "metrics": {"share": shown}}
+    live.content["sets"]["profiles"] = {"x": "test accuracy", "xshare": True, "metrics": {"share": shown}}
 
 
 def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:

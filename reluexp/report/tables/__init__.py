@@ -5,7 +5,7 @@ from __future__ import annotations
 from reluexp.report.frames.across import across_summary, nemenyi, profiles, ranks
 from reluexp.report.frames.choices import candidates
 from reluexp.report.frames.costs import phase_seconds
-from reluexp.report.frames.lives import causes, survival_curves
+from reluexp.report.frames.lives import causes, starved_and_dead, survival_curves
 from reluexp.report.tables.across import across_table, ranks_table
 from reluexp.report.tables.cells import Cell, Table, TableSpec
 from reluexp.report.tables.differences import differences, differences_table
@@ -41,6 +41,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec("causes", "Causes of death", causes),
     TableSpec("fates", "What became of the units", fate_means),
     TableSpec("survival", "Survival of units", survival_curves),
+    TableSpec("starved_and_dead", "Starved against dead", starved_and_dead),
     TableSpec("seconds", "Seconds by phase", phase_seconds),
 )
 """every table but `curves`, which is what the page's figures are made of"""

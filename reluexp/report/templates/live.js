@@ -80,11 +80,12 @@
       const traces = own.flatMap((c) => curveTraces(c, state, metric.share));
       const layout = baseLayout(metric.share, log, data.sets[state.set].x);
       layout.xaxis.type = wide ? "log" : "linear";
+      if (data.sets[state.set].xshare) layout.xaxis.tickformat = "~%";
       layout.yaxis.title = { text: escape(metric.label) };
       if (metric.share && !log && !data.sets[state.set].stairs) layout.yaxis.rangemode = "tozero";
       if (state.show !== "mean") layout.hovermode = "closest";
       logTicks(layout, traces);
-      return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set].x) };
+      return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set]) };
     },
   };
 
@@ -128,11 +129,11 @@
     return `${number(c.y[i], share)}${band}, n = ${n}`;
   }
 
-  function curveStops(own, traces, share, x) {
+  function curveStops(own, traces, share, { x, xshare }) {
     const places = reduced(own.flatMap((c) => c.x), (value) => value).sort((a, b) => a - b);
     return places.map((place) => ({
       points: traces.flatMap((t, k) => (t.meta === "mean" && t.x.includes(place) ? [{ curveNumber: k, pointNumber: t.x.indexOf(place) }] : [])),
-      text: `${x} ${number(place)}: ` + own.filter((c) => c.x.includes(place))
+      text: `${x} ${number(place, xshare)}: ` + own.filter((c) => c.x.includes(place))
         .map((c) => `${data.lines[c.l].label} ${spread(c, c.x.indexOf(place), share)}`).join("; "),
     }));
   }
