@@ -111,12 +111,11 @@ def report(
     Example: reluexp report quickstart --format html,pdf
     """
     folders = [_folder(name, results) for name in studies or [""]]
-    from reluexp.report import write_report, write_together
-    from reluexp.report.panels import Style
-    from reluexp.report.style import paper_style, styled
+    from reluexp.report import UNREAD, write_report, write_together
+    from reluexp.report.style import Style, paper_style, styled
     from reluexp.study import load
 
-    found = [load(folder, earlier=earlier) for folder in folders]
+    found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
     for study in found:
         _warn(study.notes())
     if len(found) > 1:

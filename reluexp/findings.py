@@ -64,7 +64,8 @@ def gradient_loss(study: Results, first: bool = True) -> pd.DataFrame:
     if layers.empty or "backprop_norm" not in layers:
         return trials.iloc[:0].assign(sites=0, decades=math.nan)
     norm = pd.to_numeric(layers["backprop_norm"], errors="coerce")
-    rows = layers.assign(backprop_norm=norm)[layers["site"].notna() & np.isfinite(norm)]
+    known = layers["site"].notna() & np.isfinite(norm)
+    rows = layers.loc[known, ["trial", "step", "site"]].assign(backprop_norm=norm[known])
     step = rows.groupby("trial")["step"].transform("min" if first else "max")
     ends = rows[rows["step"] == step].sort_values(["trial", "site"]).groupby("trial")["backprop_norm"]
     both = ends.agg(["first", "last", "size"])

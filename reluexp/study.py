@@ -7,17 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.config import PARTS, LoadedConfig, Point, Setting, label_of, load_config
+from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
 from reluexp.earlier import axes_of, earlier_trials, shown_at
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plan import Trial, make_trials, probe_size
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import for_choosing, for_comparing, is_fixed, shown_axes
+from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pandas as pd
     from torch import Tensor, nn
@@ -29,15 +29,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Study", "load"]
 
+_TWICE = f".{TUNED}"
+"""ends the second name of a trial that counts under a grid's value and as the one that tuning chose"""
+
 
 class Study:
     """What a study found so far: the trials that its config asks for and that have ended.
 
-    With `earlier`, also those that only earlier configs of the study asked for.
+    With `earlier`, also those that only earlier configs of the study asked for. `without` leaves columns of tables
+    unread.
     """
 
-    def __init__(self, store: Store, choosing: bool = False, earlier: bool = False) -> None:
-        self._store, self._choosing = store, choosing
+    def __init__(
+        self,
+        store: Store,
+        choosing: bool = False,
+        without: Mapping[str, Collection[str]] | None = None,
+        earlier: bool = False,
+    ) -> None:
+        self._store, self._choosing, self._without = store, choosing, without or {}
         self.shows_earlier = earlier
         about = store.read_study()
         try:
@@ -97,7 +107,7 @@ class Study:
     @cached_property
     def tuning(self) -> Study | None:
         """The trials that each activation's own setting was chosen by, as a study; None where nothing is tuned."""
-        return Study(self._store, choosing=True) if self._loaded.config.tune and not self._choosing else None
+        return Study(self._store, True, self._without) if self._loaded.config.tune and not self._choosing else None
 
     @property
     def asked(self) -> list[Trial]:
@@ -152,37 +162,53 @@ class Study:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial that has ended; with earlier configs' trials, `asked` says which the config asks for."""
-        found = self._store.read_table("trials", self._stacks)
-        shown = {id(t.point): self._shown(t.point) for t in self._wanted.values()}
-        own = [shown[id(self._wanted[name].point)] for name in found["trial"]]
+        found = self._read("trials")
+        shown: dict[tuple[int, bool], dict[str, Any]] = {}
+        own = []
+        for name in found["trial"]:
+            key = id(self._wanted[_once(name)].point), name in self._wanted
+            if key not in shown:
+                shown[key] = self._shown(name)
+            own.append(shown[key])
         if self.shows_earlier:
             earlier = {trial.id for trial in self._earlier}
             found = found.assign(asked=[name not in earlier for name in found["trial"]])
         return found.assign(**{axis: [axes[axis] for axes in own] for axis in self._all_axes})
 
-    def _shown(self, point: Point) -> dict[str, Any]:
-        """The axes of a point, with a word in the place of those that tuning chose."""
-        over = self._loaded.config.tune.over if self._loaded.config.tune else ()
+    def _shown(self, trial: str) -> dict[str, Any]:
+        """The axes of a trial's point, with a word in the place of those that tuning chose."""
+        point = self._wanted[_once(trial)].point
         if self._earlier:
             point = replace(point, axes=shown_at(point.setting, self._all_axes, self._loaded.config.axes))
-        if self._choosing or is_fixed(self._loaded, point):
-            return point.axes
-        return shown_axes(point, over)
+        plain = self._choosing or (is_fixed(self._loaded, point) and trial in self._wanted)
+        return point.axes if plain else shown_axes(point, self.tuned_axes)
+
+    def _read(self, table: str) -> pd.DataFrame:
+        """A table; a trial that tuning chose and a grid asks for besides stands in it twice, under a name for each."""
+        import pandas as pd
+
+        found = self._store.read_table(table, self._stacks, self._without.get(table, ()))
+        chosen = {id(point) for point in self._phase.chosen}
+        both = {t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)}
+        again = found[found["trial"].isin(both)]
+        if again.empty:
+            return found
+        return pd.concat([found, again.assign(trial=again["trial"] + _TWICE)], ignore_index=True)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch; row 0 is before training."""
-        return self._store.read_table("epochs", self._stacks)
+        return self._read("epochs")
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row per trial, measurement and site, and one for the output."""
-        return self._store.read_table("layers", self._stacks)
+        return self._read("layers")
 
     @cached_property
     def units(self) -> pd.DataFrame:
         """One row per trial, site and unit."""
-        return self._store.read_table("units", self._stacks)
+        return self._read("units")
 
     @cached_property
     def timing(self) -> pd.DataFrame:
@@ -340,6 +366,7 @@ class Study:
         """
         from reluexp.network import build_module
 
+        trial = _once(trial)
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
@@ -355,6 +382,7 @@ class Study:
         """
         from reluexp.catalogue.loading import load_dataset
 
+        trial = _once(trial)
         if trial not in self._wanted:
             raise ResultsError(f"{self.name}: there is no trial {trial!r}")
         setting = self._wanted[trial].point.setting
@@ -363,10 +391,17 @@ class Study:
         return data.train_x[chosen], data.train_y[chosen]
 
 
-def load(path: str | Path, *, earlier: bool = False) -> Study:
+def _once(trial: str) -> str:
+    """The name under which a trial was trained."""
+    return trial.removesuffix(_TWICE)
+
+
+def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None, *, earlier: bool = False) -> Study:
     """The study in a results folder such as `results/quickstart`. Raises ResultsError when there is none.
 
-    With `earlier`, trials that only earlier configs of the study asked for are among its trials (`asked` is False
-    there), and every dotted key in which the configs differ is an axis, so that pairs are still equal in all but one.
+    `without={"units": ("unit", "revived")}` leaves columns of the largest table unread: studies of 10,000 trials have
+    millions of rows there. With `earlier`, trials that only earlier configs of the study asked for are among its trials
+    (`asked` is False there), and every dotted key in which the configs differ is an axis, so that pairs are still equal
+    in all but one.
     """
-    return Study(Store(Path(path)), earlier=earlier)
+    return Study(Store(Path(path)), without=without, earlier=earlier)

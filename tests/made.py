@@ -203,6 +203,14 @@ STUDIES = {
     "facets": lambda: made_study(
         ("relu", "sigmoid", "tanh"), 5, 8, ("dense",) * 6, "architecture.depth", (2, 4, 8, 16)
     ),
+    "data_sets": lambda: made_study(
+        ("relu", "elu", "tanh"),
+        3,
+        3,
+        ("dense",) * 2,
+        "dataset",
+        ("digits", "mnist", "kmnist", "svhn", "cifar10", "usps"),
+    ),
     "convolutional": lambda: made_study(("relu", "elu"), 4, 5, ("conv", "conv", "dense")),
     "one_seed": lambda: made_study(seeds=1, epochs=3, accidents=False),
     "one_activation": lambda: made_study(("relu",), 4, 3),

@@ -13,6 +13,8 @@ from made_results import Made, made
 from scipy import stats
 
 from reluexp.errors import ConfigError
+from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.frames.across import across_sentences, across_summary, nemenyi, ranks
 from reluexp.stats import across_tasks, rank_levels, relation
 from reluexp.stats.across import improvement, interquartile_mean, profile
 from reluexp.stats.ranks import critical_difference
@@ -75,6 +77,51 @@ def test_a_study_of_several_data_sets() -> None:
     assert across_tasks(made({"relu": [0.5], "elu": [0.6]}), "test_accuracy") is None
     with pytest.raises(ConfigError, match="never"):
         across_tasks(tasks(2), "steps_to_95%")
+
+
+def test_the_report_says_what_the_data_sets_together_carry_and_no_more() -> None:
+    study = tasks(6)
+    first, second = across_sentences(study)
+    assert "Over 6 data sets together, against ReLU: ELU +2.2 points" in first
+    assert "Tanh" not in first  # planted to be like relu
+    assert "ELU came first on average" in second
+    assert "no activation was shown to differ" in across_sentences(tasks(2, better=0.0))[0]
+    assert across_sentences(made({"relu": [0.5, 0.6], "elu": [0.6, 0.7]})) == []
+
+
+def test_the_tables_hold_what_across_gives() -> None:
+    study = tasks(6)
+    found = across_tasks(study, "test_accuracy")
+    assert found is not None
+    assert found.ranks is not None
+    assert across_summary(study)["iqm"].tolist() == found.summary["iqm"].tolist()
+    assert ranks(study)["rank"].tolist() == found.ranks.ranks["rank"].tolist()
+    pairs = nemenyi(study).set_index(["activation", "other"])["p"]
+    assert len(pairs) == 6
+    assert pairs["elu", "tanh"] == found.ranks.nemenyi.loc["elu", "tanh"]
+
+
+def test_the_diagram_places_each_level_at_its_rank_and_joins_what_does_not_differ() -> None:
+    study = tasks(6)
+    found = across_tasks(study, "test_accuracy")
+    figure = draw_figure(next(spec for spec in FIGURES if spec.name == "critical_difference"), study)
+    assert found is not None
+    assert found.ranks is not None
+    assert figure is not None
+    lines = [line.get_xdata() for line in figure.axes[0].get_lines()]
+    assert [x[0] for x in lines if len(x) == 3] == found.ranks.ranks["rank"].tolist()
+    assert len([x for x in lines if len(x) == 2]) == len(found.ranks.groups) + 1  # and the critical difference
+
+
+def test_values_of_other_axes_stand_apart_and_one_task_alone_is_left_out() -> None:
+    study = tasks(2)
+    rates = [study.trials.assign(trial=f"{lr}" + study.trials["trial"], lr=lr) for lr in (0.1, 0.2)]
+    trials = pd.concat(rates, ignore_index=True)
+    trials = trials[(trials["lr"] == 0.1) | (trials["dataset"] == "d0")]
+    epochs = pd.concat([study.epochs.assign(trial=f"{lr}" + study.epochs["trial"]) for lr in (0.1, 0.2)])
+    found = across_tasks(Made(trials, epochs, axes=["activation", "dataset", "lr"]), "test_accuracy")
+    assert found is not None
+    assert found.summary["lr"].tolist() == [0.1, 0.1]
 
 
 def test_single_runs_have_no_bounds_and_five_data_sets_no_ranks() -> None:

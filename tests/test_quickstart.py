@@ -12,6 +12,7 @@ from torch import nn
 import reluexp
 from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.config import load_config
+from reluexp.report import UNREAD, write_tables
 from reluexp.study import Study
 
 
@@ -83,3 +84,12 @@ def test_the_studys_config_runs_again(study: Study, tmp_path: Path) -> None:
     again = reluexp.run(study.config | {"seeds": [3]}, tmp_path)
     first = study.epochs.merge(study.trials[["trial", "seed"]]).query("seed == 3")
     np.testing.assert_array_equal(first["test_accuracy"], again.epochs["test_accuracy"])
+
+
+def test_a_report_needs_none_of_the_columns_that_it_leaves_unread(study: Study, tmp_path: Path) -> None:
+    lean = reluexp.load(study.path, UNREAD)
+    assert not set(UNREAD["units"]) & set(lean.units)
+    whole, less = (write_tables(own, tmp_path / name, ("csv",)) for own, name in ((study, "a"), (lean, "b")))
+    names = sorted(path.name for path in whole.iterdir())
+    assert {"causes.csv", "curves.csv", "fates.csv"} <= set(names)
+    assert all((whole / name).read_bytes() == (less / name).read_bytes() for name in names)

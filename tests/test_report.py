@@ -20,9 +20,13 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
 from reluexp.report import write_report, write_tables
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
-from reluexp.report.panels import Style, facets_of, lines_of, render
+from reluexp.report.frames.lives import survival_curves
+from reluexp.report.lines import facets_of, lines_of
+from reluexp.report.rendering import render
+from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
 from reluexp.stats import can_die
 
@@ -36,6 +40,9 @@ BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
     "born_dead": lambda study: len(born_dead(study)) > 0,
+    "tuning": lambda study: hasattr(study, "tuned_axes"),
+    "performance_profiles": lambda study: len(across_summary(study)) > 0,
+    "critical_difference": lambda study: len(ranks(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),
     "causes_of_death": lambda study: any(can_die(label) for label in study.trials["activation"]),
     "backprop_by_depth": lambda study: study.layers["site"].max() > 0,
@@ -65,9 +72,21 @@ def test_every_figure_renders(name: str) -> None:
             assert ET.fromstring(render(figure, "svg", Style())).tag.endswith("svg")
 
 
-def test_ordinary_study_has_every_figure_but_that_of_an_axis() -> None:
+def test_ordinary_study_has_every_figure_but_those_of_several_settings() -> None:
     study = made_study()
-    assert {spec.name for spec in FIGURES if draw_figure(spec, study) is None} == {"axis_sensitivity", "born_dead"}
+    missing = {spec.name for spec in FIGURES if draw_figure(spec, study) is None}
+    assert missing == {"axis_sensitivity", "born_dead", "tuning", "performance_profiles", "critical_difference"}
+
+
+def test_survival_is_drawn_as_the_table_has_it_and_only_for_lines_that_fall() -> None:
+    study = made_study(("relu", "tanh"), 4, 6, accidents=False)
+    frame = survival_curves(study)
+    figure = draw_figure(next(spec for spec in FIGURES if spec.name == "survival"), study)
+    assert figure is not None
+    (line,) = figure.axes[0].get_lines()
+    own = frame[frame["activation"] == "relu"]
+    assert frame.loc[frame["activation"] == "tanh", "survival"].eq(1).all()
+    np.testing.assert_array_equal(line.get_xydata(), own[["step", "survival"]])
 
 
 def test_an_untrained_study_shows_its_birth() -> None:
@@ -88,9 +107,9 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     study = made_study(("relu", "tanh"), 4, 3)
     crossed = {spec.name for spec in FIGURES if "marked ×" in spec.caption(study)}
     assert crossed == CROSSED
-    assert all(
-        "1 of 8 diverged" in spec.caption(study) for spec in FIGURES if spec.name not in ("time_by_phase", "born_dead")
-    )
+    counted = {spec.name for spec in FIGURES if "1 of 8 diverged" in spec.caption(study)}
+    rest = {"time_by_phase", "born_dead", "tuning", "performance_profiles", "critical_difference"}
+    assert counted == {spec.name for spec in FIGURES} - rest
 
 
 def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
@@ -98,7 +117,7 @@ def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
     facets, left_out = facets_of(study, 12)
     assert (len(facets), left_out) == (12, 3)
     caption = next(spec for spec in FIGURES if spec.name == "test_accuracy").caption(study)
-    assert "3 more settings" in caption
+    assert "9 more settings" in caption
 
 
 def test_data_sets_share_no_axis() -> None:
@@ -139,7 +158,7 @@ def test_a_diverging_curve_does_not_squeeze_the_others() -> None:
     assert max(ax.get_ylim()[1] for ax in figure.axes) < 10
 
 
-CSV_ONLY = ("curves", "causes", "fates", "survival", "seconds")
+CSV_ONLY = ("curves", "causes", "fates", "survival", "starved_and_dead", "seconds")
 """the tables behind figures"""
 
 
@@ -149,7 +168,8 @@ def test_the_report_holds_every_file_asked_for(tmp_path: Path) -> None:
     names = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{form}" for name in ("summary", "differences", "trials") for form in ("csv", "md", "tex")}
     tables |= {f"tables/{name}.csv" for name in CSV_ONLY}
-    drawn = [spec.name for spec in FIGURES if spec.name not in ("axis_sensitivity", "born_dead", "learned_slopes")]
+    missing = {name for name, has in NEEDS.items() if not has(study)}
+    drawn = [spec.name for spec in FIGURES if spec.name not in missing]
     figures = {f"figures/{name}.{form}" for name in drawn for form in ("png", "svg", "pdf")}
     assert names == {"index.html", *tables, *figures}
 
@@ -240,7 +260,7 @@ def test_the_page_tells_question_counts_findings_and_provenance(tmp_path: Path) 
     assert all(sentence in page.text for sentence in findings(study))
     assert "versions.torch" in page.text
     assert "abc123" in page.text
-    assert len(page.pictures) == len(FIGURES) - 2
+    assert len(page.pictures) == sum(name not in NEEDS or NEEDS[name](study) for name in (s.name for s in FIGURES))
 
 
 def test_hostile_names_are_text_in_the_page(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_competing_events_equal_a_product_limit_in_a_loop() -> None:
             incidence[kind] += before * events / max(risk, 1)
             alive -= before * events / max(risk, 1)
             expected[kind].append(incidence[kind])
-    _, died, diverged = _estimates(pd.DataFrame({"step": time, "fate": fate}), np.ones(60), steps)
+    _, died, diverged = _estimates(time, fate, np.ones(60), steps)
     np.testing.assert_allclose(died, expected[1])
     np.testing.assert_allclose(diverged, expected[2])
 

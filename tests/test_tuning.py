@@ -10,6 +10,7 @@ import pytest
 from made_results import made
 
 import reluexp
+from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import load_config
 from reluexp.config.inference import TUNING_OFFSET, Hypothesis
 from reluexp.errors import ConfigError
@@ -130,6 +131,9 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert compared["n"].tolist() == [3]
     assert compared["kind"].tolist() == ["confirmatory"]
     assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    drawn = study.plot.tuning().axes[0].get_lines()
+    diamonds = {line.get_color(): line.get_xdata().tolist() for line in drawn if line.get_marker() == "D"}
+    assert diamonds == {ACTIVATIONS[label].colour: own[label].tolist() for label in ("relu", "elu")}
     claims = study.claims().set_index("claim")
     assert len(claims) == 13
     assert "tuned" in claims.loc["sparsity", "numbers"]
@@ -137,6 +141,27 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     again = reluexp.run({**config, "hypotheses": late}, tmp_path, workers=1)
     assert again.hypotheses()["kind"].tolist() == ["confirmatory", "exploratory"]
     assert again.compare("test_loss")["kind"].tolist() == ["exploratory"]
+
+
+def test_a_trial_that_a_grid_asks_for_and_tuning_chose_counts_for_both(tmp_path: Path) -> None:
+    rates = TUNED["grid"][0]["train.optimizer.lr"]
+    grids = [*TUNED["grid"], {"activation": ["relu"], "train.optimizer.lr": rates}]
+    study = reluexp.run({**TUNED, "tune": {**TUNED["tune"], "grids": [0]}, "grid": grids}, tmp_path, workers=1)
+    best = study.choice().set_index("activation").loc["relu", "train.optimizer.lr"]
+    relu = study.trials[study.trials["activation"] == "relu"]
+    chosen, asked = (relu[relu["train.optimizer.lr"] == value].reset_index(drop=True) for value in ("tuned", best))
+    assert chosen["seed"].tolist() == asked["seed"].tolist() == [0, 1, 2]
+    assert chosen["dead_fraction"].tolist() == asked["dead_fraction"].tolist()
+    assert study.trials["trial"].is_unique
+    assert len(study.trials) == 3 + 3 + 3 * len(rates)
+    curves = [
+        study.epochs.loc[study.epochs["trial"].eq(own["trial"][0]), "test_loss"].tolist() for own in (chosen, asked)
+    ]
+    assert curves[0] == curves[1] != []
+    row = study.compare("test_accuracy").set_index("train.optimizer.lr").loc["tuned"]
+    assert row["n"] == 3
+    x, _ = study.probe(chosen["trial"][0])
+    assert study.model(chosen["trial"][0])(x).equal(study.model(asked["trial"][0])(x))
 
 
 def test_a_changed_hypothesis_is_another_and_an_old_one_keeps_its_entry() -> None:

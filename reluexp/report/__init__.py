@@ -15,18 +15,25 @@ from reluexp.errors import ConfigError, ResultsError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reluexp.report.live.payload import Live
     from reluexp.report.page import Picture
-    from reluexp.report.panels import Style
+    from reluexp.report.style import Style
     from reluexp.report.tables import Table
     from reluexp.stats import Results
 
-__all__ = ["FORMATS", "write_report", "write_tables", "write_together"]
+__all__ = ["FORMATS", "UNREAD", "write_report", "write_tables", "write_together"]
 
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
 
 _LEFT_SECONDS = 3600.0  # from which on a temporary file is nobody's
+UNREAD = {
+    "units": (
+        *("unit", "revived", "off_at_end", "starved_at_end", "sample_rate"),
+        *("cause_bias", "cause_weights", "cause_input"),
+    )
+}
+"""columns that no report needs, for `reluexp.load`: a third of what a large study takes in memory"""
+
 _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
 
 
@@ -49,14 +56,13 @@ def write_report(
     folder = study.path / name if out is None else Path(out)
     _sweep(folder)
     frames, tables = _write_tables(study, folder, formats)
-    live = _write_curves(study, folder, formats)
+    explored = _write_curves(study, folder, formats)
     pictures = _write_figures(study, folder, formats, style)
     if "html" not in formats:
         return folder
     from reluexp.report.page import render_page
 
-    assert live is not None
-    return _write(folder / "index.html", render_page(study, frames, tables, pictures, live).encode())
+    return _write(folder / "index.html", render_page(study, frames, tables, pictures, explored).encode())
 
 
 def write_together(studies: Sequence[Results], out: Path | None = None) -> Path:
@@ -102,17 +108,17 @@ def _write_tables(
     return frames, tables
 
 
-def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> Live | None:
-    """What the page explores, and the same numbers as CSV."""
+def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> str:
+    """What the page explores, packed, for it; the same numbers as CSV."""
     if not {"html", "csv"} & set(formats):
-        return None
-    from reluexp.report.live.payload import live_data
+        return ""
+    from reluexp.report.live.payload import live_data, packed
     from reluexp.report.tables import to_csv
 
     live = live_data(study)
     if "csv" in formats:
         _write(folder / "tables" / "curves.csv", to_csv(live.frame).encode())
-    return live
+    return packed(live.content) if "html" in formats else ""
 
 
 def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: Style | None) -> list[Picture]:
@@ -122,8 +128,8 @@ def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: 
         return []
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.page import Picture
-    from reluexp.report.panels import Style, render
-    from reluexp.report.style import paper_style
+    from reluexp.report.rendering import render
+    from reluexp.report.style import Style, paper_style
 
     paper, style, pictures = style or paper_style(), style or Style(), []
     for spec in FIGURES:

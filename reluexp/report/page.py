@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from reluexp.findings import findings
 from reluexp.report.answer import answer
 from reluexp.report.figures.spec import GROUPS, View
-from reluexp.report.live.payload import Live, packed
+from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import cards_of, claims_of
@@ -95,14 +95,17 @@ def inline_svg(svg: str, name: str, alternative: str) -> Markup:
 
 
 def render_page(
-    study: Results, frames: dict[str, Any], tables: dict[str, Table], pictures: Sequence[Picture], live: Live
+    study: Results, frames: dict[str, Any], tables: dict[str, Table], pictures: Sequence[Picture], explored: str
 ) -> str:
     """The page as HTML; everything that comes from the study is escaped by jinja2.
 
-    `frames` are the raw numbers of the tables, by name; `live` is what can be explored.
+    `frames` are the raw numbers of the tables, by name; `explored` is what the charts show, packed.
     """
     told = answer(study, frames["summary"], frames["differences"])
     sections = _sections(pictures)
+    for section in sections:
+        if section["anchor"] == "part-across":
+            section.update(told=across_sentences(study), tables=[tables["across"], tables["ranks"]])
     claims, untested = claims_of(frames.get("claims", pd.DataFrame()), {picture.name for picture in pictures})
     parts = [("answer", "answer"), ("comparison", "comparison"), *((s["anchor"], s["short"]) for s in sections)]
     return (
@@ -134,7 +137,7 @@ def render_page(
             provenance=_flat(study.provenance),
             citation=_citation(study),
             version=_version(),
-            data=packed(live.content),
+            data=explored,
             library=_library(),
             scripts=[asset(name) for name in _SCRIPTS],
         )
@@ -186,12 +189,22 @@ def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
             told.update(picture.terms)
             own.append({"notes": notes, "seen": seen, **_shown(picture)})
         if own:
-            sections.append({"anchor": f"part-{group}", "title": title, "short": _SHORT[group], "pictures": own})
+            sections.append(
+                {
+                    "anchor": f"part-{group}",
+                    "title": title,
+                    "short": _SHORT[group],
+                    "pictures": own,
+                    "told": [],
+                    "tables": [],
+                }
+            )
     return sections
 
 
 _SHORT = {
     "outcome": "outcome",
+    "across": "together",
     "life": "life of units",
     "signal": "signals",
     "sensitivity": "sensitivity",

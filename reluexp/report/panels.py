@@ -1,22 +1,21 @@
-"""How a study's trials become panels and lines: facets, colours, bands over seeds, legends.
+"""How frames become panels: axes in a grid, curves with bands over seeds, ticks, one legend.
 
-A *line* is one activation (or one value of the first axis, where the activation does not vary); a *facet* is one
-combination of the axes that are left. Functions that draw take an `ax` and data and return the `ax`.
+Functions that draw take an `ax` and data and return the `ax`.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, column_intervals, groups, in_order, other_axes, settings
+from reluexp.report.lines import Lines, faint_limit
+from reluexp.report.style import Style
+from reluexp.stats import column_intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,91 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Facet",
-    "Lines",
     "Panel",
-    "Style",
     "draw_curves",
-    "facets_of",
-    "faint_limit",
     "grid_of",
-    "joined",
     "legend",
-    "lines_of",
     "log_range",
-    "mark_undying",
     "percent",
-    "plain",
+    "place_legend",
     "plain_logs",
     "power_ticks",
-    "render",
-    "short",
 ]
 
-_RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.titley": 1.0,
-    "axes.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.limits": (-4, 6),
-    "axes.formatter.useoffset": False,
-    "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.handlelength": 2.8,
-    "lines.linewidth": 1.7,
-    "figure.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "reluexp",
-    "pdf.fonttype": 42,
-}
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
-_NO_DATES: dict[str, dict[str, None]] = {
-    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-_RASTER = 250  # faint lines from which a figure draws them as pixels: an SVG of thousands of paths opens slowly
-
-
-@dataclass(frozen=True)
-class Style:
-    """Sizes in inches, limits, and matplotlib's rcParams for every figure."""
-
-    width: float = 8.4
-    row_height: float = 2.9
-    seeds: int = 30
-    facets: int = 12
-    dpi: int = 150
-    rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
-
-
-@dataclass(frozen=True)
-class Lines:
-    """The column whose values are lines, those values in order, and label, colour and dashes of each."""
-
-    by: str
-    looks: dict[Any, tuple[str, str, Any]]
-
-
-@dataclass(frozen=True)
-class Facet:
-    """One combination of the remaining axes: a title, empty for the only one, and the columns' values."""
-
-    title: str
-    where: dict[str, Any]
-
-    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows of this facet."""
-        for column, value in self.where.items():
-            frame = frame[frame[column] == value]
-        return frame
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -120,27 +46,72 @@ class Panel:
     metric: str
 
 
-def faint_limit(curves: int, most: int = 30) -> int:
-    """How many single trials stand faint behind each of so many curves: 900 in all, but at least 3 of each."""
-    return min(most, max(3, 900 // max(curves, 1)))
+def grid_of(
+    panels: Sequence[Panel], style: Style, columns: int, share: str = "", height: float = 1.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one set of axes for each panel, titled; what is left of the last row stays empty.
 
-
-def plain(text: Any) -> str:
-    """Text that matplotlib takes literally: no mathematics between dollar signs, one line."""
-    return " ".join(str(text).split()).replace("$", r"\$")
-
-
-def short(text: Any, length: int = 30) -> str:
-    """Text cut to a length with an ellipsis in its middle, for labels.
-
-    >>> short("package.module:attribute", 12)
-    'packag…ibute'
+    `share` holds x, y or both; tick labels of a shared axis stand at the outermost panels alone. With axes in the style
+    a single panel is drawn into them, and several into a figure in their place.
     """
-    text = " ".join(str(text).split())
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+    columns = max(1, min(columns, len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    if style.ax is not None and len(panels) == 1:
+        style.ax.set_title(panels[0].title, loc="left")
+        return cast("Figure", style.ax.get_figure()), [style.ax]
+    size = style.row_height * height * (1.25 if rows == 1 else 1.0)
+    figure = _new_figure(style, 0.5 + rows * size) if style.ax is None else _place_of(style.ax)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel())
+    for i, ax in enumerate(axes[: len(panels)]):
+        ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, panel in zip(axes, panels, strict=False):
+        ax.set_title(panel.title, loc="left")
+    return figure, axes[: len(panels)]
+
+
+def _new_figure(style: Style, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.width, height), dpi=style.dpi, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
+    return figure
+
+
+def _place_of(ax: Axes) -> Figure:
+    """A figure in the place of axes, which are hidden: of their grid's cell, or of the whole where they have none."""
+    from matplotlib.gridspec import GridSpec
+
+    whole = cast("Figure", ax.get_figure())
+    ax.set_axis_off()
+    found = whole.add_subfigure(ax.get_subplotspec() or GridSpec(1, 1, figure=whole)[0])
+    if whole.get_layout_engine() is None:
+        found.subplots_adjust(left=0.12, right=0.96, bottom=0.26, top=0.9, wspace=0.3, hspace=0.5)
+    return cast("Figure", found)
+
+
+def place_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], style: Style, columns: int) -> None:
+    """A legend below all panels: of the figure, or of the axes that were given where the one panel is drawn there."""
+    if style.ax is None or figure is not style.ax.get_figure():
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        return
+    style.ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
+
+
+def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any, str]] = ()) -> None:
+    """One legend below all panels with as many columns as fit; `extra` are handles with labels besides the lines."""
+    from matplotlib.lines import Line2D
+
+    if len(lines.looks) + len(extra) < 2:
+        return
+    handles: list[Any] = [Line2D([], [], color=colour, ls=dashes) for _, colour, dashes in lines.looks.values()]
+    labels = [label for label, _, _ in lines.looks.values()]
+    handles += [handle for handle, _ in extra]
+    labels += [label for _, label in extra]
+    columns = max(1, min(len(labels), int(style.width * 12.5 / (max(map(len, labels)) + 8))))
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / columns))
+    place_legend(figure, handles, labels, style, columns)
 
 
 def percent(axis: Axis) -> None:
@@ -159,125 +130,22 @@ def plain_logs(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 def power_ticks(axis: Axis) -> None:
     """Ticks of a log axis at whole powers of ten, as plain text: matplotlib's own would be parsed as mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     def power(value: float, _: float) -> str:
         exponent = round(math.log10(value)) if value > 0 else 0
         return f"10{str(exponent).translate(_RAISED)}"
 
     axis.set_major_formatter(FuncFormatter(power))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def lines_of(study: Results) -> Lines:
-    """Activations as lines, drawn as the catalogue says; options of one activation differ in their dashes."""
-    frame, others = settings(study), other_axes(study)
-    if frame["activation"].nunique() == 1 and others:
-        return _value_lines(frame, others[0])
-    looks: dict[Any, tuple[str, str, Any]] = {}
-    for label in in_order(frame["activation"], "activation"):
-        name, colour, dashes = style_of(label)
-        taken = [look[2] for look in looks.values() if look[1] == colour]
-        if dashes in taken:
-            dashes = next((free for free in _DASHES if free not in taken), dashes)
-        looks[label] = (plain(short(name)), colour, dashes)
-    return Lines("activation", looks)
-
-
-def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
-    """Values of an axis as lines, dark to light."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    values, name = in_order(frame[axis], axis), axis_names([axis])[axis]
-    shades = colormaps["viridis"](np.linspace(0, 0.85, len(values)))
-    return Lines(
-        axis,
-        {
-            value: (plain(short(f"{name} = {value}")), to_hex(shade), _DASHES[i % 4])
-            for i, (value, shade) in enumerate(zip(values, shades, strict=True))
-        },
-    )
-
-
-def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
-    """At most `limit` facets in the order of the axes, and how many there are besides."""
-    axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    names = axis_names(axes)
-    found = [
-        Facet(plain(short(", ".join(f"{names[axis]} = {value}" for axis, value in where.items()), 48)), where)
-        for where, _ in groups(settings(study), axes)
-    ]
-    return found[:limit], max(0, len(found) - limit)
-
-
-def joined(study: Results, frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a measurement with their trial's setting, seed and outcome; trials that failed are left out."""
-    trials = settings(study)
-    columns = list(dict.fromkeys(["trial", "activation", *other_axes(study), "seed", "outcome"]))
-    rows = frame.drop(columns=[c for c in columns[1:] if c in frame], errors="ignore")
-    return rows.merge(trials.loc[trials["outcome"] != "failed", columns], on="trial", how="inner")
+    axis.set_minor_locator(NullLocator())
 
 
 def log_range(values: pd.Series, least: float = 20) -> bool:
     """Whether positive values span so large a range that a linear axis would hide most of it."""
     positive = values[np.isfinite(values) & (values > 0)]
     return len(positive) > 1 and positive.max() / positive.min() > least
-
-
-def grid_of(
-    panels: Sequence[Panel], style: Style, columns: int, share: str = "", height: float = 1.0
-) -> tuple[Figure, list[Axes]]:
-    """A figure with one set of axes for each panel, titled; what is left of the last row stays empty.
-
-    `share` holds x, y or both; tick labels of a shared axis stand at the outermost panels alone.
-    """
-    from matplotlib.figure import Figure
-
-    columns = max(1, min(columns, len(panels)))
-    rows = math.ceil(len(panels) / columns)
-    size = style.row_height * height * (1.25 if rows == 1 else 1.0)
-    figure = Figure(figsize=(style.width, 0.5 + rows * size), dpi=style.dpi, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
-    axes = figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel()
-    for i, ax in enumerate(axes[: len(panels)]):
-        ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    for ax, panel in zip(axes, panels, strict=False):
-        ax.set_title(panel.title, loc="left")
-    return figure, list(axes[: len(panels)])
-
-
-def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any, str]] = ()) -> None:
-    """One legend below all panels with as many columns as fit; `extra` are handles with labels besides the lines."""
-    from matplotlib.lines import Line2D
-
-    if len(lines.looks) + len(extra) < 2:
-        return
-    handles: list[Any] = [Line2D([], [], color=colour, ls=dashes) for _, colour, dashes in lines.looks.values()]
-    labels = [label for label, _, _ in lines.looks.values()]
-    handles += [handle for handle, _ in extra]
-    labels += [label for _, label in extra]
-    columns = max(1, min(len(labels), int(style.width * 12.5 / (max(map(len, labels)) + 8))))
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def mark_undying(lines: Lines) -> Lines:
-    """The lines with a dagger at activations whose units cannot be exactly dead."""
-    if lines.by != "activation":
-        return lines
-    looks = {
-        value: (label if can_die(value) else f"{label} †", colour, dashes)
-        for value, (label, colour, dashes) in lines.looks.items()
-    }
-    return Lines(lines.by, looks)
 
 
 def draw_curves(
@@ -339,7 +207,6 @@ def _draw_seeds(
             if lost[row] and crosses and finite.any():
                 ends.append((*segments[-1][-1], colour))
     faint = LineCollection(segments, colors=colours, linewidths=0.6, alpha=0.28, zorder=1.5)
-    faint.set_rasterized(len(segments) * len(ax.figure.axes) > _RASTER)
     ax.add_collection(faint, autolim=False)
     if ends:
         across, up, hues = zip(*ends, strict=True)
@@ -383,39 +250,3 @@ def _spans(flags: np.ndarray) -> list[np.ndarray]:
     """
     places = np.flatnonzero(flags)
     return [part for part in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(part)]
-
-
-def _lay_out(figure: Figure) -> None:
-    """Run the constrained layout once; an empty axis label is pinned, since placing it costs as much as a full one."""
-    engine = figure.get_layout_engine()
-    if engine is None:
-        return
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            if not axis.label.get_text():
-                axis.set_label_coords(0, 0)
-    engine.execute(figure)
-    figure.set_layout_engine("none")
-
-
-def render(figure: Figure, form: str, style: Style) -> bytes:
-    """The figure as `svg`, `png` or `pdf`: the same bytes for the same figure, without dates.
-
-    It is laid out once; `savefig` would do it again for each format, and draw it all to do so.
-    """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.BytesIO()
-    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
-        figure.set_dpi(style.dpi)
-        _lay_out(figure)
-        if form == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATES[form])
-        elif form == "pdf":
-            FigureCanvasPdf(figure).print_pdf(buffer, metadata=_NO_DATES[form])
-        else:
-            FigureCanvasAgg(figure).print_png(buffer, metadata=_NO_DATES[form], pil_kwargs={"compress_level": 4})
-    return buffer.getvalue()

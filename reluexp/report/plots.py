@@ -21,7 +21,8 @@ __all__ = ["Plots"]
 class Plots:
     """Every figure of the report as a method: without `ax` it returns a Figure, with `ax` it draws there.
 
-    An `ax` takes the picture of the figure as an image, so that figures of several panels fit into one.
+    A figure of one panel is drawn into `ax` itself; one of several panels into a subfigure in its place, and `ax` is
+    hidden. Fonts and colours are those of the figure that `ax` is in; `layout="constrained"` leaves room for labels.
     Raises AttributeError for an unknown name, ResultsError where the study has no data for the figure.
     """
 
@@ -41,7 +42,7 @@ class Plots:
             raise AttributeError(f"no figure {name!r}; there are {', '.join(found)}{nearest(name, list(found))}")
 
         def draw(ax: Axes | None = None, **style: Any) -> Figure | Axes:
-            """The figure; `style` sets fields of `reluexp.report.panels.Style`, such as width in inches."""
+            """The figure; `style` sets fields of `reluexp.report.style.Style`, such as width in inches."""
             return _draw(found[name], self._study, ax, style)
 
         draw.__name__, draw.__doc__ = name, found[name].title
@@ -50,18 +51,9 @@ class Plots:
 
 def _draw(spec: FigureSpec, study: Results, ax: Axes | None, fields: dict[str, Any]) -> Figure | Axes:
     from reluexp.report.figures import draw_figure
-    from reluexp.report.panels import Style, render
+    from reluexp.report.style import Style
 
-    style = Style(**fields)
-    figure = draw_figure(spec, study, style)
+    figure = draw_figure(spec, study, Style(**fields, ax=ax))
     if figure is None:
         raise ResultsError(f"{study.name}: there is nothing to draw in {spec.name!r}: {spec.title}")
-    if ax is None:
-        return figure
-    import io
-
-    from matplotlib.image import imread
-
-    ax.imshow(imread(io.BytesIO(render(figure, "png", style))), interpolation="lanczos")
-    ax.set_axis_off()
-    return ax
+    return figure if ax is None else ax

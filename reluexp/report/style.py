@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reluexp.errors import ConfigError
-from reluexp.report.panels import Style
 
-__all__ = ["paper_style", "styled"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
+__all__ = ["Style", "paper_style", "styled"]
+
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titley": 1.0,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 6),
+    "axes.formatter.useoffset": False,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "lines.linewidth": 1.7,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "reluexp",
+    "pdf.fonttype": 42,
+}
 _PAPER: dict[str, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Serif"],  # both come with matplotlib; the second has what the first lacks
     "mathtext.fontset": "stix",
@@ -24,6 +49,22 @@ _PAPER: dict[str, Any] = {
     "axes.linewidth": 0.6,
     "grid.linewidth": 0.4,
 }
+
+
+@dataclass(frozen=True)
+class Style:
+    """Sizes in inches, limits, and matplotlib's rcParams for every figure.
+
+    `ax`: axes of one's own in the place of a new figure; then sizes and rcParams are those that hold there.
+    """
+
+    width: float = 8.4
+    row_height: float = 2.9
+    seeds: int = 30
+    facets: int = 6
+    dpi: int = 150
+    rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
+    ax: Axes | None = None
 
 
 def paper_style(width: float = 5.5) -> Style:

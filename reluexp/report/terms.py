@@ -127,6 +127,25 @@ _ENTRIES = (
         "for the curve as a whole.",
     ),
     Term(
+        "interquartile mean",
+        "The mean of the middle half of all values, here of the paired differences over all seeds, data sets and "
+        "architectures: a few extreme runs do not move it. Its bounds resample the seeds within each data set and "
+        "architecture.",
+        "Agarwal et al. 2021, arXiv 2108.13264",
+    ),
+    Term(
+        "chance of improvement",
+        "The chance that a run is better than one of the baseline on the same data set and architecture, ties half; "
+        "averaged over them.",
+        "Agarwal et al. 2021; Mann & Whitney 1947",
+    ),
+    Term("performance profile", "The share of runs above a score, for every score.", "Agarwal et al. 2021"),
+    Term(
+        "critical difference",
+        "How far apart two average ranks over data sets must be to differ at 5 %, whatever pair is looked at.",
+        "Nemenyi 1963; Demšar 2006",
+    ),
+    Term(
         "significant",
         "An exact signed-rank test over paired seeds whose p, corrected by Holm's method within the metric's family of "
         "comparisons, is at most 0.05.",

@@ -11,7 +11,8 @@ import yaml
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.page import Picture, asset, environment, remarks_of
-from reluexp.report.panels import Style, render
+from reluexp.report.rendering import render
+from reluexp.report.style import Style
 from reluexp.report.tables import Table
 from reluexp.report.tables.cells import Cell
 from reluexp.report.tables.summary import summary_table
@@ -31,7 +32,7 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
 
 def render_together(studies: Sequence[Results]) -> str:
     """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
-    style, names = Style(), _names(studies)
+    style, names = Style(width=6.0, row_height=2.4), _names(studies)  # columns are narrow, and letters stay legible
     rows = []
     for spec in FIGURES:
         own = [_picture(spec, study, style, i) for i, study in enumerate(studies)]

@@ -57,7 +57,7 @@ def task_axes(study: Results, by: str = "activation") -> list[str]:
 def across_tasks(
     study: Results, metric: str, by: str = "activation", baseline: Any = None, at: str = "last"
 ) -> Across | None:
-    """The study's tasks taken together, or None where it has one task only.
+    """The study's tasks taken together, or None where it has one task only; values of other axes stand apart.
 
     Raises ConfigError for what the study does not have, and for times to a target, whose *never* has no mean.
     """
@@ -71,18 +71,23 @@ def across_tasks(
     sign = better_sign(metric) or 1
     summaries, profiles = [], []
     for where, part in groups(frame, others):
+        if len(part[tasks].drop_duplicates()) < 2:
+            continue
         found = pairs(part, by, base, tasks)
         levels = in_order(part[by], by)
         summaries += [{**where, by: level, **_summary(part, found, by, level, base, tasks, sign)}
                       for level in levels if level != base]  # fmt: skip
         grid = np.linspace(part["value"].min(), part["value"].max(), _LEVELS)
         profiles += [profile(_samples(part, by, level, tasks), grid).assign(**{**where, by: level}) for level in levels]
+    if not profiles:
+        return None
+    dataset = next((axis for axis in tasks if axis in ("dataset", "dataset.name")), "dataset")
     columns = ["tasks", "n", *(f"{name}{end}" for name in ("iqm", "improvement") for end in ("", "_low", "_high"))]
     return Across(
         tasks=tuple(tasks),
         summary=pd.DataFrame(summaries, columns=[*others, by, *columns]),
         profiles=pd.concat(profiles, ignore_index=True)[[*others, by, "score", "share", "low", "high"]],
-        ranks=None if others else rank_levels(frame, by, "dataset", sign),
+        ranks=None if others else rank_levels(frame, by, dataset, sign),
     )
 
 

@@ -31,7 +31,7 @@ def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", 
     keys = list(by)
     if layers.empty or metric not in layers:
         return pd.DataFrame({key: [] for key in [*keys, metric]})
-    rows = layers.assign(_value=finite(layers[metric]))
+    rows = layers[list(dict.fromkeys([*keys, "site", "width"]))].assign(_value=finite(layers[metric]))
     rows = rows[rows["site"].notna() & rows["_value"].notna()]
     weight = rows["width"].astype(float)
     sums = rows[keys].assign(_total=rows["_value"] * weight, _weight=weight).groupby(keys).sum()
@@ -42,7 +42,7 @@ def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd
     """A site metric over all hidden units of each trial, at its first or last measurement."""
     if layers.empty or metric not in layers:
         return pd.Series(dtype=float)
-    rows = layers[layers["site"].notna() & layers[metric].notna()]
+    rows = layers.loc[layers["site"].notna() & layers[metric].notna(), ["trial", "step", "site", "width", metric]]
     step = rows.groupby("trial")["step"].transform("min" if first else "max")
     return over_sites(rows[rows["step"] == step], metric, ["trial"]).set_index("trial")[metric]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 __all__ = ["Interval", "aggregate", "column_intervals", "curves", "finite", "mean_interval", "sound"]
 
@@ -91,4 +91,4 @@ def finite(values: pd.Series) -> pd.Series:
 
 def half_width(error: Any, n: Any, level: float) -> Any:
     """Half of the t interval from standard errors; NaN where n is below 2."""
-    return stats.t.ppf((1 + level) / 2, np.where(n > 1, n - 1, np.nan)) * error
+    return special.stdtrit(np.where(n > 1, n - 1, np.nan), (1 + level) / 2) * error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import wraps
+from typing import TypeVar
 
 import pandas as pd
 
@@ -12,18 +13,21 @@ from reluexp.stats.results import Results
 
 __all__ = ["remembered"]
 
+Found = TypeVar("Found")
 
-def remembered(function: Callable[[Results], pd.DataFrame]) -> Callable[[Results], pd.DataFrame]:
-    """The function, working a frame out once for the study that was asked about last; callers get copies.
+
+def remembered(function: Callable[[Results], Found]) -> Callable[[Results], Found]:
+    """The function, working its answer out once for the study that was asked about last; callers get copies of frames.
 
     A study's tables do not change while it lives, so that the same object means the same numbers.
     """
-    last: list[tuple[weakref.ref[Results], pd.DataFrame]] = []
+    last: list[tuple[weakref.ref[Results], Found]] = []
 
     @wraps(function)
-    def known(study: Results) -> pd.DataFrame:
+    def known(study: Results) -> Found:
         if not last or last[0][0]() is not study:
             last[:] = [(weakref.ref(study), function(study))]
-        return last[0][1].copy()
+        found = last[0][1]
+        return found.copy() if isinstance(found, pd.DataFrame) else found
 
     return known

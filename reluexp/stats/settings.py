@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import ACTIVATIONS
+from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
 __all__ = ["axis_names", "can_die", "groups", "in_order", "matching", "other_axes", "setting_columns", "settings"]
@@ -35,6 +36,7 @@ def setting_columns(study: Results) -> list[str]:
     return ["activation", *other_axes(study)]
 
 
+@remembered
 def settings(study: Results) -> pd.DataFrame:
     """The trials, in the order of settings and seeds, with axis values that can be grouped by."""
     frame = study.trials.copy()

@@ -153,16 +153,20 @@ def _curve(risk: pd.DataFrame, trials: int) -> pd.DataFrame:
     """The curves of one group on the steps at which anything happened, from 0 on."""
     counted = risk.groupby(["trial", "step", "fate"]).size().rename("count").reset_index()
     steps = np.unique(np.append(0.0, counted["step"].to_numpy(float)))
+    time, fate = counted["step"].to_numpy(float), counted["fate"].to_numpy(int)
     names = counted["trial"].astype("category").cat.codes.to_numpy()
     weights, rng = counted["count"].to_numpy(float), np.random.default_rng(0)
-    survival, died, diverged = _estimates(counted, weights, steps)
+    survival, died, diverged = _estimates(time, fate, weights, steps)
     low = high = low_died = high_died = np.full(len(steps), math.nan)
-    if trials > 1:
+    if trials > 1 and not fate.any():  # nobody left: every resample says the same
+        low = high = survival
+        low_died = high_died = died
+    elif trials > 1:
         draws = rng.multinomial(trials, np.full(trials, 1 / trials), size=_RESAMPLES)
-        again = [_estimates(counted, weights * own[names], steps) for own in draws]
+        again = [_estimates(time, fate, weights * own[names], steps) for own in draws]
         low, high = np.nanpercentile([part[0] for part in again], [2.5, 97.5], axis=0)
         low_died, high_died = np.nanpercentile([part[1] for part in again], [2.5, 97.5], axis=0)
-    at_risk = [int(weights[counted["step"].to_numpy() >= step].sum()) for step in steps]
+    at_risk = [int(weights[time >= step].sum()) for step in steps]
     return pd.DataFrame(
         {
             **{"step": steps, "survival": survival, "survival_low": low, "survival_high": high, "died": died},
@@ -171,14 +175,14 @@ def _curve(risk: pd.DataFrame, trials: int) -> pd.DataFrame:
     )
 
 
-def _estimates(counted: pd.DataFrame, weights: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, ...]:
+def _estimates(time: np.ndarray, fate: np.ndarray, weights: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, ...]:
     """Survival, and cumulative incidence of death and of divergence, at the steps; NaN where nobody is at risk."""
     from statsmodels.duration.survfunc import CumIncidenceRight, SurvfuncRight
 
     if not weights.any():
         return (np.full(len(steps), math.nan),) * 3
     kept = weights > 0
-    time, fate = counted["step"].to_numpy(float)[kept], counted["fate"].to_numpy(int)[kept]
+    time, fate = time[kept], fate[kept]
     zero, one = np.zeros(len(steps)), np.ones(len(steps))
     if not fate.any():
         return one, zero, zero

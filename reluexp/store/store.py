@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,8 +233,11 @@ class Store:
         with guarded(self.root):
             self.checkpoints.forget(name)
 
-    def read_table(self, table: str, trials: Mapping[str, str]) -> pd.DataFrame:
-        """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks."""
+    def read_table(self, table: str, trials: Mapping[str, str], without: Collection[str] = ()) -> pd.DataFrame:
+        """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks.
+
+        `without` names columns that are not read.
+        """
         import pandas as pd
 
         parts: list[pd.DataFrame] = []
@@ -243,7 +246,7 @@ class Store:
             if not path.is_file():
                 continue
             try:
-                frame = pd.read_parquet(path)
+                frame = pd.read_parquet(path, columns=_columns(path, without))
             except (OSError, ValueError) as error:
                 raise ResultsError(f"{path}: cannot be read: {error}") from error
             if lacking := sorted(_COLUMNS[table] - set(frame.columns)):
@@ -253,7 +256,8 @@ class Store:
             if table == "timing":
                 frame.insert(0, "stack", stack)
             else:
-                frame = frame[frame["trial"].map(trials.get) == stack]
+                wanted = frame["trial"].map(trials.get) == stack
+                frame = frame if wanted.all() else frame[wanted]
             parts.append(frame.dropna(axis=1, how="all") if len(parts) else frame)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"trial": []})
 
@@ -331,6 +335,15 @@ def find_studies(results: Path) -> list[Path]:
 
 def _is_null(value: object) -> bool:
     return value is None or value != value  # NaN
+
+
+def _columns(path: Path, without: Collection[str]) -> list[str] | None:
+    """The columns of a table but for some; None for all."""
+    if not without:
+        return None
+    from pyarrow.parquet import read_schema
+
+    return [name for name in read_schema(path).names if name not in without]
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

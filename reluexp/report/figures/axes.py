@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines, Panel, joined, percent, plain_logs
+from reluexp.report.lines import Facet, Lines, joined
+from reluexp.report.panels import Panel, percent, plain_logs
 from reluexp.stats import Results, settings
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "hold",
     "kinds_of",
     "panels_of",
+    "shown_rows",
     "whole_ticks",
 ]
 
@@ -42,7 +44,7 @@ def comparable(facets: list[Facet]) -> bool:
 
 def panels_of(study: Results, facets: list[Facet], variants: Sequence[Variant]) -> list[Panel]:
     """A panel for each facet and variant that has a finite value."""
-    frames = [(title, joined(study, frame), metric) for title, frame, metric in variants if metric in frame]
+    frames = [(title, shown_rows(study, frame, facets), metric) for title, frame, metric in variants if metric in frame]
     panels = []
     for facet in facets:
         for title, frame, metric in frames:
@@ -50,6 +52,13 @@ def panels_of(study: Results, facets: list[Facet], variants: Sequence[Variant]) 
             if np.isfinite(pd.to_numeric(rows[metric], errors="coerce").astype(float)).any():
                 panels.append(Panel(" · ".join(filter(None, [facet.title, title])), rows, metric))
     return panels
+
+
+def shown_rows(study: Results, frame: pd.DataFrame, facets: Sequence[Facet]) -> pd.DataFrame:
+    """The rows of the trials in these facets, with their settings, seeds and outcomes."""
+    trials = settings(study)
+    shown = {trial for facet in facets for trial in facet.of(trials)["trial"]}
+    return joined(study, frame if len(shown) == len(trials) else frame[frame["trial"].isin(shown)])
 
 
 def flat_values(panels: Sequence[Panel], lines: Lines) -> list[Any]:

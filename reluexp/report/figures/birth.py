@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.frames.birth import born_dead
-from reluexp.report.panels import Panel, Style, grid_of, percent
+from reluexp.report.panels import Panel, grid_of, percent, place_legend
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _born_dead(study: Results, style: Style) -> Figure | None:
         if number % columns == 0:
             ax.set_ylabel("born dead")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    place_legend(figure, handles, labels, style, 3)
     return figure
 
 

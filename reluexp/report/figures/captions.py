@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reluexp.report.panels import Style, facets_of, faint_limit, lines_of
+from reluexp.report.lines import facets_of, faint_limit, lines_of
+from reluexp.report.style import Style
 from reluexp.stats import Results, can_die, groups, settings
 
 __all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
@@ -21,24 +22,24 @@ def count_note(study: Results, crosses: bool = True) -> str:
     return " ".join(parts)
 
 
-def facet_note(study: Results, limit: int) -> str:
-    """Which settings are not shown."""
-    _, left_out = facets_of(study, limit)
-    return f" {left_out} more settings are in the tables only." if left_out else ""
+def facet_note(study: Results, panels: int = 1) -> str:
+    """How many settings are not shown, where each takes so many panels."""
+    _, left_out = facets_of(study, Style().facets // panels)
+    return f" {left_out} more {'setting is' if left_out == 1 else 'settings are'} in the tables." if left_out else ""
 
 
-def band_note(study: Results, limit: int = 12, crosses: bool = True) -> str:
-    """What lines and bands are, and of how many trials."""
+def band_note(study: Results, panels: int = 1, crosses: bool = True) -> str:
+    """What lines and bands are, and of how many trials, where each setting takes so many panels."""
     style = Style()
     most = max((len(part) for _, part in groups(settings(study), _panel_columns(study))), default=0)
     if most < 2:
-        return f"One trial for each line, hence no band. {count_note(study, crosses)}{facet_note(study, limit)}"
-    curves = len(facets_of(study, limit)[0]) * len(lines_of(study).looks)
+        return f"One trial for each line, hence no band. {count_note(study, crosses)}{facet_note(study, panels)}"
+    curves = len(facets_of(study, style.facets // panels)[0]) * len(lines_of(study).looks)
     faint = (
         "some of the trials faint behind" if most > faint_limit(2 * curves, style.seeds) else "the trials faint behind"
     )
     band = f"Line: mean over seeds; band: pointwise 95 % t interval; {faint}."
-    return f"{band} {count_note(study, crosses)}{facet_note(study, limit)}"
+    return f"{band} {count_note(study, crosses)}{facet_note(study, panels)}"
 
 
 def _panel_columns(study: Results) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,22 +12,17 @@ import pandas as pd
 from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
-from reluexp.report.panels import (
-    Facet,
-    Lines,
-    Panel,
-    Style,
-    draw_curves,
-    facets_of,
-    grid_of,
-    legend,
-    lines_of,
-    percent,
-    plain,
-    power_ticks,
-    short,
+from reluexp.report.frames.choices import (
+    dormant_shares,
+    firing_rates,
+    numeric_axis,
+    over_axis,
+    probe_shares,
+    saturated_shares,
 )
+from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
+from reluexp.report.style import Style
 from reluexp.stats import Results, axis_names, groups, in_order, other_axes, settings
 
 if TYPE_CHECKING:
@@ -41,9 +37,18 @@ _WORDS = {"lr": "learning rate"}
 
 
 def _share_figure(
-    study: Results, style: Style, variants: list[tuple[str, pd.DataFrame, str]], x: str, labels: list[str], log: bool
+    study: Results,
+    style: Style,
+    variants: list[tuple[str, pd.DataFrame, str]],
+    x: str,
+    labels: list[str],
+    log: bool,
+    finish: Callable[[Axes], None] = lambda _: None,
 ) -> Figure | None:
-    """Shares of units over x for each facet and variant, without the single trials; `labels` name the x axes."""
+    """Shares of units over x for each facet and variant, without the single trials.
+
+    `labels` name the x axes; `finish` is what is left to do with each.
+    """
     facets, _ = facets_of(study, style.facets // 4)
     panels = panels_of(study, facets, variants)
     if not panels:
@@ -58,6 +63,7 @@ def _share_figure(
         _share_axes(ax, log, i % columns == 0)
         if i + columns >= len(axes):
             ax.set_xlabel(labels[i % len(labels)])
+        finish(ax)
     legend(figure, lines, style)
     return figure
 
@@ -86,18 +92,19 @@ def _titled(study: Results, frames: dict[str, pd.DataFrame], metric: str) -> lis
 
 
 def _thresholds(study: Results, style: Style) -> Figure | None:
-    frames = threshold_shares(study)
+    frames = {"saturated": saturated_shares(study), "dormant": dormant_shares(study)}
     variants = _titled(study, frames, "share")
     if not variants:
         return None
     labels = ["max |f′(z)| / s_f below", "mean |h| / layer's mean at most"]
-    figure = _share_figure(study, style, variants, "threshold", labels, log=True)
-    for ax in figure.axes if figure else ():
-        name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
-        for place, text in _MARKS[name]:
-            ax.axvline(place, color="#777777", lw=0.9, ls=":")
-            ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
-    return figure
+    return _share_figure(study, style, variants, "threshold", labels, log=True, finish=_mark_thresholds)
+
+
+def _mark_thresholds(ax: Axes) -> None:
+    name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
+    for place, text in _MARKS[name]:
+        ax.axvline(place, color="#777777", lw=0.9, ls=":")
+        ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
 
 
 def _probe(study: Results, style: Style) -> Figure | None:
@@ -105,13 +112,15 @@ def _probe(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, {"": frame}, "share")
     if not variants:
         return None
-    figure = _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True)
-    for ax in figure.axes if figure else ():
-        ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
-        ax.set_ylim(0, 1)
-        ax.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.5 %", "1 %", "10 %", "100 %"])
-        ax.yaxis.minorticks_off()
-    return figure
+    return _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True, finish=_small_shares)
+
+
+def _small_shares(ax: Axes) -> None:
+    """A y axis that is linear below 1 %, so that 0 and small shares are seen."""
+    ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.5 %", "1 %", "10 %", "100 %"])
+    ax.yaxis.minorticks_off()
 
 
 def _firing(study: Results, style: Style) -> Figure | None:
@@ -207,7 +216,7 @@ CHOICES: tuple[FigureSpec, ...] = (
             "Every paper chooses another threshold. Saturated: the largest |f′(z)| over the probe, relative to the "
             "activation's own reference slope, is below it (at its left end only exactly dead units are left). "
             "Dormant: mean |h| is at most that share of the layer's mean (Sokar et al. 2023). "
-            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 3)}"
+            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 4)}"
         ),
         _thresholds,
         View("curves", "dormant", "share"),
@@ -221,7 +230,7 @@ CHOICES: tuple[FigureSpec, ...] = (
             "Share of hidden units that would be called dead on a probe of the first n training samples, at the end of "
             "training; at the right end the whole training set. Below 1 % the axis is linear. "
             "What is 0 throughout is not drawn. "
-            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 3)}"
+            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 4)}"
         ),
         _probe,
         View("curves", "probe", "share"),
@@ -233,7 +242,7 @@ CHOICES: tuple[FigureSpec, ...] = (
         "signal",
         lambda study: (
             "Share of hidden units that respond (|f′(z)| ≥ 10⁻³ of the reference slope) at no more than this share of "
-            f"samples and positions, at the end. {_bands(study)}{facet_note(study, 3)}"
+            f"samples and positions, at the end. {_bands(study)}{facet_note(study, 4)}"
         ),
         _firing,
         View("curves", "firing", "share"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from reluexp.report.figures.axes import whole_ticks
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.frames.costs import measuring_share, phase_seconds
-from reluexp.report.panels import Panel, Style, grid_of
+from reluexp.report.panels import Panel, grid_of, place_legend
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _phases(study: Results, style: Style) -> Figure | None:
     ax.set_xlabel("epoch")
     ax.set_ylabel("seconds, all workers")
     ax.grid(axis="x", visible=False)
-    figure.legend(loc="outside lower center", ncols=4)
+    place_legend(figure, *ax.get_legend_handles_labels(), style, 4)
     return figure
 
 

@@ -18,28 +18,17 @@ from reluexp.report.figures.axes import (
     kinds_of,
     panels_of,
 )
-from reluexp.report.figures.captions import band_note, dagger_note, ended_note, kept_note
+from reluexp.report.figures.captions import band_note, ended_note, kept_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    draw_curves,
-    facets_of,
-    grid_of,
-    legend,
-    lines_of,
-    log_range,
-    mark_undying,
-    plain,
-    short,
-)
+from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
+from reluexp.report.style import Style
 from reluexp.stats import Results, over_sites, sound
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CURVES", "curve_figure", "site_variants"]
+__all__ = ["CURVES", "curve_figure", "none_note", "site_curves", "site_variants"]
 
 
 def curve_figure(
@@ -109,7 +98,7 @@ def site_variants(study: Results, metric: str) -> list[Variant]:
     ]
 
 
-def _site_curves(
+def site_curves(
     metric: str, label: str, share: str = "", log: bool | None = False
 ) -> Callable[[Results, Style], Figure | None]:
     """The drawing of a site metric over epochs."""
@@ -133,7 +122,7 @@ def _slopes(study: Results, style: Style) -> Figure | None:
     return curve_figure(study, style, variants[:6], "learned slope, mean of the site") if variants else None
 
 
-def _none_note(study: Results, metric: str) -> str:
+def none_note(study: Results, metric: str) -> str:
     """Which lines are left out since they are 0 throughout."""
     facets, _ = facets_of(study, Style().facets)
     lines = lines_of(study)
@@ -143,36 +132,12 @@ def _none_note(study: Results, metric: str) -> str:
 
 CURVES: tuple[FigureSpec, ...] = (
     FigureSpec(
-        "dead_fraction",
-        "Dead units over training",
-        "life",
-        lambda study: (
-            "Share of hidden units whose derivative is 0 at every probe sample, all sites by their widths. "
-            f"{band_note(study)}{_none_note(study, 'dead_fraction')}{dagger_note(study)}{kept_note(study)}"
-        ),
-        _site_curves("dead_fraction", "dead units", "dead"),
-        View("curves", "layers", "dead_fraction"),
-        terms=("dead", "probe set", "unit"),
-    ),
-    FigureSpec(
-        "off_fraction",
-        "Units that are off over training",
-        "life",
-        lambda study: (
-            "Share of hidden units with no pre-activation above 0 on the probe set: the same question for every "
-            f"activation. {band_note(study)}{_none_note(study, 'off_fraction')}{kept_note(study)}"
-        ),
-        _site_curves("off_fraction", "units that are off", "zero"),
-        View("curves", "layers", "off_fraction"),
-        terms=("off",),
-    ),
-    FigureSpec(
         "loss",
         "Loss",
         "outcome",
         lambda study: (
             "Training loss: mean over the epoch's steps, as trained; test loss: after the epoch. "
-            f"On a log axis means are geometric. {band_note(study, 6)}{ended_note(study)}"
+            f"On a log axis means are geometric. {band_note(study, 2)}{ended_note(study)}"
         ),
         _loss,
         View("curves", "epochs", "test_loss"),
@@ -193,9 +158,9 @@ CURVES: tuple[FigureSpec, ...] = (
         "signal",
         lambda study: (
             f"Share of hidden activations that are exactly 0. {band_note(study)}"
-            f"{_none_note(study, 'zero_fraction')}{kept_note(study)}"
+            f"{none_note(study, 'zero_fraction')}{kept_note(study)}"
         ),
-        _site_curves("zero_fraction", "activations that are 0", "zero"),
+        site_curves("zero_fraction", "activations that are 0", "zero"),
         View("curves", "layers", "zero_fraction"),
         terms=("zero fraction",),
     ),
@@ -218,7 +183,7 @@ CURVES: tuple[FigureSpec, ...] = (
             "Exponential of the entropy of the normalised singular values of the centred activations (Roy & Vetterli "
             f"2007, there uncentred), mean over sites by their widths. {band_note(study)}{ended_note(study)}"
         ),
-        _site_curves("effective_rank", "effective rank"),
+        site_curves("effective_rank", "effective rank"),
         View("curves", "layers", "effective_rank"),
         terms=("effective rank",),
     ),
@@ -230,7 +195,7 @@ CURVES: tuple[FigureSpec, ...] = (
             "Root mean square over the last steps of ‖ΔW‖/‖W‖ of the layer that feeds a site, mean over sites by their "
             f"widths; means over seeds are geometric. {band_note(study)}{ended_note(study)}"
         ),
-        _site_curves("update_ratio", "‖ΔW‖/‖W‖", log=True),
+        site_curves("update_ratio", "‖ΔW‖/‖W‖", log=True),
         View("curves", "layers", "update_ratio"),
         terms=("feeding layer",),
     ),

@@ -10,7 +10,9 @@ import pandas as pd
 from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import Lines, Panel, Style, draw_curves, facets_of, grid_of, legend, lines_of
+from reluexp.report.lines import Lines, facets_of, lines_of
+from reluexp.report.panels import Panel, draw_curves, grid_of, legend
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
         lambda study: (
             "Root mean square of the derivative of a sample's loss by the pre-activations of each hidden "
             "site, before training and at the last full measurement. Means are geometric and leave out exact zeros. "
-            f"{band_note(study, 6, False)}"
+            f"{band_note(study, 2, False)}"
         ),
         _over_depth("backprop_norm", "backprop norm"),
         View("depth", "layers", "backprop_norm"),
@@ -102,7 +104,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
         "signal",
         lambda study: (
             "Standard deviation of the pre-activations of each hidden site over samples, positions and units, before "
-            f"training and at the end. Means are geometric. {band_note(study, 6, False)}"
+            f"training and at the end. Means are geometric. {band_note(study, 2, False)}"
         ),
         _over_depth("pre_std", "standard deviation of z"),
         View("depth", "layers", "pre_std"),

@@ -11,7 +11,9 @@ from reluexp.report.figures.axes import KINDS
 from reluexp.report.figures.captions import count_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import starved_and_dead
-from reluexp.report.panels import Lines, Panel, Style, facets_of, grid_of, legend, lines_of, percent
+from reluexp.report.lines import Lines, facets_of, lines_of
+from reluexp.report.panels import Panel, grid_of, legend, percent
+from reluexp.report.style import Style
 from reluexp.stats import Interval, Results, final_metrics, mean_interval
 
 if TYPE_CHECKING:
@@ -30,11 +32,7 @@ def _final(study: Results, style: Style) -> Figure | None:
     final, lines = final_metrics(study), lines_of(study)
     if final["test_accuracy"].notna().sum() == 0:
         return None
-    learned = final["outcome"].eq("finished") & ~final["stuck"]
-    lost = ~learned & final["outcome"].ne("failed")
-    variants = [("", final)]
-    if lost.any() and learned.any():
-        variants = [("all trials", final), ("without diverged and stuck", final[learned])]
+    variants = _variants(final)
     facets, _ = facets_of(study, style.facets // len(variants))
     panels = [
         Panel("\n".join(filter(None, [facet.title, title])), facet.of(rows), "test_accuracy")
@@ -50,6 +48,14 @@ def _final(study: Results, style: Style) -> Figure | None:
             ax.set_xlabel("final test accuracy")
     legend(figure, Lines("", {}), style, _dot_key(final))
     return figure
+
+
+def _variants(final: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """All trials, and, where some but not all were lost, those that learned."""
+    learned = final["outcome"].eq("finished") & ~final["stuck"]
+    lost = ~learned & final["outcome"].ne("failed")
+    both = [("all trials", final), ("without diverged and stuck", final[learned])]
+    return both if lost.any() and learned.any() else [("", final)]
 
 
 def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
@@ -173,7 +179,7 @@ DOTS: tuple[FigureSpec, ...] = (
         "outcome",
         lambda study: (
             f"One dot for each trial; diamond: mean with its 95 % t interval. {count_note(study)} The numbers at "
-            f"the right say how many trials are in a row.{facet_note(study, 6)}"
+            f"the right say how many trials are in a row.{facet_note(study, len(_variants(final_metrics(study))))}"
         ),
         _final,
         View("dots", across="test_accuracy"),
@@ -189,7 +195,7 @@ RELATIONS: tuple[FigureSpec, ...] = (
         lambda study: (
             "One dot for each trial: units with no pre-activation above 0 at the end, and test accuracy. A relation "
             "over trials is no cause, and no verdict rests on it: the intervention init.dead decides. "
-            f"{count_note(study, False)}{facet_note(study, 12)}"
+            f"{count_note(study, False)}{facet_note(study)}"
         ),
         _relation,
         View("dots", across="off_fraction", up="test_accuracy"),
@@ -203,7 +209,7 @@ RELATIONS: tuple[FigureSpec, ...] = (
             "One dot for each trial and hidden site, at the last epoch; where several coincide it is larger. "
             "Starved: the gradient of the unit's bias was exactly 0 at every step of the epoch, as trained. On the "
             "dotted line both agree; above it units got no gradient without being dead on the probe. "
-            f"{count_note(study, False)}{facet_note(study, 12)}"
+            f"{count_note(study, False)}{facet_note(study)}"
         ),
         _starved,
         terms=("starved", "dead"),

@@ -9,24 +9,23 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.report.figures.axes import KINDS, kinds_of
-from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note
-from reluexp.report.figures.curves import curve_figure
+from reluexp.report.figures.axes import KINDS, comparable, kinds_of
+from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note
+from reluexp.report.figures.curves import curve_figure, none_note, site_curves
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.frames.lives import CAUSES, FATES, cause_sentences, causes, fates, followed, lasting_deaths
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    facets_of,
-    grid_of,
-    joined,
-    lines_of,
-    mark_undying,
-    percent,
-    plain,
-    short,
+from reluexp.report.frames.lives import (
+    CAUSES,
+    FATES,
+    cause_sentences,
+    causes,
+    fates,
+    followed,
+    lasting_deaths,
+    survival_curves,
 )
+from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
+from reluexp.report.style import Style
 from reluexp.stats import Results, can_die
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _key(figure: Figure, looks: dict[str, tuple[str, str]], words: dict[str, str
     handles = [Patch(facecolor=colour, hatch=hatch, edgecolor="white") for colour, hatch in looks.values()]
     columns = max(1, min(len(looks), int(style.width * 12.5 / (max(len(words[part]) for part in looks) + 8))))
     columns = math.ceil(len(looks) / math.ceil(len(looks) / columns))
-    figure.legend(handles, [words[part] for part in looks], loc="outside lower center", ncols=columns)
+    place_legend(figure, handles, [words[part] for part in looks], style, columns)
 
 
 def _fates(study: Results, style: Style) -> Figure | None:
@@ -183,6 +182,46 @@ def _lasting(study: Results, style: Style) -> Figure | None:
     return curve_figure(study, style, variants, "units dead for good", share="dead")
 
 
+def _survival(study: Results, style: Style) -> Figure | None:
+    """Kaplan-Meier curves as stairs with their bands; lines that no unit left are not drawn."""
+    frame = survival_curves(study)
+    if frame.empty:
+        return None
+    lines = _falling(frame, mark_undying(lines_of(study)))
+    facets, _ = facets_of(study, style.facets)
+    panels = [Panel(facet.title, rows, "survival") for facet in facets if len(rows := facet.of(frame))]
+    columns = min(2, len(panels))
+    figure, axes = grid_of(panels, style, columns, "x" if comparable(facets) else "")
+    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        for value, (_, colour, dashes) in lines.looks.items():
+            own = panel.rows[panel.rows[lines.by] == value]
+            ax.step(own["step"], own["survival"], where="post", color=colour, ls=dashes, zorder=3)
+            bounds = own["survival_low"], own["survival_high"]
+            ax.fill_between(own["step"], *bounds, step="post", color=colour, alpha=0.18, lw=0)
+        percent(ax.yaxis)
+        ax.locator_params(axis="x", nbins=6)
+        if i + columns >= len(axes):
+            ax.set_xlabel("training step")
+        if i % columns == 0:
+            ax.set_ylabel("units not yet dead for good")
+    legend(figure, lines, style)
+    return figure
+
+
+def _falling(frame: pd.DataFrame, lines: Lines) -> Lines:
+    """The lines of which a unit died for good; all where none did."""
+    fell = frame.loc[frame["survival"] < 1, lines.by].unique()
+    return Lines(lines.by, {value: look for value, look in lines.looks.items() if value in fell} or lines.looks)
+
+
+def _survival_note(study: Results) -> str:
+    frame, lines = survival_curves(study), lines_of(study)
+    kept = _falling(frame, lines).looks if len(frame) else lines.looks
+    left = [look[0] for value, look in lines.looks.items() if value not in kept]
+    dagger = dagger_note(study) if not all(can_die(str(value)) for value in kept) else ""
+    return f"{dagger} At 100 % throughout, hence not drawn: {', '.join(left)}." if left else dagger
+
+
 def _sentences(study: Results, most: int = 3) -> str:
     found = cause_sentences(study, causes(study), lambda label: style_of(str(label))[0])
     return " ".join(found[:most]) or "No unit died after birth."
@@ -203,15 +242,30 @@ def _undying_note(study: Results) -> str:
 
 LIVES: tuple[FigureSpec, ...] = (
     FigureSpec(
-        "unit_fates",
-        "What became of the units",
+        "dead_fraction",
+        "Dead units over training",
         "life",
         lambda study: (
-            "Share of hidden units, mean over trials; what is missing to 100 % was alive at every measurement. "
-            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 6)}"
+            "Share of hidden units whose derivative is 0 at every probe sample, all sites by their widths. "
+            f"{band_note(study)}{none_note(study, 'dead_fraction')}{dagger_note(study)}{kept_note(study)}"
         ),
-        _fates,
-        terms=("born dead", "revived"),
+        site_curves("dead_fraction", "dead units", "dead"),
+        View("curves", "layers", "dead_fraction"),
+        terms=("dead", "probe set", "unit"),
+    ),
+    FigureSpec(
+        "survival",
+        "Survival of units",
+        "life",
+        lambda study: (
+            "Kaplan–Meier curves: of the units that were alive before training, the share that has not died for good; "
+            "those of a trial that diverged are censored there. Bands: pointwise 95 % percentiles over resampled "
+            "trials, since units of one network are not independent; no test is made of units. "
+            f"{count_note(study, False)}{_survival_note(study)}{facet_note(study)}"
+        ),
+        _survival,
+        View("curves", "survival", "survival"),
+        terms=("survival", "born dead"),
     ),
     FigureSpec(
         "deaths_for_good",
@@ -224,6 +278,29 @@ LIVES: tuple[FigureSpec, ...] = (
         _lasting,
         View("curves", "lasting", "share"),
         terms=("born dead", "survival"),
+    ),
+    FigureSpec(
+        "off_fraction",
+        "Units that are off over training",
+        "life",
+        lambda study: (
+            "Share of hidden units with no pre-activation above 0 on the probe set: the same question for every "
+            f"activation. {band_note(study)}{none_note(study, 'off_fraction')}{kept_note(study)}"
+        ),
+        site_curves("off_fraction", "units that are off", "zero"),
+        View("curves", "layers", "off_fraction"),
+        terms=("off",),
+    ),
+    FigureSpec(
+        "unit_fates",
+        "What became of the units",
+        "life",
+        lambda study: (
+            "Share of hidden units, mean over trials; what is missing to 100 % was alive at every measurement. "
+            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 2)}"
+        ),
+        _fates,
+        terms=("born dead", "revived"),
     ),
     FigureSpec(
         "causes_of_death",

@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, whole_ticks
+from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, shown_rows, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
-from reluexp.report.panels import (
-    Lines,
-    Panel,
-    Style,
-    facets_of,
-    grid_of,
-    joined,
-    lines_of,
-    mark_undying,
-    plain,
-    power_ticks,
-    short,
-)
+from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
+from reluexp.report.panels import Panel, grid_of, power_ticks
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -35,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAPS"]
 
-_MAPS = 24  # panels of one heat map figure; more would be too small to read
+_MAPS = 16  # panels of one heat map figure; more would be too small to read
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,8 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
         mesh = _draw_map(ax, panel, look, norm, labelled=not same)
         if i + columns >= len(axes):
             ax.set_xlabel("epoch")
-    bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / figure.get_figheight() + 0.35), pad=0.02, aspect=28)
+    height = figure.bbox.height / figure.dpi
+    bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / height + 0.35), pad=0.02, aspect=28)
     bar.set_label(look.label)
     if not look.ticks:
         power_ticks(bar.ax.yaxis)
@@ -99,8 +90,8 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
         return [], []
     known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
     known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
-    rows = joined(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]])
     facets, _ = facets_of(study, style.facets)
+    rows = shown_rows(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]], facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)
     several = len(facets) > 1 or len(kinds) > 1

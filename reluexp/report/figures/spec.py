@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reluexp.report.panels import Style
+from reluexp.report.style import Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = ["GROUPS", "FigureSpec", "View", "draw_figure"]
 
 GROUPS = {
     "outcome": "Does it learn?",
+    "across": "All data sets and architectures together",
     "life": "The life of units",
     "signal": "Signals and gradients",
     "sensitivity": "How much the answer depends on choices",
@@ -56,9 +57,12 @@ class FigureSpec:
 
 
 def draw_figure(spec: FigureSpec, study: Results, style: Style | None = None) -> Figure | None:
-    """The figure under the style's rcParams, or None when the study has nothing to show in it."""
+    """The figure under the style's rcParams, or None when the study has nothing to show in it.
+
+    With axes in the style it is drawn there, and what is returned is the figure that they are in.
+    """
     import matplotlib as mpl
 
     style = style or Style()
-    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
+    with mpl.rc_context({} if style.ax else style.rc):  # type: ignore[arg-type]
         return spec.draw(study, style)

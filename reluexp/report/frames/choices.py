@@ -6,10 +6,17 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.frames.lives import followed, shares_below
-from reluexp.report.panels import joined
 from reluexp.stats import Results, final_metrics, other_axes, settings
 
-__all__ = ["firing_rates", "numeric_axis", "over_axis", "probe_shares", "threshold_shares"]
+__all__ = [
+    "candidates",
+    "dormant_shares",
+    "firing_rates",
+    "numeric_axis",
+    "over_axis",
+    "probe_shares",
+    "saturated_shares",
+]
 
 _SLOPES = np.logspace(-6, np.log10(0.5), 37)
 _ACTIVITIES = np.logspace(-3, 0, 37)
@@ -19,18 +26,17 @@ _RATES = np.linspace(0, 1, 51)
 def _by_kind(study: Results, column: str, grid: np.ndarray, x: str, inclusive: bool) -> pd.DataFrame:
     if not followed(study) or column not in study.units or not study.units[column].notna().any():
         return pd.DataFrame({"trial": []})
-    return joined(study, shares_below(study, column, grid, x, inclusive))
+    return shares_below(study, column, grid, x, inclusive)
 
 
-def threshold_shares(study: Results) -> dict[str, pd.DataFrame]:
-    """Shares of a trial's units against the threshold, by kind of site: `saturated` and `dormant`.
+def saturated_shares(study: Results) -> pd.DataFrame:
+    """Share of a trial's units with max |f'(z)| / s_f below each threshold, by kind of site."""
+    return _by_kind(study, "slope_ratio", _SLOPES, "threshold", inclusive=False)
 
-    saturated: max |f'(z)| / s_f below the threshold; dormant: mean |h| at most the threshold times the layer's mean.
-    """
-    return {
-        "saturated": _by_kind(study, "slope_ratio", _SLOPES, "threshold", inclusive=False),
-        "dormant": _by_kind(study, "activity", _ACTIVITIES, "threshold", inclusive=True),
-    }
+
+def dormant_shares(study: Results) -> pd.DataFrame:
+    """Share of a trial's units with mean |h| at most each threshold times the layer's mean, by kind of site."""
+    return _by_kind(study, "activity", _ACTIVITIES, "threshold", inclusive=True)
 
 
 def firing_rates(study: Results) -> pd.DataFrame:
@@ -52,7 +58,15 @@ def probe_shares(study: Results) -> pd.DataFrame:
     table = shares_below(study, "responds_after", grid, "samples", inclusive=True)
     confirmed = units.loc[units["confirmed_dead"].notna(), "trial"].unique()
     table = table[table["trial"].isin(confirmed)]
-    return joined(study, table.assign(share=1 - table["share"]))
+    return table.assign(share=1 - table["share"])
+
+
+def candidates(study: Results) -> pd.DataFrame:
+    """The score of every candidate of tuning, as `Study.sensitivity` gives it; empty where nothing was tuned."""
+    if not getattr(study, "tuned_axes", None) or study.trials.empty:
+        return pd.DataFrame()
+    found: pd.DataFrame = study.sensitivity()  # type: ignore[attr-defined]
+    return found
 
 
 def numeric_axis(study: Results) -> str | None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import joined
-from reluexp.stats import Results, can_die, other_axes
+from reluexp.report.lines import joined
+from reluexp.stats import Results, can_die, other_axes, survival_of
 from reluexp.stats.memory import remembered
 
 __all__ = [
@@ -22,7 +22,10 @@ __all__ = [
     "lasting_deaths",
     "shares_below",
     "starved_and_dead",
+    "survival_curves",
 ]
+
+_MOST = 2000
 
 FATES = {
     "never": "never dead",
@@ -62,7 +65,8 @@ def unit_keys(study: Results) -> pd.DataFrame:
     """For each row of `units` the trial as a category, and the kind of its site as one: small, whatever the study."""
     units, sites = study.units, sites_of(study)
     trials = pd.Index(sites["trial"].unique())
-    rows = trials.get_indexer(units["trial"])
+    places, names = pd.factorize(units["trial"])
+    rows = trials.get_indexer(names)[places]
     kinds = pd.Categorical(sites["kind"])
     table = np.full((len(trials) + 1, int(sites["site"].max()) + 1), -1, dtype=np.int8)
     table[trials.get_indexer(sites["trial"]), sites["site"]] = kinds.codes
@@ -80,20 +84,52 @@ def fates(study: Results) -> pd.DataFrame:
     """Share of a trial's units with each fate: setting, seed, trial, kind, units, and a column for each of FATES."""
     if not followed(study):
         return pd.DataFrame({"trial": []})
-    units, keys = study.units, unit_keys(study)
+    units = study.units
     born, dead = units["born_dead"].to_numpy(bool), units["dead_at_end"].to_numpy(bool)
     died = units["died_at_step"].notna().to_numpy()
-    flags = {
-        "never": ~born & ~died,
-        "revived": ~born & died & ~dead,
-        "died": ~born & died & dead,
-        "born_revived": born & ~dead,
-        "born_dead": born & dead,
+    fate = np.where(born, np.int8(3) + dead, (np.int8(1) + dead) * died)  # their places in FATES
+    about, counts = _counted(unit_keys(study), fate, len(FATES))
+    shares = pd.DataFrame(counts / counts.sum(1, keepdims=True), columns=list(FATES))
+    return joined(study, pd.concat([about.assign(units=counts.sum(1)), shares], axis=1))
+
+
+def _places(values: np.ndarray, grid: np.ndarray, inclusive: bool) -> np.ndarray:
+    """The first point of the grid that each value is below; the grid's length where there is none, and for NaN."""
+    place = np.searchsorted(grid, values, side="left" if inclusive else "right").astype(np.int32)
+    place[np.isnan(values)] = len(grid)
+    return place
+
+
+def _counted(keys: pd.DataFrame, place: np.ndarray, width: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """How many units of each trial and kind of site are at each of so many places: trial and kind, counts [row, place].
+
+    `keys` is `unit_keys`; trials and kinds without units have no row.
+    """
+    trials, kinds = keys["trial"].cat, keys["kind"].cat
+    rows = trials.codes.to_numpy(np.int32) * np.int32(
+        len(kinds.categories)
+    )  # half of int64: there are millions of units
+    rows = (rows + kinds.codes.to_numpy()) * np.int32(width)
+    rows += place.astype(np.int32, copy=False)
+    size = len(trials.categories) * len(kinds.categories)
+    counts = np.bincount(rows, minlength=size * width).reshape(size, width)
+    kept = np.flatnonzero(counts.sum(1))
+    about = {
+        "trial": trials.categories.to_numpy(object)[kept // len(kinds.categories)],
+        "kind": kinds.categories.to_numpy(object)[kept % len(kinds.categories)],
     }
-    grouped = keys.assign(units=1, **flags).groupby(["trial", "kind"], observed=True).sum().reset_index()
-    found = joined(study, grouped.astype({"trial": str, "kind": str}))
-    found[list(FATES)] = found[list(FATES)].div(found["units"], axis=0)
-    return found
+    return pd.DataFrame(about), counts[kept]
+
+
+@remembered
+def survival_curves(study: Results) -> pd.DataFrame:
+    """Kaplan-Meier curves of lasting death, as `Study.survival` gives them.
+
+    Empty where units were not followed, and for more trials than 2,000: resampling them takes longer than the report.
+    """
+    if len(study.trials) > _MOST or not followed(study) or "dead_since_step" not in study.units or study.epochs.empty:
+        return pd.DataFrame()
+    return survival_of(study).curves
 
 
 def lasting_deaths(study: Results) -> pd.DataFrame:
@@ -115,25 +151,11 @@ def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusiv
 
     A value that is null is above everything; `inclusive` counts values at the point too.
     """
-    keys, values = unit_keys(study), study.units[column].to_numpy(float, na_value=np.nan)
-    kinds = keys["kind"].cat.categories
-    place = np.searchsorted(grid, values, side="left" if inclusive else "right").astype(np.int64)
-    place[np.isnan(values)] = len(grid)
-    groups = keys["trial"].cat.codes.to_numpy(np.int64) * len(kinds) + keys["kind"].cat.codes.to_numpy()
-    size = len(keys["trial"].cat.categories) * len(kinds)
-    width = len(grid) + 1
-    counts = np.bincount(groups * width + place, minlength=size * width).reshape(size, width)
-    total = counts.sum(1)
-    kept = np.flatnonzero(total)
-    shares = counts[kept, :-1].cumsum(1) / total[kept, None]
-    return pd.DataFrame(
-        {
-            "trial": np.repeat(keys["trial"].cat.categories.to_numpy(object)[kept // len(kinds)], len(grid)),
-            "kind": np.repeat(kinds.to_numpy(object)[kept % len(kinds)], len(grid)),
-            x: np.tile(grid, len(kept)),
-            "share": shares.ravel(),
-        }
-    )
+    place = _places(study.units[column].to_numpy(float, na_value=np.nan), grid, inclusive)
+    about, counts = _counted(unit_keys(study), place, len(grid) + 1)
+    shares = counts[:, :-1].cumsum(1) / counts.sum(1, keepdims=True)
+    found = about.loc[about.index.repeat(len(grid))].reset_index(drop=True)
+    return found.assign(**{x: np.tile(grid, len(about)), "share": shares.ravel()})
 
 
 @remembered

@@ -5,14 +5,14 @@ The same means and bands as in the figures: a pointwise t interval, in logs for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from reluexp.report.panels import Facet, Lines
+from reluexp.report.lines import Facet, Lines
 from reluexp.stats import Results, column_intervals, settings
 
 __all__ = ["Curve", "Metric", "Source", "curve_rows", "curves_of"]
@@ -43,19 +43,33 @@ class Curve:
     seeds: list[tuple[int, bool, np.ndarray]] = field(default_factory=list)
 
 
+class Block(NamedTuple):
+    """The trials of one line, facet and site: seeds, which of them diverged, and their values [trial, x]."""
+
+    facet: int
+    line: int
+    site: str
+    seeds: np.ndarray
+    lost: np.ndarray
+    values: np.ndarray
+
+
 class Source:
     """The rows of one table as a grid [trial and site, x], sorted by facet, line, site, so that metrics are slices.
 
     Rows carry trial, x, and, if `by_site`, site, kind and width: then there is a row for all sites of a kind too,
-    averaged by their widths. Trials that failed are left out.
+    averaged by their widths. Trials that failed are left out, and rows without a site.
     """
 
     def __init__(
         self, study: Results, frame: pd.DataFrame, x: str, lines: Lines, facets: Sequence[Facet], by_site: bool = False
     ) -> None:
         trials = _placed(settings(study), lines, facets)
-        code = pd.Index(trials["trial"]).get_indexer(frame["trial"])
+        rows, names = pd.factorize(frame["trial"])
+        code = pd.Index(trials["trial"]).get_indexer(names)[rows]
         self.kept, self.frame, self.by_site = code >= 0, frame, by_site
+        if by_site:
+            self.kept &= frame["site"].notna().to_numpy()
         code = code[self.kept]
         places = frame[x].to_numpy(float)[self.kept]
         site = frame["site"].to_numpy(float)[self.kept].astype(int) if by_site else np.zeros(len(code), int)
@@ -85,14 +99,13 @@ class Source:
             found[self.place[drawn], self.column[drawn]] = (np.log10(values) if metric.log else values)[drawn]
         return found
 
-    def blocks(self, values: np.ndarray) -> Iterator[tuple[int, int, str, pd.DataFrame, np.ndarray]]:
-        """Facet, line, site, the trials' rows and their values: over all sites of a kind first, then site by site."""
+    def blocks(self, values: np.ndarray) -> Iterator[Block]:
+        """Curves to be: over all sites of a kind first, then site by site."""
         if self.by_site:
             yield from self._whole(values)
-        for (facet, line, site), own in self.index.groupby(["facet", "line", "site"], sort=False):
-            yield int(facet), int(line), str(site) if self.by_site else "", own, values[own.index]
+        yield from _slices(self.index, "site", values, str if self.by_site else lambda _: "")
 
-    def _whole(self, values: np.ndarray) -> Iterator[tuple[int, int, str, pd.DataFrame, np.ndarray]]:
+    def _whole(self, values: np.ndarray) -> Iterator[Block]:
         order = self.index.sort_values(["facet", "line", "kind", "seed", "trial"], kind="stable")
         keys = order[["facet", "line", "kind", "trial"]]
         starts = np.flatnonzero((keys != keys.shift()).any(axis=1).to_numpy())
@@ -102,8 +115,19 @@ class Source:
             means = np.add.reduceat(np.where(known, own * weight, 0.0), starts)
             means = means / np.add.reduceat(known * weight, starts)
         trials = order.iloc[starts].reset_index(drop=True)
-        for (facet, line, kind), part in trials.groupby(["facet", "line", "kind"], sort=False):
-            yield int(facet), int(line), f"all {self.kinds[int(kind)]}", part, means[part.index]
+        yield from _slices(trials, "kind", means, lambda kind: f"all {self.kinds[kind]}")
+
+
+def _slices(index: pd.DataFrame, inner: str, values: np.ndarray, name: Callable[[int], str]) -> Iterator[Block]:
+    """A block for each run of rows that are equal in facet, line and `inner`."""
+    if index.empty:
+        return
+    keys = index[["facet", "line", inner]].to_numpy(int)
+    seeds, lost = index["seed"].to_numpy(), index["lost"].to_numpy(bool)
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
+    for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+        facet, line, place = keys[start].tolist()
+        yield Block(facet, line, name(place), seeds[start:end], lost[start:end], values[start:end])
 
 
 def _placed(trials: pd.DataFrame, lines: Lines, facets: Sequence[Facet]) -> pd.DataFrame:
@@ -129,11 +153,10 @@ def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve
     """
     if metric.name not in source.frame:
         return
-    for facet, line, site, trials, values in source.blocks(source.matrix(metric)):
+    for facet, line, site, names, lost, values in source.blocks(source.matrix(metric)):
         measured = np.isfinite(values).any(0)
         if not measured.any():
             continue
-        lost = trials["lost"].to_numpy(bool)
         kept = values
         if metric.share and lost.any():
             filled = pd.DataFrame(values).ffill(axis=1).to_numpy()
@@ -146,7 +169,6 @@ def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve
             band = [band[0], band[1].clip(0, 1), band[2].clip(0, 1)]
         chosen = np.argsort(~lost, kind="stable")[:seeds]
         shown = 10 ** values[:, measured] if metric.log else values[:, measured]
-        names = trials["seed"].tolist()
         single = [(int(names[i]), bool(lost[i]), shown[i]) for i in sorted(chosen)]
         yield Curve(facet, line, site, source.x[measured], band[0], band[1], band[2], n, single)
 

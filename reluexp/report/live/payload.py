@@ -6,17 +6,25 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reluexp.report.frames.choices import firing_rates, numeric_axis, over_axis, probe_shares, threshold_shares
-from reluexp.report.frames.lives import lasting_deaths
+from reluexp.report.frames.across import profiles
+from reluexp.report.frames.choices import (
+    dormant_shares,
+    firing_rates,
+    numeric_axis,
+    over_axis,
+    probe_shares,
+    saturated_shares,
+)
+from reluexp.report.frames.lives import lasting_deaths, survival_curves
+from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.report.panels import Facet, Lines, Style, facets_of, faint_limit, lines_of
 from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
@@ -52,6 +60,7 @@ FINALS = {
     "zero_fraction": "activations that are 0",
     "grad_norm": "gradient norm",
 }
+_FACETS = 12  # settings to choose from in a chart
 _DOTS = 3000  # trials in a figure of dots; more would not be told apart
 _MANY = 200  # trials from which single ones are shown over all sites only
 
@@ -73,7 +82,7 @@ class Live:
 def live_data(study: Results) -> Live:
     """Everything that the page's figures can show, with at most 12 facets and 30 single trials of each line."""
     lines = lines_of(study)
-    facets, _ = facets_of(study, Style().facets)
+    facets, _ = facets_of(study, _FACETS)
     content: dict[str, Any] = {
         "lines": [
             {
@@ -94,7 +103,9 @@ def live_data(study: Results) -> Live:
         return live
     _add_epochs(live, study, lines, facets)
     _add_layers(live, study, lines, facets)
+    _add_survival(live, study, lines, facets)
     _add_choices(live, study, lines, facets)
+    _add_profiles(live, study, lines)
     content["finals"] = _finals(study, lines, facets)
     return live
 
@@ -120,33 +131,70 @@ def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
     layers = study.layers
     if layers.empty or "site" not in layers or not layers["site"].notna().any():
         return
-    columns = ["trial", "site", "kind", "width", "epoch", "step", *(m.name for m in LAYERS if m.name in layers)]
-    source = Source(study, layers.loc[layers["site"].notna(), columns], "epoch", lines, facets, by_site=True)
+    source = Source(study, layers, "epoch", lines, facets, by_site=True)
     _add(live, "layers", source, LAYERS, lines, facets, "epoch", "epoch")
     lasting = lasting_deaths(study)
     if len(lasting):
-        source = Source(study, lasting.assign(site=0, width=1), "epoch", lines, facets, by_site=True)
+        places = pd.factorize(lasting["kind"])[0]
+        source = Source(study, lasting.assign(site=places, width=1), "epoch", lines, facets, by_site=True)
         metric = Metric("share", "units dead for good", share=True)
-        _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch")
+        _add(live, "lasting", source, (metric,), lines, facets, "epoch", "epoch", whole=True)
+
+
+def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
+    """Kaplan-Meier curves, as stairs."""
+    frame = survival_curves(study)
+    trials = joined(study, study.trials[["trial"]])
+    curves = []
+    for place, facet in enumerate(facets):
+        rows = facet.of(frame) if len(frame) else frame
+        for line, value in enumerate(lines.looks):
+            own = rows[rows[lines.by] == value] if len(rows) else rows
+            if own.empty:
+                continue
+            names = ("step", "survival", "survival_low", "survival_high")
+            step, mean, low, high = (own[name].to_numpy(float) for name in names)
+            count = int(facet.of(trials)[lines.by].eq(value).sum())
+            curves.append(Curve(place, line, "", step, mean, low, high, np.full(len(own), count)))
+    if curves:
+        packed_curves = [_packed_curve(curve, False) for curve in curves]
+        shown = {"label": "units not yet dead for good", "log": False, "share": True, "curves": packed_curves}
+        live.content["sets"]["survival"] = {"x": "training step", "stairs": True, "metrics": {"survival": shown}}
 
 
 def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
     share = (Metric("share", "share of units", share=True),)
-    found = threshold_shares(study)
-    frames = {
-        "saturated": (found["saturated"], "threshold", "max |f′(z)| / s_f below"),
-        "dormant": (found["dormant"], "threshold", "mean |h| / layer's mean at most"),
-        "probe": (probe_shares(study), "samples", "samples in the probe"),
-        "firing": (firing_rates(study), "rate", "firing rate at most"),
+    makers: dict[str, tuple[Callable[[Results], pd.DataFrame], str, str]] = {
+        "saturated": (saturated_shares, "threshold", "max |f′(z)| / s_f below"),
+        "dormant": (dormant_shares, "threshold", "mean |h| / layer's mean at most"),
+        "probe": (probe_shares, "samples", "samples in the probe"),
+        "firing": (firing_rates, "rate", "firing rate at most"),
     }
-    for name, (frame, x, label) in frames.items():
-        if len(frame):
+    for name, (make, x, label) in makers.items():
+        if len(frame := make(study)):
             kinds = frame["kind"]
             source = Source(study, frame.assign(site=pd.factorize(kinds)[0], width=1), x, lines, facets, by_site=True)
             _add(live, name, source, share, lines, facets, x, label, seeds=0, whole=True)
     axis = numeric_axis(study)
     if axis is not None and lines.by == "activation":
         _add_axis(live, study, axis, lines)
+
+
+def _add_profiles(live: Live, study: Results, lines: Lines) -> None:
+    """Performance profiles, where there is one picture of them."""
+    frame = profiles(study)
+    if frame.empty or frame.columns[0] != "activation":
+        return
+    rows = frame[frame["metric"] == "test_accuracy"]
+    runs = final_metrics(study).groupby("activation")["test_accuracy"].count()
+    curves = []
+    for line, value in enumerate(lines.looks):
+        own = rows[rows["activation"] == value]
+        score, share, low, high = (own[name].to_numpy(float) for name in ("score", "share", "low", "high"))
+        if len(own):
+            curves.append(Curve(0, line, "", score, share, low, high, np.full(len(own), runs[value])))
+    shown = {"label": "runs above it", "log": False, "share": True, "curves": [_packed_curve(c, False) for c in curves]}
+    live.content["sets"]["profiles"] = {"x": "test accuracy", "xshare": True, "metrics": {"share": shown}}
 
 
 def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:
@@ -175,7 +223,7 @@ def _add(
     """One set of curves: its metrics, each with the curves of every line, facet and site."""
     made = {}
     many = source.index["trial"].nunique() > _MANY
-    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks)))
+    seeds = min(seeds, faint_limit(len(facets) * len(lines.looks), whole=900))
     for metric in metrics:
         curves = [curve for curve in curves_of(source, metric, seeds) if not whole or curve.site.startswith("all ")]
         if not curves:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """What a table shows in one place: `best` is set in bold, `sort` orders rows where the text does not.
 

@@ -59,7 +59,6 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
     """The comparisons as they are read: accuracies and shares in points, times as ratios."""
     if frame.empty:
         return Table([], [], "")
-    order = {metric: i for i, metric in enumerate(dict.fromkeys(frame["metric"]))}
     rows = frame.to_dict("records")
     columns = {
         **setting_cells(study, frame),
@@ -75,8 +74,7 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
         "verdict": [_verdict(row) for row in rows],
     }
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
-    keyed = frame.assign(_place=frame["metric"].map(order))
-    return Table(list(columns), cells, _caption(study, frame), rules_of(keyed, ["_place", *other_axes(study)]))
+    return Table(list(columns), cells, _caption(study, frame), rules_of(frame, ["metric"]))
 
 
 def _metric_name(metric: str) -> str:

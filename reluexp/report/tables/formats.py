@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reluexp.report.tables.cells import Table
@@ -39,7 +40,7 @@ def to_csv(frame: pd.DataFrame) -> str:
     """Raw numbers as CSV; text that a spreadsheet would run as a formula gets a leading apostrophe."""
     guarded = frame.rename(columns=_guard)
     for column in guarded.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in guarded.dtypes]]:
-        guarded[column] = guarded[column].map(_guard)
+        guarded[column] = _guarded(guarded[column])
     return str(guarded.to_csv(index=False, lineterminator="\n"))
 
 
@@ -79,6 +80,14 @@ def _latex(text: str) -> str:
 
 def _markdown(text: str) -> str:
     return text.translate(_MARKDOWN)
+
+
+def _guarded(values: pd.Series) -> Any:
+    """Each value guarded; a long column of a few texts is done text by text."""
+    if pd.api.types.infer_dtype(values, skipna=True) != "string":
+        return values.map(_guard)
+    codes, texts = pd.factorize(values)
+    return np.array([*map(_guard, texts), None], dtype=object)[codes]  # the code of what is missing, −1, takes the last
 
 
 def _guard(value: Any) -> Any:

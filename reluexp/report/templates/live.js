@@ -80,11 +80,12 @@
       const traces = own.flatMap((c) => curveTraces(c, state, metric.share));
       const layout = baseLayout(metric.share, log, data.sets[state.set].x);
       layout.xaxis.type = wide ? "log" : "linear";
+      if (data.sets[state.set].xshare) layout.xaxis.tickformat = "~%";
       layout.yaxis.title = { text: escape(metric.label) };
-      if (metric.share && !log) layout.yaxis.rangemode = "tozero";
+      if (metric.share && !log && !data.sets[state.set].stairs) layout.yaxis.rangemode = "tozero";
       if (state.show !== "mean") layout.hovermode = "closest";
       logTicks(layout, traces);
-      return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set].x) };
+      return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set]) };
     },
   };
 
@@ -92,6 +93,7 @@
     const line = data.lines[c.l];
     const traces = [];
     const colour = shade(line.colour);
+    const shape = data.sets[state.set].stairs ? "hv" : "linear";
     if (state.show !== "mean" && c.t.length) {
       const x = [], y = [], text = [];
       for (const [seed, lost, values] of c.t) {
@@ -103,13 +105,18 @@
     }
     if (state.show !== "trials" || !c.t.length) {
       const known = c.x.map((_, i) => i).filter((i) => c.lo[i] !== null && c.hi[i] !== null);
-      if (known.length && c.x.length > 1) {
+      if (known.length && c.x.length > 1 && shape === "hv") {
+        for (const [side, fill] of [["lo", "none"], ["hi", "tonexty"]]) {
+          traces.push({ x: known.map((i) => c.x[i]), y: known.map((i) => c[side][i]), type: "scatter", mode: "lines", fill,
+            fillcolor: veil(line.colour, 0.16), line: { width: 0, shape }, hoverinfo: "skip" });
+        }
+      } else if (known.length && c.x.length > 1) {
         traces.push({ x: [...known, ...known.toReversed()].map((i) => c.x[i]),
           y: [...known.map((i) => c.lo[i]), ...known.toReversed().map((i) => c.hi[i])],
           type: "scatter", mode: "lines", fill: "toself", fillcolor: veil(line.colour, 0.16), line: { width: 0 }, hoverinfo: "skip" });
       }
       traces.push({ x: c.x, y: c.y, type: "scatter", mode: c.x.length > 1 ? "lines+markers" : "markers", marker: { size: 4, color: colour },
-        line: { color: colour, width: 2.4, dash: line.dash }, name: escape(line.label), meta: "mean",
+        line: { color: colour, width: 2.4, dash: line.dash, shape }, name: escape(line.label), meta: "mean",
         error_y: c.x.length > 1 ? undefined : { array: [c.hi[0] - c.y[0]], arrayminus: [c.y[0] - c.lo[0]], color: colour },
         text: c.x.map((_, i) => spread(c, i, share)), hovertemplate: "%{text}" });
     }
@@ -122,11 +129,11 @@
     return `${number(c.y[i], share)}${band}, n = ${n}`;
   }
 
-  function curveStops(own, traces, share, x) {
+  function curveStops(own, traces, share, { x, xshare }) {
     const places = reduced(own.flatMap((c) => c.x), (value) => value).sort((a, b) => a - b);
     return places.map((place) => ({
       points: traces.flatMap((t, k) => (t.meta === "mean" && t.x.includes(place) ? [{ curveNumber: k, pointNumber: t.x.indexOf(place) }] : [])),
-      text: `${x} ${number(place)}: ` + own.filter((c) => c.x.includes(place))
+      text: `${x} ${number(place, xshare)}: ` + own.filter((c) => c.x.includes(place))
         .map((c) => `${data.lines[c.l].label} ${spread(c, c.x.indexOf(place), share)}`).join("; "),
     }));
   }

@@ -1,0 +1,126 @@
+"""What a figure's lines and facets are, and the rows that belong to each.
+
+A *line* is one activation (or one value of the first axis, where the activation does not vary); a *facet* is one
+combination of the axes that are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reluexp.catalogue.activations import style_of
+from reluexp.stats import Results, axis_names, can_die, groups, in_order, other_axes, settings
+
+__all__ = ["Facet", "Lines", "facets_of", "faint_limit", "joined", "lines_of", "mark_undying", "plain", "short"]
+
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The column whose values are lines, those values in order, and label, colour and dashes of each."""
+
+    by: str
+    looks: dict[Any, tuple[str, str, Any]]
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One combination of the remaining axes: a title, empty for the only one, and the columns' values."""
+
+    title: str
+    where: dict[str, Any]
+
+    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of this facet."""
+        for column, value in self.where.items():
+            frame = frame[frame[column] == value]
+        return frame
+
+
+def lines_of(study: Results) -> Lines:
+    """Activations as lines, drawn as the catalogue says; options of one activation differ in their dashes."""
+    frame, others = settings(study), other_axes(study)
+    if frame["activation"].nunique() == 1 and others:
+        return _value_lines(frame, others[0])
+    looks: dict[Any, tuple[str, str, Any]] = {}
+    for label in in_order(frame["activation"], "activation"):
+        name, colour, dashes = style_of(label)
+        taken = [look[2] for look in looks.values() if look[1] == colour]
+        if dashes in taken:
+            dashes = next((free for free in _DASHES if free not in taken), dashes)
+        looks[label] = (plain(short(name)), colour, dashes)
+    return Lines("activation", looks)
+
+
+def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
+    """Values of an axis as lines, dark to light."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    values, name = in_order(frame[axis], axis), axis_names([axis])[axis]
+    shades = colormaps["viridis"](np.linspace(0, 0.85, len(values)))
+    return Lines(
+        axis,
+        {
+            value: (plain(short(f"{name} = {value}")), to_hex(shade), _DASHES[i % 4])
+            for i, (value, shade) in enumerate(zip(values, shades, strict=True))
+        },
+    )
+
+
+def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
+    """At most `limit` facets in the order of the axes, and how many there are besides."""
+    axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
+    names = axis_names(axes)
+    found = [
+        Facet(plain(short(", ".join(f"{names[axis]} = {value}" for axis, value in where.items()), 48)), where)
+        for where, _ in groups(settings(study), axes)
+    ]
+    return found[:limit], max(0, len(found) - limit)
+
+
+def mark_undying(lines: Lines) -> Lines:
+    """The lines with a dagger at activations whose units cannot be exactly dead."""
+    if lines.by != "activation":
+        return lines
+    looks = {
+        value: (label if can_die(value) else f"{label} †", colour, dashes)
+        for value, (label, colour, dashes) in lines.looks.items()
+    }
+    return Lines(lines.by, looks)
+
+
+def joined(study: Results, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a measurement with their trial's setting, seed and outcome; trials that failed are left out."""
+    trials = settings(study)
+    columns = list(dict.fromkeys(["trial", "activation", *other_axes(study), "seed", "outcome"]))
+    rows = frame.drop(columns=[c for c in columns[1:] if c in frame], errors="ignore")
+    return rows.merge(trials.loc[trials["outcome"] != "failed", columns], on="trial", how="inner")
+
+
+def faint_limit(curves: int, most: int = 30, whole: int = 400) -> int:
+    """How many single trials stand faint behind each of so many curves: `whole` in all, but at least 3 of each."""
+    return min(most, max(3, whole // max(curves, 1)))
+
+
+def plain(text: Any) -> str:
+    """Text that matplotlib takes literally: no mathematics between dollar signs, one line."""
+    return " ".join(str(text).split()).replace("$", r"\$")
+
+
+def short(text: Any, length: int = 30) -> str:
+    """Text cut to a length with an ellipsis in its middle, for labels.
+
+    >>> short("package.module:attribute", 12)
+    'packag…ibute'
+    """
+    text = " ".join(str(text).split())
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
