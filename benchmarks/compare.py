@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--study", nargs="*", default=list(STUDIES), choices=list(STUDIES))
-    parser.add_argument("--peer", nargs="*", default=["plain", "lightning", "skorch"])
+    parser.add_argument("--peer", nargs="*", default=["plain", "thorough", "lightning", "skorch"])
     parser.add_argument("--root", default="data")
     given = parser.parse_args()
     import torch

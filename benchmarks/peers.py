@@ -9,14 +9,17 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from studies import ACTIVATIONS, Study, build, measure
+from thorough import Gauges, confirm, measure_all
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from reluexp.catalogue.loading import Dataset
 from reluexp.plan import probe_size
+from reluexp.schedule import full_epochs
 
 __all__ = ["PEERS"]
 
@@ -38,11 +41,17 @@ def _accuracy(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
     return loss / count, right / count
 
 
-def plain(study: Study, data: Dataset) -> float:
-    """DataLoader, loop, hooks, metrics after every epoch."""
+def plain(study: Study, data: Dataset, everything: bool = False) -> float:
+    """DataLoader, loop, hooks, metrics after every epoch: those that one usually writes, or all that reluexp has."""
     start = time.perf_counter()
     train, test = TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
     probe = _probe(data)
+    kinds, full = tuple(ACTIVATIONS.values()), full_epochs("log", study.epochs)
+
+    def measured(model: nn.Module, epoch: int) -> dict[str, Any]:
+        found = measure_all(model, kinds, *probe, epoch in full) if everything else measure(model, *probe)
+        return {"layers": found} | ({"test": _accuracy(model, test_loader)} if epoch or everything else {})
+
     for activation in ACTIVATIONS:
         for seed in range(study.seeds):
             torch.manual_seed(seed)
@@ -50,23 +59,33 @@ def plain(study: Study, data: Dataset) -> float:
             optimizer = torch.optim.SGD(model.parameters(), study.lr, momentum=0.9)
             loader = DataLoader(train, study.batch_size, shuffle=True)
             test_loader = DataLoader(test, 512)
-            rows = [measure(model, *probe)]
-            for _ in range(study.epochs):
+            rows = [measured(model, 0)]
+            for epoch in range(1, study.epochs + 1):
                 model.train()
                 norms, losses, right = [], [], 0
+                gauges = Gauges(model) if everything else None
                 for x, y in loader:
                     optimizer.zero_grad()
                     logits = model(x)
                     loss = nn.functional.cross_entropy(logits, y)
                     loss.backward()
                     norms.append(nn.utils.get_total_norm([p.grad for p in model.parameters()]).item())
+                    if gauges:
+                        gauges.before(epoch in full and len(loader) - len(losses) <= 16)
                     optimizer.step()
+                    if gauges:
+                        gauges.after()
                     losses.append(loss.item())
                     right += (logits.argmax(1) == y).sum().item()
-                rows.append(
-                    measure(model, *probe) | {"test": _accuracy(model, test_loader), "norm": norms, "loss": losses}
-                )
+                rows.append(measured(model, epoch) | {"norm": norms, "loss": losses, "gauges": gauges})
+            if everything:
+                rows.append({"confirmed": confirm(model, kinds, data.train_x)})
     return time.perf_counter() - start
+
+
+def thorough(study: Study, data: Dataset) -> float:
+    """The plain loop with every metric that reluexp has, at the same epochs."""
+    return plain(study, data, everything=True)
 
 
 def lightning(study: Study, data: Dataset) -> float:
@@ -153,4 +172,9 @@ def skorch(study: Study, data: Dataset) -> float:
     return time.perf_counter() - start
 
 
-PEERS: dict[str, Callable[[Study, Dataset], float]] = {"plain": plain, "lightning": lightning, "skorch": skorch}
+PEERS: dict[str, Callable[[Study, Dataset], float]] = {
+    "plain": plain,
+    "thorough": thorough,
+    "lightning": lightning,
+    "skorch": skorch,
+}

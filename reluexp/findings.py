@@ -6,6 +6,7 @@ Every sentence carries its n and, where there is a mean, the 95 % t interval ove
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -143,9 +144,9 @@ def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
 
 def _reason(trials: pd.DataFrame) -> str:
     """The most common reason of failures, its first line."""
-    known = trials["failure"].dropna() if "failure" in trials else trials["outcome"].iloc[:0]
-    lines = known.astype(str).str.strip().str.partition("\n")[0].str.slice(0, _REASON)
-    return f"; why, most often: {lines.mode().iloc[0]}" if len(lines) else ""
+    known = trials["failure"].dropna() if "failure" in trials else []
+    lines = Counter(str(text).strip().partition("\n")[0][:_REASON] for text in known)
+    return f"; why, most often: {lines.most_common(1)[0][0]}" if lines else ""
 
 
 def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:
