@@ -249,7 +249,7 @@ class Store:
                 frame = pd.read_parquet(path, columns=_columns(path, without))
             except (OSError, ValueError) as error:
                 raise ResultsError(f"{path}: cannot be read: {error}") from error
-            if lacking := sorted(_COLUMNS[table] - set(frame.columns)):
+            if lacking := sorted(_COLUMNS[table] - set(frame.columns) - set(without)):
                 raise ResultsError(
                     f"{path}: no table of reluexp: it has no column {lacking[0]!r}; move {path.parent} away"
                 )
