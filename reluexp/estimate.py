@@ -18,9 +18,9 @@ from reluexp.schedule import full_epochs
 
 __all__ = ["Cost", "estimate", "kind_of", "stack_seconds"]
 
-_DENSE, _CONVOLUTION, _DOUBLE = 60e9, 40e9, 15e9  # flop/s of products: single precision, convolutions, double precision
-_PER_STEP, _PER_SITE = 4e-4, 3e-5  # seconds of a step, and of each activation at each site in it
-_ELEMENT, _PARAMETER, _SUM = 1e-9, 1e-9, 4.5e-9  # seconds for each of them in a step; for each in a measurement's sums
+_DENSE, _CONVOLUTION, _DOUBLE = 85e9, 60e9, 30e9  # flop/s of products: single precision, convolutions, double precision
+_PER_STEP, _PER_SITE = 6e-4, 3e-5  # seconds of a step, and of each activation at each site in it
+_ELEMENT, _PARAMETER, _SUM = 1e-9, 1e-9, 5.5e-9  # seconds for each of them in a step; for each in a measurement's sums
 _START = 5.0  # seconds until the workers have imported torch and read the data
 
 

@@ -109,10 +109,13 @@ def _extreme(x: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
     return folded if whole == places else extreme(torch.stack([folded, extreme(x[:, whole:], 1)]), 0)
 
 
-def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int = 0, spectrum: bool = False) -> Sums:
+def site_sums(
+    z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int = 0, spectrum: bool = False, least: float = -1.0
+) -> Sums:
     """What one chunk adds: extremes, counts and sums. `slope` is f'(z), `reference` s_f [replica or 1, channel or 1].
 
-    `top` asks for as many of the largest |h| of each replica, for a quantile; `spectrum` for the effective rank.
+    `top` asks for as many of the largest |h| of each replica, for a quantile, of one replica only for those above
+    `least`, since earlier chunks had enough of the others; `spectrum` for the effective rank.
     """
     samples, positions = z.shape[1], z.shape[3]
     z, h, slope = _places(z), _places(h), _places(slope)
@@ -130,6 +133,8 @@ def site_sums(z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int =
         _mend(sums, number, x)
     if top:
         flat = h.flatten(1).abs()
+        if least >= 0 and len(flat) == 1:
+            flat = flat[flat > least][None]
         sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
     if spectrum:
         wide = h.to(torch.float64, copy=True)

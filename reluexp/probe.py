@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+from torch.autograd.graph import saved_tensors_hooks
 
 from reluexp.functions import Function, Mixed
 from reluexp.gains import exact_slope, reference_slope, slopes_of
 from reluexp.measured import Measured
 from reluexp.measuring import throwaway_buffers
 from reluexp.metrics import Sums, beside, first_sample, largest, merge, site_sums, summaries, top_count
+from reluexp.totals import Place, Totals, accuracy, place
 
 __all__ = [
     "Measurement",
     "Probe",
-    "accuracy",
     "chunks",
     "evaluate",
     "loss_per_sample",
@@ -92,13 +92,6 @@ class _CrossEntropy(torch.autograd.Function):
         found = powers / total
         found.scatter_add_(-1, labels, found.new_full(labels.shape, -1.0))
         return found.mul_(g.unsqueeze(-1)), None
-
-
-def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
-    """The share of right labels [replica], float64; NaN for targets that are none. Shapes as in `loss_per_sample`."""
-    if y.is_floating_point() or y.dim() != outputs.dim() - 1:
-        return torch.full((outputs.shape[0],), math.nan, dtype=torch.float64, device=outputs.device)
-    return (outputs.argmax(-1) == y).double().mean(1)
 
 
 def chunks(network: Measured, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -170,17 +163,20 @@ class Probe:
         network, gradients = self.network, full and gradients
         sums: list[Sums] = []
         tops = [top_count(len(self.x) * s.positions * s.width) if full else 0 for s in network.sites]
-        totals = _Totals(network)
+        totals = Totals(network)
         inputs: list[dict[str, Tensor]] = []
         for x, y in chunks(network, self.x, self.y):
             found: list[Sums] = []
-            pre: list[_Place] = []
+            pre: list[Place] = []
+            least = [_least(*own) for own in zip(sums, tops, strict=True)] if sums else [-1.0] * len(tops)
 
             def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor],
-                       found: list[Sums] = found, pre: list[_Place] = pre) -> None:  # fmt: skip
-                pre.append(_place(z))
+                       found: list[Sums] = found, pre: list[Place] = pre, least: list[float] = least,
+                       ) -> None:  # fmt: skip
+                pre.append(place(z))
                 with torch.no_grad(), _unpacked():
-                    found.append(self._site(site, z.detach(), h.detach(), function, tops[site], full and spectra))
+                    spectrum, values = full and spectra, (z.detach(), h.detach())
+                    found.append(self._site(site, *values, function, tops[site], spectrum, least[site]))
 
             with torch.set_grad_enabled(gradients), network.hearing(hear) as heard:
                 logits = network.forward(x, listener=listen)
@@ -250,7 +246,9 @@ class Probe:
             for end, size, own in zip(ends, function.sizes, function.functions, strict=True)
         ]
 
-    def _site(self, site: int, z: Tensor, h: Tensor, function: Any, top: int, spectrum: bool) -> Sums:
+    def _site(
+        self, site: int, z: Tensor, h: Tensor, function: Any, top: int, spectrum: bool, least: float = -1.0
+    ) -> Sums:
         """The sums of one chunk at one site."""
         self._references[site] = reference = self._reference(site, z, function)
         learned = slopes_of(function, self.network.replicas)
@@ -263,7 +261,7 @@ class Probe:
             if self.network.masks:
                 slope = slope * self.network.masks[site][rows, None, :, None]
             limits = reference[rows] if len(reference) > 1 else reference
-            found.append(site_sums(wide_z[rows], wide_h[rows], slope, limits, top, spectrum))
+            found.append(site_sums(wide_z[rows], wide_h[rows], slope, limits, top, spectrum, least))
         return beside(found)
 
     def _slopes(
@@ -312,89 +310,12 @@ class Probe:
         return slope.to(z.device)
 
 
-class _Place(NamedTuple):
-    """Where in the graph a pre-activation stands, whatever is written over it later; and how many numbers it has."""
-
-    edge: GradientEdge | None
-    number: int
-
-
-def _place(z: Tensor) -> _Place:
-    return _Place(get_gradient_edge(z) if z.requires_grad and torch.is_grad_enabled() else None, z.numel())
+def _least(sums: Sums, top: int) -> float:
+    """What the largest values of one replica must exceed to change what is known of them; −1 where all may."""
+    known = sums.get("top")
+    return float(known[0, -1]) if known is not None and known.shape == (1, top) else -1.0
 
 
 def _unpacked() -> Any:
     """While open, what is saved for a gradient is not seen by the model's own hooks, such as a checkpoint's."""
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
-
-
-class _Totals:
-    """What adds up over chunks besides the sites' sums: losses, the logits' moments, squared gradients."""
-
-    def __init__(self, network: Measured) -> None:
-        self.network = network
-        zero = torch.zeros(network.replicas, dtype=torch.float64, device=network.device)
-        self.loss, self.right, self.first, self.second = zero, zero, zero, zero
-        self.low: Tensor | None = None
-        self.high: Tensor | None = None
-        self.count = self.width = 0
-        self.gradients: list[Tensor] = []
-        self.places: list[int] = []
-        self.weights = [network.weight(site.layer) for site in network.sites] + [network.weight(network.output_layer)]
-        self.leaves = list({id(w): w for w in self.weights if w is not None and w.requires_grad}.values())
-        self.weight_gradients: list[Tensor] = []
-
-    def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
-        self.loss = self.loss + losses.double().sum(1)
-        self.right = self.right + accuracy(logits, y[None]) * len(y)
-        self.first = self.first + logits.sum((1, 2), dtype=torch.float64)
-        self.second = self.second + self._length(logits).square()
-        self.count += logits.shape[1] * logits.shape[2]
-        self.width = logits.shape[2]
-        low, high = logits.amin(1), logits.amax(1)
-        self.low = low if self.low is None else torch.minimum(self.low, low)
-        self.high = high if self.high is None else torch.maximum(self.high, high)
-
-    @property
-    def range(self) -> Tensor:
-        """The largest range of an output over the probe."""
-        return (self.high - self.low).amax(1).double()  # type: ignore[operator]
-
-    def backward(self, loss: Tensor, pre: list[_Place], logits: Tensor) -> None:
-        """Adds the squares of ∂ℓ_p/∂z_p, and the gradients of weights."""
-        inputs = [*pre, _place(logits)]
-        wanted = [i for i, place in enumerate(inputs) if place.edge is not None]
-        edges: list[Any] = [inputs[i].edge for i in wanted]
-        found = torch.autograd.grad(loss, edges + self.leaves, allow_unused=True) if loss.requires_grad else ()
-        squares = [torch.full_like(self.loss, math.nan) for _ in inputs]
-        for index, gradient in zip(wanted, found, strict=False):
-            squares[index] = torch.zeros_like(self.loss) if gradient is None else self._length(gradient).square()
-        places = [place.number // len(self.loss) for place in inputs]
-        self.gradients = [a + b for a, b in zip(self.gradients, squares, strict=True)] if self.gradients else squares
-        self.places = [a + b for a, b in zip(self.places, places, strict=True)] if self.places else places
-        weights = [
-            torch.zeros_like(leaf) if g is None else g
-            for leaf, g in zip(self.leaves, found[len(wanted) :], strict=True)
-        ]
-        before = self.weight_gradients
-        self.weight_gradients = [a + b for a, b in zip(before, weights, strict=True)] if before else weights
-
-    def finish(self, layers: list[dict[str, Tensor]], samples: int, full: bool) -> dict[str, Tensor]:
-        """Adds the gradient columns to the sites' metrics and returns the output's."""
-        mean = self.first / self.count
-        output = {"pre_mean": mean, "pre_std": (self.second / self.count - mean * mean).clamp(min=0).sqrt()}
-        by_leaf = {id(leaf): g / samples for leaf, g in zip(self.leaves, self.weight_gradients, strict=False)}
-        for index, (metrics, weight) in enumerate(zip([*layers, output], self.weights, strict=True)):
-            if weight is not None:
-                metrics["weight_norm"] = self._length(weight)
-            if full:
-                metrics["backprop_norm"] = (self.gradients[index] / self.places[index]).sqrt()
-                if weight is not None and id(weight) in by_leaf:
-                    norm = self._length(by_leaf[id(weight)])
-                    metrics["weight_grad_norm"] = torch.where(metrics["backprop_norm"].isnan(), math.nan, norm)
-        return output
-
-    def _length(self, values: Tensor) -> Tensor:
-        """L2 norm [replica], summed in double precision without a copy in it."""
-        own = values.detach().reshape(len(self.loss), -1)
-        return torch.linalg.vector_norm(own, dim=1, dtype=torch.float64)

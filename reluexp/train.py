@@ -25,11 +25,12 @@ from reluexp.config import Setting
 from reluexp.network import Network, Snapshot
 from reluexp.outcome import StackResult, result_of
 from reluexp.plan import Stack, probe_size
-from reluexp.probe import Measurement, Probe, accuracy, evaluate, loss_per_sample, settled_norms
+from reluexp.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
 from reluexp.records import Lives, Records
 from reluexp.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
 from reluexp.steps import UPDATES, Steps
+from reluexp.totals import accuracy
 
 __all__ = ["Training"]
 

@@ -75,7 +75,8 @@ def measured(z: torch.Tensor, chunks: int = 1) -> tuple[dict[str, Any], dict[str
     one, total = torch.ones(1, 1, dtype=torch.float64), None
     top = top_count(z.numel())
     for part in torch.tensor_split(z[None, :, :, None], chunks, 1):
-        sums = site_sums(part, part.relu(), (part > 0).to(part.dtype), one, top)
+        least = float(total["top"][0, -1]) if total and total["top"].shape[1] == top else -1.0
+        sums = site_sums(part, part.relu(), (part > 0).to(part.dtype), one, top, least=least)
         total = merge(total, sums, top) if total else sums
     assert total
     return summarise(total, one)
