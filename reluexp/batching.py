@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reluexp.config import Setting
 from reluexp.network import Network
-from reluexp.seeds import generator
+from reluexp.seeds import derive, generator
 
 __all__ = ["reads_batched"]
 
@@ -30,11 +30,12 @@ def reads_batched(setting: Setting, shape: tuple[int, ...], outputs: int, device
         if device == "cpu" and any(isinstance(own, _CONVOLUTIONS) for own in alone[0].module.modules()):
             return False
         together = Network([setting] * len(_SEEDS), _SEEDS, shape, outputs, device, batched=True)
-        expected, found = ([own for samples in _SAMPLES for own in _passes(networks, shape, samples)]
-                           for networks in (alone, [together]))  # fmt: skip
+        apart = [Network([setting], [seed], shape, outputs, device, batched=True) for seed in _SEEDS]
+        expected, *found = ([own for samples in _SAMPLES for own in _passes(networks, shape, samples)]
+                            for networks in (alone, [together], apart))  # fmt: skip
     except Exception:  # whatever the user's code makes of a dimension that it does not expect
         return False
-    return all(_same(*pair) for pair in zip(found, expected, strict=True))
+    return all(_same(*pair) for own in found for pair in zip(own, expected, strict=True))
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
@@ -52,7 +53,7 @@ def _passes(networks: list[Network], shape: tuple[int, ...], samples: int) -> li
     for network in networks:
         own = x[start : start + network.replicas]
         start += network.replicas
-        torch.manual_seed(samples)
+        torch.manual_seed(derive(network.seeds[0], "user", samples))
         network.module.train()
         out = network.forward(own, moment=(0, samples))
         weights = torch.linspace(-1, 1, out[0].numel(), device=out.device).view_as(out[0])

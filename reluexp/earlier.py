@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from reluexp.catalogue.registry import Options
 from reluexp.config import PARTS, Point, Setting, label_of, value_at
+from reluexp.config.inference import TUNING_OFFSET
 from reluexp.plan import NUMERICS, Stack, Trial, identity, name_of
 
 __all__ = ["axes_of", "describe", "earlier_trials", "shown_at"]
@@ -37,7 +38,7 @@ def earlier_trials(records: Iterable[Mapping[str, Any]], known: Container[str]) 
             continue
         own = {}
         for name, seed, number in _told(record):
-            if name in known or name in found:
+            if name in known or name in found or seed >= TUNING_OFFSET:  # what a choice was made by compares nothing
                 continue
             if number not in own:
                 setting = _setting(record["settings"], number)

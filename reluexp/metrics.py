@@ -134,7 +134,7 @@ def site_sums(
     if top:
         flat = h.flatten(1).abs()
         if least >= 0 and len(flat) == 1:
-            flat = flat[flat > least][None]
+            flat = flat[~(flat <= least)][None]  # NaN is among the largest, as in a stack
         sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
     if spectrum:
         wide = h.to(torch.float64, copy=True)

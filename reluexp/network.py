@@ -284,7 +284,10 @@ class Network:
                 view.copy_(parameter)
             self._named.append((plain, rows, shape))
             placed[id(parameter)] = nn.Parameter(view, requires_grad=parameter.requires_grad)
-            self._places.append(self._view(self._gradient[rows, columns], shape))
+            if parameter.requires_grad:
+                self._places.append(self._view(self._gradient[rows, columns], shape))
+            else:
+                self.decayed[columns] = 0
         if self.stacked and ":" in self.settings[0].architecture.name:
             self._take_drawn(input_shape, outputs)
         with torch.no_grad():
@@ -292,7 +295,7 @@ class Network:
                 plain: self._view(self.flat[:, c], p.shape) for _, p, plain, _ in named for c in [self.columns[plain]]
             }
             self._draw(by_name if self.stacked else {name: view.unsqueeze(0) for name, view in by_name.items()})
-        self.leaves = list(placed.values())
+        self.leaves = [leaf for leaf in placed.values() if leaf.requires_grad]
         for module in self.module.modules():
             for name, before in list(module._parameters.items()):
                 if before is not None:

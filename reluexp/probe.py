@@ -39,6 +39,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
 _STEEP = 0.02
 _FIRST = 32
+_KEPT = 1 << 25
+"""how many numbers of inputs a measurement may keep to explain deaths; beyond it they are computed again"""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ class Probe:
     ) -> Measurement:
         """A light measurement (forward only), or a full one, with gradients and spectra if they are wanted.
 
-        The module must be in evaluation mode. `hear` names linear maps whose inputs are kept.
+        The module must be in evaluation mode. `hear` names linear maps whose inputs are kept,
+        unless they are too many.
         """
         network, gradients = self.network, full and gradients
         sums: list[Sums] = []
@@ -181,7 +184,10 @@ class Probe:
             with torch.set_grad_enabled(gradients), network.hearing(hear) as heard:
                 logits = network.forward(x, listener=listen)
                 losses = self.loss(logits, y[None])
-            inputs.append({layer: network.per_replica(value.detach()) for layer, value in heard.items()})
+            if hear:
+                inputs.append({layer: network.per_replica(value.detach()) for layer, value in heard.items()})
+                if sum(value.numel() for chunk in inputs for value in chunk.values()) > _KEPT:
+                    inputs, hear = [], ()
             totals.add(logits.detach(), losses.detach(), y)
             if gradients:
                 totals.backward(losses.sum(), pre, self._outgoing(logits))
@@ -223,6 +229,8 @@ class Probe:
                     slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z))
                     if self.network.masks:
                         slope = slope * self.network.masks[site][rows, None, :, None]
+                    if not bool(z.sum().isfinite()):  # a unit whose z is not finite is in no state
+                        slope = slope.where(self._wide(site, z)[rows].isfinite(), 1.0)
                     first = first_sample(slope)
                     seen[site][rows] = torch.where(left & (first > 0), start + first, seen[site][rows])
 

@@ -123,6 +123,7 @@ class _Session:
         self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
         self.prepared: dict[str, Event] = {}
         self.batched: set[str] = set()
+        self.alone: set[str] = set()
         self.trained: dict[str, Stack] = {}
         self.device = "cpu" if resources.device == "auto" else resources.device
         self.about = provenance()
@@ -278,6 +279,7 @@ class _Session:
 
     def _job(self, stack: Stack) -> dict[str, Any]:
         prepared, batched = self.prepared[preparation_key(stack)], own_key(stack.setting) in self.batched
+        batched = batched and stack.id not in self.alone
         return training(stack, self.store.root, self.loaded.config.study, prepared, batched)
 
     def _halves(self, stack: Stack, event: Event) -> list[Stack]:
@@ -285,7 +287,9 @@ class _Session:
         if len(stack.trials) == 1 or not (event["kind"] == "memory" or own_key(stack.setting)):
             return []
         if event["kind"] != "memory":
-            return make_plan(list(stack.trials), device=self.device, largest=1, batched=self.batched).stacks
+            singles = make_plan(list(stack.trials), device=self.device).stacks
+            self.alone |= {single.id for single in singles}
+            return singles
         middle = (len(stack.trials) + 1) // 2
         parts = (stack.trials[:middle], stack.trials[middle:])
         halves = [make_plan(list(own), device=self.device, largest=middle, batched=self.batched) for own in parts]

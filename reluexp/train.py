@@ -36,8 +36,6 @@ __all__ = ["Training"]
 
 _DIVERGED = 1e3
 _OF_FULL = ("post_q999", "effective_rank", "backprop_norm", "weight_grad_norm", "update_ratio")
-_KEPT = 1 << 24
-"""how many numbers of inputs a replica may keep between two measurements to explain deaths"""
 Progress = Callable[[int, Tensor, Tensor], None]
 
 
@@ -63,6 +61,7 @@ class Training:
         self.diverged_at = torch.full((len(trials),), -1, device=device)
         self.steps, self.records, self.lives = Steps(self.network), Records(), Lives()
         self.before: Snapshot | None = None
+        self.ended_buffers: dict[str, Tensor] = {}
         explains = setting.probe.metrics == "full" and bool(self.dying.any())
         self._hear = sorted({site.layer or "" for site in self.network.sites if site.affine}) if explains else []
         self._full = full_epochs(setting.probe.full, setting.train.epochs)
@@ -99,10 +98,12 @@ class Training:
             self.epoch += 1
             active = self.steps.active
             self._end_epoch()
+            self._keep_buffers(active & ~self.alive)
             ended = active if self.epoch == epochs else active & ~self.alive
             measured = active if self.epoch % every == 0 else ended
             self._measure(float(self.epoch), active, progress, measured, measured if self.epoch in full else ended)
             self.steps.end()
+        self._put_back_buffers()
         self._confirm()
         return True
 
@@ -172,6 +173,19 @@ class Training:
         away = self.alive & (self.steps.mean_loss() > limit)
         self.diverged_at = torch.where(away, self.step, self.diverged_at)
         self.alive = self.alive & ~away
+
+    def _keep_buffers(self, ended: Tensor) -> None:
+        """Running statistics of replicas that end here: as long as others train, theirs go on to be written."""
+        if self.network.stacked and bool(ended.any()):
+            for name, buffer in self.network.buffers().items():
+                if buffer.is_floating_point():
+                    self.ended_buffers.setdefault(name, buffer.clone())[ended] = buffer[ended]
+
+    def _put_back_buffers(self) -> None:
+        with torch.no_grad():
+            for name, kept in self.ended_buffers.items():
+                buffer = self.network.buffers()[name]
+                buffer[~self.alive] = kept[~self.alive]
 
     @property
     def first_loss(self) -> Tensor:
@@ -269,9 +283,7 @@ class Training:
         """Why units died since the last measurement, where their activation is 0 on a half-line."""
         if not self._hear:
             return {}
-        size = sum(value.numel() for chunk in found.inputs for value in chunk.values()) / len(self.seeds)
-        kept = found.inputs if size <= _KEPT else []
-        before, now = self.before, replace(self.network.snapshot(), inputs=kept)
+        before, now = self.before, replace(self.network.snapshot(), inputs=found.inputs)
         if scheduled:
             self.before = now
         if before is None:
@@ -301,7 +313,8 @@ class Training:
             **{"epoch": self.epoch, "step": self.step, "flat": self.network.flat, "state": self.state},
             **{"buffers": self.network.buffers(), "alive": self.alive, "diverged_at": self.diverged_at},
             **{"steps": self.steps.state(), "records": self.records.tables, "lives": self.lives.sites},
-            **{"seconds": self.seconds, "before": self._before()},
+            **{"seconds": self.seconds, "before": self._before(), "ended_buffers": self.ended_buffers},
+            "stacked": self.network.stacked,
         }
 
     def _before(self) -> dict[str, Any] | None:
@@ -309,7 +322,10 @@ class Training:
         return {"flat": self.before.flat, "buffers": self.before.buffers} if self.before else None
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Takes up a checkpoint of a stack of the same trials."""
+        """Takes up a checkpoint of a stack of the same trials; one whose parameters lie otherwise is no use."""
+        if saved["stacked"] != self.network.stacked:
+            return
+        self.ended_buffers = saved["ended_buffers"]
         self.epoch, self.step, self.state = saved["epoch"], saved["step"], saved["state"]
         self.alive, self.diverged_at = saved["alive"], saved["diverged_at"]
         self.steps.restore(saved["steps"])

@@ -194,3 +194,33 @@ def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: p
     page = write_report(study).read_text("utf-8")
     assert "RuntimeError: the loss of &lt;b&gt;hope" in page
     assert "<b>hope" not in page
+
+
+class Gated(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.rand(()) if self.training else 0.5
+        return super().forward(x) * gate
+
+
+class Squeezed(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.squeeze())
+
+
+class Frozen(Mlp):
+    def __init__(self, input_shape: Any, num_outputs: int, activation: Any) -> None:
+        super().__init__(input_shape, num_outputs, activation)
+        self.net[1].requires_grad_(False)
+
+
+@pytest.mark.parametrize("model", ["Gated", "Squeezed"])
+def test_what_would_be_the_same_for_all_replicas_or_differ_for_one_is_not_stacked(model: str) -> None:
+    assert not reads_batched(setting(model), (1, 4, 4), 5)
+
+
+def test_frozen_parameters_stay_and_are_not_decayed() -> None:
+    assert reads_batched(setting("Frozen"), (1, 4, 4), 5)
+    network = Network([setting("Frozen")], [0], (1, 4, 4), 5)
+    assert len(network.leaves) == 6 - 2
+    assert not network.decayed[network.columns["net.1.weight"]].any()
+    assert network.decayed[network.columns["net.5.weight"]].all()

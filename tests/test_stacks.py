@@ -35,9 +35,11 @@ def tables(found: list[Stack]) -> dict[str, pd.DataFrame]:
         training = Training(Stack.from_json(stack.to_json()), load_dataset(stack.setting.dataset), "s")
         assert training.run(lambda: False, lambda *event: None)
         results.append(training.result())
+    outcomes = {t: o for r in results for t, o in r.tables["trials"][["trial", "outcome"]].itertuples(index=False)}
     for trial, weights in [pair for result in results for pair in result.weights.items()]:
-        assert trial
-        assert all(torch.isfinite(value).all() or value.dtype == torch.long for value in weights.values())
+        assert outcomes[trial] == "diverged" or all(
+            torch.isfinite(value).all() or value.dtype == torch.long for value in weights.values()
+        )
     frames = {n: pd.concat([result.tables[n] for result in results]) for n in NAMES}
     return {n: f.sort_values("trial", kind="stable").reset_index(drop=True) for n, f in frames.items()}
 
@@ -68,17 +70,17 @@ def test_every_activation_shares_a_stack_with_every_other(optimizer: str, normal
     same(config)
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_what_a_diverging_replica_gets_does_not_depend_on_the_others(every: int) -> None:
+@pytest.mark.parametrize(("every", "normalization"), [(1, "none"), (3, "none"), (1, "batch")])
+def test_what_a_diverging_replica_gets_does_not_depend_on_the_others(every: int, normalization: str) -> None:
     config = {
-        "architecture": {"width": [12, 9], "normalization": "none"},
+        "architecture": {"width": [12, 9], "normalization": normalization},
         "train": {"epochs": 7, "batch_size": 30},
         "probe": {"size": 60, "every": every},
-        "grid": {"activation": ["relu", "identity"], "train.optimizer.lr": [0.05, 2.0, 30.0]},
+        "grid": {"activation": ["relu", "identity"], "train.optimizer.lr": [0.05, 2.0, 30.0, 1e6]},
     }
     assert len(stacks(config)) == 1
     ended = tables(stacks(config))["epochs"].groupby("trial")["epoch"].max()
-    assert ended.nunique() > 2
+    assert ended.nunique() > 1
     same(config)
 
 
