@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAPS"]
 
+_NARROW, _WIDE = 17, 34  # characters over one of four panels beside each other, and of two
 _MAPS = 16  # panels of one heat map figure; more would be too small to read
 
 
@@ -45,7 +47,7 @@ _GRADIENT = _Look("backprop_norm", "backprop norm", "viridis", None)
 def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     """Heat maps [site, epoch] of the mean over trials: a column for each line, a row for each facet and kind."""
     lines = mark_undying(lines_of(study)) if look is _DEAD else lines_of(study)
-    columns = min(4, len(lines.looks))
+    columns = _columns(study, lines, style)
     panels, _ = _map_panels(study, lines, style, columns, look.metric)
     if not panels:
         return None
@@ -65,6 +67,12 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     else:
         bar.set_ticks(list(look.ticks), labels=[f"{100 * tick:g}" for tick in look.ticks])
     return figure
+
+
+def _columns(study: Results, lines: Lines, style: Style) -> int:
+    """Two beside each other where the settings' names need the room, else up to four."""
+    facets, _ = facets_of(study, style.facets)
+    return min(2 if any(len(facet.title) > _NARROW for facet in facets) else 4, len(lines.looks))
 
 
 def _norm(look: _Look, panels: Sequence[Panel]) -> Normalize:
@@ -102,7 +110,7 @@ def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric
             for value in [value for value in lines.looks if value not in flat]:
                 own = facet.of(rows[(rows["kind"] == kind) & (rows[lines.by] == value)])
                 if len(own):
-                    where = filter(None, [facet.title, KINDS.get(kind, kind) if len(kinds) > 1 else ""])
+                    where = filter(None, [fill(facet.title, _WIDE), KINDS.get(kind, kind) if len(kinds) > 1 else ""])
                     panels.append(Panel(between.join([short(lines.looks[value][0], length), *where]), own, metric))
     return panels[:_MAPS], flat
 
