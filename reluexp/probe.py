@@ -226,7 +226,7 @@ class Probe:
             for rows, own in self._parts(function):
                 left = seen[site][rows] < 0
                 if bool(left.any()):
-                    slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z))
+                    slope = self._exact(site, own, z, rows)
                     if self.network.masks:
                         slope = slope * self.network.masks[site][rows, None, :, None]
                     if not bool(z.sum().isfinite()):  # a unit whose z is not finite is in no state
@@ -286,9 +286,13 @@ class Probe:
         start = 0
         for own, run in groupby(self._owners(function, fast, reference)):
             rows = slice(start, start + len(list(run)))
-            slope = self._wide(site, exact_slope(own, z[rows] if self.network.stacked else z)) if own else fast[rows]
+            slope = self._exact(site, own, z, rows) if own else fast[rows]
             yield rows, slope
             start = rows.stop
+
+    def _exact(self, site: int, function: Any, z: Tensor, rows: slice) -> Tensor:
+        """f'(z) of some replicas in float64, unless that makes no difference."""
+        return self._wide(site, exact_slope(function, z[rows] if self.network.stacked else z))
 
     def _owners(self, function: Function, fast: Tensor, reference: Tensor) -> Iterator[Function | None]:
         """For each replica its function, if single precision does not do for its f'(z)."""
