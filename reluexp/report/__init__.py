@@ -34,8 +34,6 @@ UNREAD = {
 }
 """columns that no report needs, for `reluexp.load`: a third of what a large study takes in memory"""
 
-_LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
-
 
 def write_report(
     study: Results,
@@ -122,31 +120,33 @@ def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> str:
 
 
 def _write_figures(study: Results, folder: Path, formats: Sequence[str], style: Style | None) -> list[Picture]:
-    """Draw each figure once, write it in the formats asked for, and keep what the page needs."""
+    """Draw each figure once for all of its formats, write it, and keep what the page needs."""
     wanted = [form for form in ("svg", "png", "pdf") if form in formats]
-    if not wanted and "html" not in formats:
+    shown = [form for form in ("svg", "png") if form in wanted or (form == "svg" and "html" in formats)]
+    if not wanted and not shown:
         return []
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.page import Picture
-    from reluexp.report.rendering import render
+    from reluexp.report.rendering import Drawing, for_page, render_all
     from reluexp.report.style import Style, paper_style
 
-    paper, style, pictures = style or paper_style(), style or Style(), []
-    for spec in FIGURES:
-        figure = draw_figure(spec, study, style)
-        if figure is None:
-            continue
-        made = {form: render(figure, form, style) for form in wanted if form != "pdf"}
-        if "pdf" in wanted and (printed := draw_figure(spec, study, paper)) is not None:
-            made["pdf"] = render(printed, "pdf", paper)
-        for form, data in made.items():
-            _write(folder / "figures" / f"{spec.name}.{form}", data)
-        if "html" in formats:
-            svg = made.get("svg") or render(figure, "svg", style)
-            png = (made.get("png") or render(figure, "png", style)) if len(svg) > _LARGE else None
-            about = (spec.name, spec.title, spec.caption(study))
-            pictures.append(Picture(*about, None if png else svg, png, spec.group, spec.terms, spec.view))
-    return pictures
+    looks = ((shown, style or Style()), (["pdf"] if "pdf" in wanted else [], style or paper_style()))
+    drawn = [
+        (spec, Drawing(figure, forms, look))
+        for spec in FIGURES
+        for forms, look in looks
+        if forms and (figure := draw_figure(spec, study, look)) is not None
+    ]
+    made: dict[str, dict[str, bytes]] = {}
+    for (spec, _), files in zip(drawn, render_all([drawing for _, drawing in drawn]), strict=True):
+        made.setdefault(spec.name, {}).update(files)
+    for name, files in made.items():
+        for form in set(wanted) & set(files):
+            _write(folder / "figures" / f"{name}.{form}", files[form])
+    if "html" not in formats:
+        return []
+    specs = [spec for spec in FIGURES if spec.name in made]
+    return [Picture.of(spec, study, for_page(made[spec.name])) for spec in specs]
 
 
 def _check(formats: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.findings import at_setting
 from reluexp.report.tables.cells import signed
-from reluexp.report.tables.differences import differences
+from reluexp.report.tables.differences import differences, seeds_to_tell
 from reluexp.stats import Results, can_die, other_axes, summary
 
 __all__ = ["answer"]
@@ -69,6 +69,12 @@ def _mattered(study: Results, compared: pd.DataFrame) -> str:
     found = rows[rows["verdict"].isin(["better", "worse"])]
     told = [f"{_difference(study, row)}" for row in found.sort_values("mean", ascending=False).to_dict("records")]
     margin = 100 * rows["margin"].iloc[0]
+    hopeless = rows["pairs_needed"].dropna()
+    if not told and len(hopeless):
+        return (
+            f"Whether test accuracy differs from {base}'s stays open: {seeds} seeds cannot settle "
+            f"{rows['n'].gt(0).sum()} comparisons at once, whatever they show; {hopeless.max():.0f} could."
+        )
     if not told:
         return (
             f"In test accuracy no activation was shown to differ from {base} by more than {margin:g} points "
@@ -90,26 +96,42 @@ def _difference(study: Results, row: dict[Any, Any]) -> str:
 
 def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The highest mean, and whether it is told apart from the baseline; what the seeds leave open."""
-    rows = table[table["test_accuracy_n"] > 0]
+    own = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    left = _left_open(own)
+    rows = _on_one_data_set(table[table["test_accuracy_n"] > 0])
     if rows["activation"].nunique() < 2:
-        return ""
+        return left
     top = rows.loc[rows["test_accuracy_mean"].idxmax()]
     share = _percent(top["test_accuracy_mean"])
     head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"
-    own = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
     if own.empty:
         return f"{head}; there is no baseline to compare it with."
+    if top["activation"] == study.baseline:
+        return f"{head}: it is the baseline. {left}".strip()
     keys = [*other_axes(study), "activation"]
     same = own[(own[keys] == top[keys]).all(axis=1)]
-    undecided = own[own["verdict"] == "undecided"]
-    open_ = f" {len(undecided)} of {len(own)} comparisons stay undecided" if len(undecided) else ""
-    seeds = undecided["pairs_to_resolve"].dropna()
-    more = f"; {seeds.min():.0f} to {seeds.max():.0f} seeds would tell" if len(seeds) > 1 else ""
-    rest = f"{open_}{more}." if open_ else ""
-    if top["activation"] == study.baseline:
-        return f"{head}: it is the baseline.{rest}"
     verdict = same["verdict"].iloc[0] if len(same) else "not compared"
-    told = {"better": "better than", "equal": "as good as", "worse": "worse than"}.get(
-        verdict, "not shown to be better than"
-    )
-    return f"{head}: {told} {_name(study.baseline)}.{rest}"
+    told = _TOLD.get(verdict, "not shown to be better than")
+    return f"{head}: {told} {_name(study.baseline)}. {left}".strip()
+
+
+def _on_one_data_set(rows: pd.DataFrame) -> pd.DataFrame:
+    """The settings on the data set that most trials used, none if several share that place.
+
+    Accuracies on different data say nothing of which activation to choose.
+    """
+    if "dataset" not in rows:
+        return rows
+    trials = rows.groupby(rows["dataset"].astype(str))["test_accuracy_n"].sum()
+    most = trials[trials == trials.max()].index
+    return rows[rows["dataset"].astype(str).eq(most[0])] if len(most) == 1 else rows[:0]
+
+
+def _left_open(compared: pd.DataFrame) -> str:
+    """How many comparisons are undecided, and the seeds that would do for half of them."""
+    undecided = compared[compared["verdict"] == "undecided"] if len(compared) else compared
+    if undecided.empty:
+        return ""
+    seeds = pd.Series([seeds_to_tell(row) for row in undecided.to_dict("records")], dtype=float).dropna()
+    more = f"; {seeds.median():.0f} seeds would tell, or fewer, for half of them" if len(seeds) > 1 else ""
+    return f"{len(undecided)} of {len(compared)} comparisons stay undecided{more}."

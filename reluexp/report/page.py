@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from reluexp.findings import findings
 from reluexp.report.answer import answer
-from reluexp.report.figures.spec import GROUPS, View
+from reluexp.report.figures.spec import GROUPS, FigureSpec, View
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
@@ -52,6 +52,12 @@ class Picture:
     group: str = "outcome"
     terms: tuple[str, ...] = ()
     live: View | None = None
+
+    @classmethod
+    def of(cls, spec: FigureSpec, study: Results, file: dict[str, bytes]) -> Picture:
+        """The picture of a study that a figure describes; `file` holds its SVG or its PNG."""
+        return cls(spec.name, spec.title, spec.caption(study), **file, group=spec.group, terms=spec.terms,
+                   live=spec.view)  # fmt: skip
 
     @property
     def view(self) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import yaml
 
 from reluexp.report.answer import answer
-from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.figures import FIGURES, FigureSpec, draw_figure
 from reluexp.report.page import Picture, asset, environment, remarks_of
-from reluexp.report.rendering import render
+from reluexp.report.rendering import Drawing, for_page, render_all
 from reluexp.report.style import Style
 from reluexp.report.tables import Table
 from reluexp.report.tables.cells import Cell
@@ -19,8 +20,6 @@ from reluexp.report.tables.summary import summary_table
 from reluexp.stats import Results, summary
 
 __all__ = ["render_together", "together_frame"]
-
-_LARGE = 400_000  # bytes of an SVG from which a PNG takes its place
 
 
 def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
@@ -33,9 +32,16 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
 def render_together(studies: Sequence[Results]) -> str:
     """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
     style, names = Style(width=6.0, row_height=2.4), _names(studies)  # columns are narrow, and letters stay legible
+    drawn = {
+        (spec.name, i): Drawing(figure, ("svg",), style)
+        for spec in FIGURES
+        for i, study in enumerate(studies)
+        if (figure := draw_figure(spec, study, style)) is not None
+    }
+    made = dict(zip(drawn, map(for_page, render_all(list(drawn.values()))), strict=True))
     rows = []
     for spec in FIGURES:
-        own = [_picture(spec, study, style, i) for i, study in enumerate(studies)]
+        own = [_picture(spec, study, i, made.get((spec.name, i))) for i, study in enumerate(studies)]
         if any(own):
             rows.append({"title": spec.title, "name": spec.name, "pictures": list(zip(names, own, strict=True))})
     return (
@@ -59,15 +65,11 @@ def _names(studies: Sequence[Results]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _picture(spec: Any, study: Results, style: Style, place: int) -> Picture | None:
-    figure = draw_figure(spec, study, style)
-    if figure is None:
+def _picture(spec: FigureSpec, study: Results, place: int, file: dict[str, bytes] | None) -> Picture | None:
+    """The picture in a study's column, if the study has it: named and titled apart from the others."""
+    if file is None:
         return None
-    svg = render(figure, "svg", style)
-    png = render(figure, "png", style) if len(svg) > _LARGE else None
-    return Picture(
-        f"{spec.name}-{place}", f"{spec.title}, {study.name}", spec.caption(study), None if png else svg, png
-    )
+    return replace(Picture.of(spec, study, file), name=f"{spec.name}-{place}", title=f"{spec.title}, {study.name}")
 
 
 def _summary(studies: Sequence[Results]) -> Table:

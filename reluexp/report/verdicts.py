@@ -10,6 +10,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import signed
+from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import Results, axis_names, other_axes
 
 __all__ = ["cards_of", "claims_of"]
@@ -52,8 +53,8 @@ def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
 
 
 def _more(row: dict[Any, Any]) -> str:
-    if math.isfinite(row["pairs_to_resolve"]):
-        return f"About {row['pairs_to_resolve']:.0f} seeds would tell, at the spread seen."
+    if math.isfinite(seeds := seeds_to_tell(row)):
+        return f"About {seeds:.0f} seeds would tell, at the spread seen."
     if math.isfinite(row["p_holm"]):
         return "p < 0.001 (Holm)" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f} (Holm)"
     return ""

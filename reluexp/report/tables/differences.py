@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
@@ -12,7 +14,7 @@ from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, si
 from reluexp.stats import Results, compare_study, headline_target, other_axes, settings
 from reluexp.stats.memory import remembered
 
-__all__ = ["NAMES", "differences", "differences_table", "marks_of"]
+__all__ = ["NAMES", "differences", "differences_table", "marks_of", "seeds_to_tell"]
 
 NAMES = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
 """the metrics that are compared, besides the steps to the headline target"""
@@ -103,9 +105,19 @@ def _p(value: float) -> str:
 
 
 def _verdict(row: dict[Any, Any]) -> Cell:
-    seeds = row["pairs_to_resolve"]
+    seeds = seeds_to_tell(row)
     more = f" ({seeds:.0f} seeds would tell)" if math.isfinite(seeds) else ""
     return Cell(f"{row['verdict']}{more}", number=False, mark=str(row["verdict"]))
+
+
+def seeds_to_tell(row: Mapping[Any, Any]) -> float:
+    """About how many seeds would end in a verdict that is undecided now, more than there are; NaN where unknown.
+
+    For a mean beyond the margin as many as would show it, were it the truth; for one within, as would show that a true
+    0 is within.
+    """
+    beyond = abs(row["mean"]) > row["margin"]
+    return float(np.maximum(row["pairs_to_decide" if beyond else "pairs_to_resolve"], row["n"] + 1))
 
 
 def _caption(study: Results, frame: pd.DataFrame) -> str:
