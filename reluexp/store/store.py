@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import shutil
 import time
@@ -11,50 +9,25 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
-from reluexp.store.files import (
-    digest,
-    digest_file,
-    flush_folder,
-    guarded,
-    new_folder,
-    seal,
-    unseal,
-    write_file,
-    write_whole,
-)
+from reluexp.store.files import guarded, write_whole
 from reluexp.store.lock import Shard, StudyLock
+from reluexp.store.sealed import WEIGHTS, Depth, Record, compare, examine, write_sealed
+from reluexp.store.tables import read_part, to_parquet, under_one_another
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-__all__ = ["TABLES", "Damage", "Depth", "Store", "find_studies"]
+__all__ = ["Damage", "Store", "find_studies"]
 
-TABLES = ("trials", "epochs", "layers", "units", "timing")
-
-Depth = Literal["records", "tables", "all"]
-"""what of a stack is compared with its checksums: its record and the files' sizes, the tables too, the weights too"""
-
-_FORMAT = 1
-_COLUMNS = {
-    "trials": {"trial", "seed", "activation", "outcome"},
-    "epochs": {"trial", "epoch", "step"},
-    "layers": {"trial", "step", "site"},
-    "units": {"trial", "site", "unit"},
-    "timing": {"epoch", "phase", "seconds"},
-}
-"""without which a table is not one of reluexp"""
-_RECORD, _WEIGHTS = "stack.json", "weights.safetensors"
-_ATTEMPTS = 5
 _OURS = ("stacks", "begun", "extra", "report", "report-earlier")
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +68,7 @@ class Store:
         found, damaged = {}, []
         for folder in self._stack_folders():
             try:
-                found[folder.name] = _examine(folder, depth)
+                found[folder.name] = examine(folder, depth)
             except DamagedError as error:
                 damaged.append(Damage(folder, str(error)))
         return found, damaged
@@ -177,49 +150,24 @@ class Store:
         weights: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
         """Writes a stack's files to a new folder, which then takes its name; removes its checkpoints."""
-        files = {f"{table}.parquet": _parquet(frame) for table, frame in tables.items()}
+        files = {f"{table}.parquet": to_parquet(frame) for table, frame in tables.items()}
         if weights:
             from safetensors.torch import save
 
             flat = {f"{trial}/{key}": value for trial, own in weights.items() for key, value in own.items()}
-            files[_WEIGHTS] = save(flat)
+            files[WEIGHTS] = save(flat)
         self.write_files(name, record, files)
 
     def write_files(self, name: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """The same from the files' bytes."""
-        self._write_folder(self.stack(name), record, files)
+        write_sealed(self.stack(name), record, files)
         with guarded(self.root):
             self.checkpoints.forget(name)
-
-    def _write_folder(self, whole: Path, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """A folder of files and a record of their checksums, visible together."""
-        sums = {file: {"bytes": len(data), "sha256": digest(data)} for file, data in files.items()}
-        with guarded(whole), new_folder(whole.parent, whole.name) as fresh:
-            for file, data in files.items():
-                write_file(fresh / file, data)
-            write_file(fresh / _RECORD, seal({"format": _FORMAT, **record, "files": sums}))
-            flush_folder(fresh)
-            self._replace(fresh, whole)
-            flush_folder(whole.parent)
-
-    def _replace(self, fresh: Path, whole: Path) -> None:
-        """Gives the new folder its name; an older one, such as that of a failure, makes room first."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                os.replace(fresh, whole)
-                return
-            except OSError as error:  # there is one; a worker that outlived its run may even make it meanwhile
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _ATTEMPTS - 1:
-                    raise
-            old = whole.with_name(f".{whole.name}.{os.getpid()}.{attempt}.tmp")
-            with suppress(FileNotFoundError):
-                os.replace(whole, old)
-            shutil.rmtree(old, ignore_errors=True)
 
     def read_files(self, name: str) -> tuple[Record, dict[str, bytes]]:
         """A stack's record and its files' bytes, as `write_files` takes them."""
         folder = self.stack(name)
-        record = _examine(folder, "all")
+        record = examine(folder, "all")
         files = {file: (folder / file).read_bytes() for file in record.pop("files")}
         return record, files
 
@@ -238,45 +186,29 @@ class Store:
 
         `without` names columns that are not read.
         """
-        import pandas as pd
-
-        parts: list[pd.DataFrame] = []
-        for stack in dict.fromkeys(trials.values()):
-            path = self.stack(stack) / f"{table}.parquet"
-            if not path.is_file():
-                continue
-            try:
-                frame = pd.read_parquet(path, columns=_columns(path, without))
-            except (OSError, ValueError) as error:
-                raise ResultsError(f"{path}: cannot be read: {error}") from error
-            if lacking := sorted(_COLUMNS[table] - set(frame.columns) - set(without)):
-                raise ResultsError(
-                    f"{path}: no table of reluexp: it has no column {lacking[0]!r}; move {path.parent} away"
-                )
-            if table == "timing":
-                frame.insert(0, "stack", stack)
-            else:
-                wanted = frame["trial"].map(trials.get) == stack
-                frame = frame if wanted.all() else frame[wanted]
-            parts.append(frame.dropna(axis=1, how="all") if len(parts) else frame)
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"trial": []})
+        stacks = dict.fromkeys(trials.values())
+        paths = {stack: self.stack(stack) / f"{table}.parquet" for stack in stacks}
+        parts = ((stack, read_part(path, without)) for stack, path in paths.items() if path.is_file())
+        if table == "timing":
+            return under_one_another(part.assign(stack=stack)[["stack", *part.columns]] for stack, part in parts)
+        return under_one_another(part[part["trial"].map(trials.get) == stack] for stack, part in parts)
 
     def read_weights(self, stack: str, trial: str) -> dict[str, Tensor]:
         """The final weights of a trial as a state dict. Raises DamagedError when they are not those written."""
         from safetensors import safe_open
 
-        path = self.stack(stack) / _WEIGHTS
+        path = self.stack(stack) / WEIGHTS
         if not path.is_file():
             raise ResultsError(f"{path}: there are no weights; train with train.save_weights: true")
-        _compare(path, _examine(path.parent, "records")["files"][_WEIGHTS])
+        compare(path, examine(path.parent, "records")["files"][WEIGHTS])
         with safe_open(path, "pt") as file:
             keys = [key for key in file.keys() if key.startswith(f"{trial}/")]  # noqa: SIM118 not a dict
             return {key.partition("/")[2]: file.get_tensor(key) for key in keys}
 
     def write_extra(self, name: str, frame: pd.DataFrame) -> None:
         """Keeps a table that belongs to the study as a whole."""
-        files = {f"{name}.parquet": _parquet(frame)}
-        self._write_folder(self.root / "extra" / name, {"trials": [], "outcomes": []}, files)
+        files = {f"{name}.parquet": to_parquet(frame)}
+        write_sealed(self.root / "extra" / name, {"trials": [], "outcomes": []}, files)
 
     def read_extra(self, name: str) -> pd.DataFrame:
         """A table of `write_extra`; empty if there is none, or none that is whole."""
@@ -284,8 +216,8 @@ class Store:
 
         folder = self.root / "extra" / name
         try:
-            _examine(folder, "tables")
-            return pd.read_parquet(folder / f"{name}.parquet")
+            examine(folder, "tables")
+            return pd.readto_parquet(folder / f"{name}.parquet")
         except DamagedError:
             return pd.DataFrame()
         except (OSError, ValueError) as error:
@@ -296,7 +228,7 @@ class Store:
         found = []
         for folder in sorted((self.root / "extra").glob("[!.]*")):
             try:
-                _examine(folder, "tables")
+                examine(folder, "tables")
             except DamagedError as error:
                 found.append(Damage(folder, str(error)))
         return found
@@ -331,75 +263,6 @@ def find_studies(results: Path) -> list[Path]:
                 if path.is_file():
                     changed[path.parent] = path.stat().st_mtime
     return sorted(changed, key=lambda folder: changed[folder])
-
-
-def _is_null(value: object) -> bool:
-    return value is None or value != value  # NaN
-
-
-def _columns(path: Path, without: Collection[str]) -> list[str] | None:
-    """The columns of a table but for some; None for all."""
-    if not without:
-        return None
-    from pyarrow.parquet import read_schema
-
-    return [name for name in read_schema(path).names if name not in without]
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    """A table as bytes; a column of texts and numbers (an axis of `auto` and 1.0) becomes one of texts."""
-    mixed = [name for name, kind in frame.dtypes.items() if kind.kind == "O" and frame[name].map(type).eq(str).any()]
-    frame = frame.assign(**{name: [None if _is_null(v) else str(v) for v in frame[name]] for name in mixed})
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _examine(folder: Path, depth: Depth) -> Record:
-    """The record of a stack whose files are as it says. Raises DamagedError."""
-    path = folder / _RECORD
-    try:
-        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
-            raise DamagedError("it is no file")
-        record = unseal(path.read_bytes())
-    except OSError as error:
-        raise DamagedError(f"{_RECORD} cannot be read: {error.strerror or error}") from error
-    except DamagedError as error:
-        raise DamagedError(f"{_RECORD}: {error}") from error
-    if record.get("format") != _FORMAT:
-        raise DamagedError(f"{_RECORD}: format {record.get('format')!r}; this version reads {_FORMAT}")
-    if not _is_whole(record):
-        raise DamagedError(f"{_RECORD}: it lacks trials, outcomes or files")
-    present = {found.name for found in folder.iterdir()} - {_RECORD}
-    if foreign := sorted(present - set(record["files"])):
-        raise DamagedError(f"{foreign[0]}: it does not belong there")
-    for name, told in record["files"].items():
-        wanted = depth == "all" or (depth == "tables" and name != _WEIGHTS)
-        _compare(folder / name, told, wanted)
-    return record
-
-
-def _is_whole(record: Record) -> bool:
-    trials, outcomes, files = record.get("trials"), record.get("outcomes"), record.get("files")
-    if not (isinstance(trials, list) and isinstance(outcomes, list) and isinstance(files, dict)):
-        return False
-    return len(trials) == len(outcomes) and all(Path(name).name == name for name in files)
-
-
-def _compare(path: Path, told: Mapping[str, Any], content: bool = True) -> None:
-    """Raises DamagedError unless the file has the size, and the content, that its record tells."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise DamagedError(f"{path.name}: it is no file")
-        if size != told["bytes"]:
-            raise DamagedError(f"{path.name}: {size:,} bytes, not {told['bytes']:,}; truncated or overwritten")
-        if content and digest_file(path) != told["sha256"]:
-            raise DamagedError(f"{path.name}: its checksum is wrong; it was altered")
-    except FileNotFoundError:
-        raise DamagedError(f"{path.name} is missing") from None
-    except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read: {error.strerror or error}") from error
 
 
 def _unused(path: Path) -> Path:
