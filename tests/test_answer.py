@@ -1,0 +1,51 @@
+"""The answer in three sentences: planted studies get the words that their seeds carry, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+from made_results import Made, made
+from test_across import tasks
+
+from reluexp.report.answer import answer
+from reluexp.report.tables.differences import seeds_to_tell
+
+
+def planted(seeds: int) -> Made:
+    """ELU is better by two points, tanh equal, sigmoid worse by a point and wide."""
+    rng = np.random.default_rng(1)
+    relu = 0.9 + rng.normal(0, 0.01, seeds)
+    return made(
+        {
+            "relu": list(relu),
+            "elu": list(relu + 0.02 + rng.normal(0, 0.001, seeds)),
+            "tanh": list(relu + rng.normal(0, 0.0005, seeds)),
+            "sigmoid": list(relu - 0.01 + rng.normal(0, 0.02, seeds)),
+        }
+    )
+
+
+def test_a_difference_beyond_the_margin_is_told_and_what_is_open_too() -> None:
+    *_, mattered, choice = answer(planted(10))
+    assert "test accuracy was better with ELU (+2.0 points" in mattered
+    assert "Tanh" not in mattered
+    assert "Sigmoid" not in mattered
+    assert choice.startswith("The highest mean test accuracy had ELU")
+    assert "better than ReLU. 1 of 3 comparisons stay undecided." in choice
+
+
+def test_too_few_seeds_are_said_to_settle_nothing() -> None:
+    *_, mattered, choice = answer(planted(4))
+    assert "stays open: 4 seeds cannot settle 3 comparisons at once, whatever they show; 7 could." in mattered
+    assert "not shown to be better than ReLU. 3 of 3 comparisons stay undecided; " in choice
+
+
+def test_accuracies_on_different_data_choose_no_activation() -> None:
+    assert not any(sentence.startswith("The highest") for sentence in answer(tasks(6, seeds=8)))
+
+
+def test_seeds_that_would_tell_are_those_of_what_was_seen_and_more_than_there_are() -> None:
+    row = {"mean": -0.8, "margin": 0.005, "n": 10, "pairs_to_decide": 11.0, "pairs_to_resolve": 50_000.0}
+    assert seeds_to_tell(row) == 11
+    assert seeds_to_tell({**row, "mean": 0.001, "pairs_to_resolve": 40.0}) == 40
+    assert seeds_to_tell({**row, "n": 20}) == 21
+    assert np.isnan(seeds_to_tell({**row, "pairs_to_decide": np.nan}))
