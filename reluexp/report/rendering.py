@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loky import cpu_count, get_reusable_executor
 
 from reluexp.report.style import Style
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from matplotlib.figure import Figure
 
-__all__ = ["Drawing", "for_page", "render", "render_all"]
+__all__ = ["Drawing", "Renderer", "for_page", "render"]
 
 _NO_DATES: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -19,7 +24,6 @@ _NO_DATES: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 _LARGE = 400_000  # bytes of an SVG from which the page carries a PNG instead, so that it stays quick to open
-_ALONE = 80  # panels that are drawn in less time than another process takes to start and to import matplotlib
 _MOST = 8  # processes
 
 
@@ -31,17 +35,44 @@ class Drawing(NamedTuple):
     style: Style
 
 
-def render_all(drawings: Sequence[Drawing]) -> list[dict[str, bytes]]:
-    """The files of each drawing by format; several processes share the work where there are many panels.
+class Renderer:
+    """Renders drawings in other processes, if there are cores for them, while whoever gave them does other work."""
 
-    A large SVG brings a PNG along, for the page.
-    """
-    from joblib import Parallel, cpu_count, delayed
+    def __init__(self) -> None:
+        self._drawings: list[Drawing] = []
+        self._begun: list[Future[dict[str, bytes]]] = []
+        self._processes = min(_MOST, cpu_count() - 1)
+        if self._processes:
+            self._pool.submit(_import_backends)
 
-    panels = sum(len(figure.axes) * len(forms) for figure, forms, _ in drawings)
-    processes = min(_MOST, cpu_count()) if panels > _ALONE else 1
-    found: list[dict[str, bytes]] = Parallel(processes)(delayed(_render_forms)(*own) for own in drawings)
-    return found
+    @property
+    def _pool(self) -> Any:
+        return get_reusable_executor(self._processes)
+
+    def add(self, drawing: Drawing) -> None:
+        """Takes a drawing, which must not be changed any more."""
+        self._drawings.append(drawing)
+        if self._processes:
+            self._begun.append(self._pool.submit(_render_forms, *drawing))
+
+    def results(self) -> list[dict[str, bytes]]:
+        """The files of each drawing by format; what no other process has begun, this one renders.
+
+        A large SVG brings a PNG along, for the page.
+        """
+        made: dict[int, dict[str, bytes]] = {}
+        for i in reversed(range(len(self._drawings))):  # the others begin at the front
+            if i >= len(self._begun) or self._begun[i].cancel():
+                made[i] = _render_forms(*self._drawings[i])
+        return [made[i] if i in made else self._begun[i].result() for i in range(len(self._drawings))]
+
+
+def _import_backends() -> None:
+    """What takes most of a second, done while the first figure is being drawn."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg  # noqa: F401
+
+    gc.freeze()  # nothing of that is ever garbage
 
 
 def _render_forms(figure: Figure, forms: Sequence[str], style: Style) -> dict[str, bytes]:
@@ -76,7 +107,7 @@ def render(figure: Figure, form: str, style: Style) -> bytes:
         elif form == "pdf":
             FigureCanvasPdf(figure).print_pdf(buffer, metadata=_NO_DATES[form])
         else:
-            FigureCanvasAgg(figure).print_png(buffer, metadata=_NO_DATES[form], pil_kwargs={"compress_level": 4})
+            FigureCanvasAgg(figure).print_png(buffer, metadata=_NO_DATES[form], pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 

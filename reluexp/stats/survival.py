@@ -187,9 +187,11 @@ def _estimates(time: np.ndarray, fate: np.ndarray, weights: np.ndarray, steps: n
     if not fate.any():
         return one, zero, zero
     alive = SurvfuncRight(time, (fate == _DIED).astype(int), freq_weights=weights[kept])
+    survival = _at(alive.surv_times, alive.surv_prob, steps, 1.0)
+    if not (fate == _DIVERGED).any():  # without a competing event
+        return survival, 1 - survival, zero
     found = CumIncidenceRight(time, fate, freq_weights=weights[kept])
     incidence = [_at(found.times, curve, steps, 0.0) for curve in found.cinc]
-    survival = _at(alive.surv_times, alive.surv_prob, steps, 1.0)
     return survival, incidence[0], incidence[1] if len(incidence) > 1 else zero
 
 

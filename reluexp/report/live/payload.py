@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,8 +156,7 @@ def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Fac
             count = int(facet.of(trials)[lines.by].eq(value).sum())
             curves.append(Curve(place, line, "", step, mean, low, high, np.full(len(own), count)))
     if curves:
-        packed_curves = [_packed_curve(curve, False) for curve in curves]
-        shown = {"label": "units not yet dead for good", "log": False, "share": True, "curves": packed_curves}
+        shown = {"label": "units not yet dead for good", "log": False, "share": True, "curves": _packed(curves)}
         live.content["sets"]["survival"] = {"x": "training step", "stairs": True, "metrics": {"survival": shown}}
 
 
@@ -193,7 +191,7 @@ def _add_profiles(live: Live, study: Results, lines: Lines) -> None:
         score, share, low, high = (own[name].to_numpy(float) for name in ("score", "share", "low", "high"))
         if len(own):
             curves.append(Curve(0, line, "", score, share, low, high, np.full(len(own), runs[value])))
-    shown = {"label": "runs above it", "log": False, "share": True, "curves": [_packed_curve(c, False) for c in curves]}
+    shown = {"label": "runs above it", "log": False, "share": True, "curves": _packed(curves)}
     live.content["sets"]["profiles"] = {"x": "test accuracy", "xshare": True, "metrics": {"share": shown}}
 
 
@@ -233,25 +231,31 @@ def _add(
             "label": metric.label,
             "log": log,
             "share": metric.share,
-            "curves": [_packed_curve(curve, single=not many or not curve.site.isdigit()) for curve in curves],
+            "curves": _packed(curves, lambda curve: not many or not curve.site.isdigit()),
         }
         live.frames.append(curve_rows(metric, curves, lines, facets, "x").assign(figure=name, x_is=x))
     if made:
         live.content["sets"][name] = {"x": label, "metrics": made}
 
 
-def _packed_curve(curve: Curve, single: bool) -> dict[str, Any]:
-    return {
-        "f": curve.facet,
-        "l": curve.line,
-        "s": curve.site,
-        "x": _numbers(curve.x),
-        "y": _numbers(curve.mean),
-        "lo": _numbers(curve.low),
-        "hi": _numbers(curve.high),
-        "n": [int(count) for count in curve.n] if len(set(curve.n)) > 1 else int(curve.n[0]),
-        "t": [[seed, int(lost), _numbers(values)] for seed, lost, values in curve.seeds] if single else [],
-    }
+def _packed(curves: Sequence[Curve], single: Callable[[Curve], bool] = lambda _: False) -> list[dict[str, Any]]:
+    """Curves as the page's script takes them, with their single trials where `single` says so."""
+    trials = [curve.seeds if single(curve) else [] for curve in curves]
+    parts = [
+        part
+        for curve, own in zip(curves, trials, strict=True)
+        for part in (curve.x, curve.mean, curve.low, curve.high, *(values for _, _, values in own))
+    ]
+    numbers = iter(_columns(parts))
+    return [
+        {
+            **{"f": curve.facet, "l": curve.line, "s": curve.site},
+            **{name: next(numbers) for name in ("x", "y", "lo", "hi")},
+            "n": [int(count) for count in curve.n] if len(set(curve.n)) > 1 else int(curve.n[0]),
+            "t": [[seed, int(lost), next(numbers)] for seed, lost, _ in own],
+        }
+        for curve, own in zip(curves, trials, strict=True)
+    ]
 
 
 def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, Any]:
@@ -315,14 +319,31 @@ def _dash(dashes: Any) -> str:
 
 def _numbers(values: Any) -> list[float | int | None]:
     """Four significant digits, so that a page stays small; null for what is not a number."""
-    return [_short(value) for value in np.asarray(values, float).tolist()]
+    return _columns([np.asarray(values, float)])[0]
 
 
-def _short(value: float) -> float | int | None:
-    if not math.isfinite(value):
-        return None
-    short = float(f"{value:.4g}")
-    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+def _columns(parts: Sequence[np.ndarray]) -> list[list[float | int | None]]:
+    """`_numbers` of each part, all worked out at once: there are tens of thousands of short ones.
+
+    >>> _columns([np.array([0.123456, 12.0, np.nan]), np.array([-98765.4])])
+    [[0.1235, 12, None], [-98770]]
+    """
+    values = np.concatenate([np.empty(0), *parts])
+    finite = np.isfinite(values)
+    known = np.where(finite, values, 0.0)
+    with np.errstate(divide="ignore"):
+        places = 3 - np.floor(np.log10(np.abs(known)))
+    places = np.where(np.isfinite(places), places, 0).clip(-300, 300)
+    up, down = 10.0 ** places.clip(min=0), 10.0 ** (-places).clip(min=0)
+    short = np.round(known * up / down) * down / up
+    found = np.empty(len(values), object)
+    found[:] = short
+    whole = (short == np.floor(short)) & (np.abs(short) < 1e15)
+    found[whole] = short[whole].astype(np.int64)
+    found[~finite] = None
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    flat = found.tolist()
+    return [flat[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
 
 
 def _literal(text: str) -> str:
