@@ -37,7 +37,7 @@ class Study:
     """What a study found so far: the trials that its config asks for and that have ended.
 
     With `earlier`, also those that only earlier configs of the study asked for. `without` leaves columns of tables
-    unread.
+    unread, except what the config's hypotheses are about.
     """
 
     def __init__(
@@ -187,7 +187,8 @@ class Study:
         """A table; a trial that tuning chose and a grid asks for besides stands in it twice, under a name for each."""
         import pandas as pd
 
-        found = self._store.read_table(table, self._stacks, self._without.get(table, ()))
+        needed = {hypothesis.metric for hypothesis in self.stated}
+        found = self._store.read_table(table, self._stacks, set(self._without.get(table, ())) - needed)
         chosen = {id(point) for point in self._phase.chosen}
         both = {t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)}
         again = found[found["trial"].isin(both)]

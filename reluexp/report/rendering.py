@@ -56,7 +56,7 @@ class Renderer:
             self._begun.append(self._pool.submit(_render_forms, *drawing))
 
     def results(self) -> list[dict[str, bytes]]:
-        """The files of each drawing by format; what no other process has begun, this one renders.
+        """The files of each drawing by format, which are then forgotten; what no other process has begun is done here.
 
         A large SVG brings a PNG along, for the page.
         """
@@ -64,7 +64,9 @@ class Renderer:
         for i in reversed(range(len(self._drawings))):  # the others begin at the front
             if i >= len(self._begun) or self._begun[i].cancel():
                 made[i] = _render_forms(*self._drawings[i])
-        return [made[i] if i in made else self._begun[i].result() for i in range(len(self._drawings))]
+        found = [made[i] if i in made else self._begun[i].result() for i in range(len(self._drawings))]
+        self._drawings, self._begun = [], []
+        return found
 
 
 def _import_backends() -> None:

@@ -31,10 +31,10 @@ def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", 
     keys = list(by)
     if layers.empty or metric not in layers:
         return pd.DataFrame({key: [] for key in [*keys, metric]})
-    rows = layers[list(dict.fromkeys([*keys, "site", "width"]))].assign(_value=finite(layers[metric]))
-    rows = rows[rows["site"].notna() & rows["_value"].notna()]
-    weight = rows["width"].astype(float)
-    sums = rows[keys].assign(_total=rows["_value"] * weight, _weight=weight).groupby(keys).sum()
+    value = finite(layers[metric])
+    known = layers["site"].notna() & value.notna()
+    weight = layers.loc[known, "width"].astype(float)
+    sums = layers.loc[known, keys].assign(_total=value[known] * weight, _weight=weight).groupby(keys).sum()
     return (sums["_total"] / sums["_weight"]).rename(metric).reset_index()
 
 

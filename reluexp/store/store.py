@@ -19,7 +19,7 @@ from reluexp.store.checkpoints import Checkpoints
 from reluexp.store.files import guarded, write_whole
 from reluexp.store.lock import Shard, StudyLock
 from reluexp.store.sealed import WEIGHTS, Depth, Record, compare, examine, write_sealed
-from reluexp.store.tables import read_part, to_parquet, under_one_another
+from reluexp.store.tables import read_rows, to_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,16 +182,15 @@ class Store:
             self.checkpoints.forget(name)
 
     def read_table(self, table: str, trials: Mapping[str, str], without: Collection[str] = ()) -> pd.DataFrame:
-        """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks.
+        """The rows of those trials (their stacks by their names); of `timing`, all rows of the stacks, with its name.
 
         `without` names columns that are not read.
         """
-        stacks = dict.fromkeys(trials.values())
-        paths = {stack: self.stack(stack) / f"{table}.parquet" for stack in stacks}
-        parts = ((stack, read_part(path, without)) for stack, path in paths.items() if path.is_file())
-        if table == "timing":
-            return under_one_another(part.assign(stack=stack)[["stack", *part.columns]] for stack, part in parts)
-        return under_one_another(part[part["trial"].map(trials.get) == stack] for stack, part in parts)
+        wanted: dict[Path, list[str]] = {}
+        for trial, stack in trials.items():
+            wanted.setdefault(self.stack(stack) / f"{table}.parquet", []).append(trial)
+        there = {path: None if table == "timing" else own for path, own in wanted.items() if path.is_file()}
+        return read_rows(there, without)
 
     def read_weights(self, stack: str, trial: str) -> dict[str, Tensor]:
         """The final weights of a trial as a state dict. Raises DamagedError when they are not those written."""

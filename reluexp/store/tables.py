@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from reluexp.errors import ResultsError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
 
-__all__ = ["TABLES", "read_part", "to_parquet", "under_one_another"]
+__all__ = ["TABLES", "read_rows", "to_parquet"]
 
 _NEEDED = {
     "trials": {"trial", "seed", "activation", "outcome"},
@@ -39,31 +43,66 @@ def _is_null(value: object) -> bool:
     return value is None or value != value  # NaN
 
 
-def read_part(path: Path, without: Collection[str] = ()) -> pd.DataFrame:
-    """One stack's table, without the columns named. Raises ResultsError where it is none of reluexp's."""
+def read_rows(parts: Mapping[Path, Collection[str] | None], without: Collection[str] = ()) -> pd.DataFrame:
+    """The rows of several files of one table, of each those of the trials given; some columns may be left out.
+
+    With None for the trials all rows of a file, and a first column `stack` with the name of its folder. Column by
+    column, so that hardly more memory is needed than the frame takes in the end. Raises ResultsError for a file that
+    is no table of reluexp's.
+    """
     import pandas as pd
+
+    files = {path: _open(path, without) for path in parts}
+    names = dict.fromkeys(name for file in files.values() for name in file.schema_arrow.names if name not in without)
+    kept = [None if trials is None else _kept(files[path], trials) for path, trials in parts.items()]
+    found = {name: _column(name, list(files.values()), kept) for name in names}
+    if None in parts.values():
+        sizes = [file.metadata.num_rows for file in files.values()]
+        found = {"stack": pd.Series(np.repeat([path.parent.name for path in files], sizes)), **found}
+    return pd.DataFrame(found, copy=False) if found else pd.DataFrame({"trial": []})
+
+
+def _open(path: Path, without: Collection[str]) -> ParquetFile:
+    """A file of a table, read whole into memory, where it is compressed."""
+    from pyarrow import BufferReader
+    from pyarrow.parquet import ParquetFile
 
     try:
-        frame = pd.read_parquet(path, columns=_columns_but(path, without))
+        file = ParquetFile(BufferReader(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
-    if lacking := sorted(_NEEDED[path.stem] - set(frame.columns) - set(without)):
+    if lacking := sorted(_NEEDED[path.stem] - set(file.schema_arrow.names) - set(without)):
         raise ResultsError(f"{path}: no table of reluexp: it has no column {lacking[0]!r}; move {path.parent} away")
-    return frame
+    return file
 
 
-def _columns_but(path: Path, without: Collection[str]) -> list[str] | None:
-    """The columns of a table but for some; None for all."""
-    if not without:
-        return None
-    from pyarrow.parquet import read_schema
+def _kept(file: ParquetFile, trials: Collection[str]) -> pa.Array | None:
+    """Which rows are of those trials; None for all."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return [name for name in read_schema(path).names if name not in without]
+    names = file.read(["trial"])["trial"].cast(pa.string())  # of an empty table they have no type
+    found = pc.is_in(names, pa.array(list(trials), pa.string()))
+    return None if pc.all(found).as_py() else found
 
 
-def under_one_another(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all parts; a column that is null throughout a part says nothing of what the column holds."""
+def _column(name: str, files: Sequence[ParquetFile], kept: Sequence[pa.Array | None]) -> pd.Series:
+    """One column of all files: null where a file lacks it, of both where some hold texts and others numbers."""
     import pandas as pd
+    import pyarrow as pa
 
-    found = [part.dropna(axis=1, how="all") if number else part for number, part in enumerate(parts)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"trial": []})
+    parts = [_read(file, name, rows) for file, rows in zip(files, kept, strict=True)]
+    telling = [part for part in parts if part.schema.types[0] != pa.null()] or parts[:1]
+    try:
+        whole = pa.concat_tables(parts, promote_options="permissive")
+        return whole.replace_schema_metadata(telling[0].schema.metadata).to_pandas()[name]
+    except pa.ArrowTypeError:
+        return pd.concat([part.to_pandas()[name].astype(object) for part in parts], ignore_index=True)
+
+
+def _read(file: ParquetFile, name: str, rows: pa.Array | None) -> pa.Table:
+    import pyarrow as pa
+
+    known = name in file.schema_arrow.names
+    part = file.read([name]) if known else pa.table({name: pa.nulls(file.metadata.num_rows)})
+    return part if rows is None else part.filter(rows)

@@ -89,12 +89,11 @@ def site_variants(study: Results, metric: str) -> list[Variant]:
     layers = study.layers
     if metric not in layers:
         return []
-    kinds = kinds_of(layers)
-    layers = layers[["trial", "epoch", "step", "site", "kind", "width", metric]]
+    kinds, columns = kinds_of(layers), ["trial", "epoch", "step", "site", "width", metric]
     return [
         (KINDS.get(kind, f"{kind} sites") if len(kinds) > 1 else "", over_sites(part, metric), metric)
         for kind in kinds
-        for part in [layers[layers["kind"] == kind]]
+        for part in [layers.loc[layers["kind"] == kind, columns]]
     ]
 
 

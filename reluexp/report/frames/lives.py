@@ -140,7 +140,8 @@ def lasting_deaths(study: Results) -> pd.DataFrame:
     if not followed(study):
         return pd.DataFrame({"trial": []})
     layers = study.layers
-    times = layers.loc[layers["site"].notna(), ["trial", "kind", "epoch", "step"]].drop_duplicates()
+    first = layers["site"].eq(layers["site"].groupby([layers["trial"], layers["kind"]]).transform("min"))
+    times = layers.loc[first, ["trial", "kind", "epoch", "step"]]
     grid = np.sort(times["step"].unique())
     table = shares_below(study, "dead_since_step", grid, "step", inclusive=True)
     return times.merge(table, on=["trial", "kind", "step"])
