@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from reluexp.errors import ResultsError
+from reluexp.store import Store
 from reluexp.store.tables import read_rows, to_parquet
 
 
@@ -73,3 +74,15 @@ def test_what_is_no_table_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"PAR1")
     with pytest.raises(ResultsError, match=r"epochs.parquet: cannot be read"):
         read_rows({broken: ["a"]})
+
+
+def test_a_table_of_the_whole_study_is_read_as_it_was_written_and_not_when_it_was_altered(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.read_extra("cost").empty
+    frame = pd.DataFrame({"activation": ["relu", "tanh"], "seconds": [1e-6, 2.5e-6]})
+    store.write_extra("cost", frame)
+    pd.testing.assert_frame_equal(store.read_extra("cost"), frame)
+    path = tmp_path / "extra" / "cost" / "cost.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert store.read_extra("cost").empty
+    assert [damage.path for damage in store.damaged_extras()] == [path.parent]

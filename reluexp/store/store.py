@@ -216,7 +216,7 @@ class Store:
         folder = self.root / "extra" / name
         try:
             examine(folder, "tables")
-            return pd.readto_parquet(folder / f"{name}.parquet")
+            return pd.read_parquet(folder / f"{name}.parquet")
         except DamagedError:
             return pd.DataFrame()
         except (OSError, ValueError) as error:
