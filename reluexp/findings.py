@@ -17,13 +17,13 @@ from reluexp.stats import (
     Interval,
     Results,
     aggregate,
-    axis_names,
     can_die,
     final_metrics,
     headline_target,
     other_axes,
     paired_differences,
     setting_columns,
+    setting_name,
     settings,
     summary,
 )
@@ -32,7 +32,6 @@ __all__ = ["at_setting", "findings", "gradient_loss"]
 
 _LIMIT = 6
 _REASON = 120  # characters of an error that a sentence quotes
-_MOST_AXES = 3  # that are all named in a sentence
 _SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
 
 
@@ -88,12 +87,8 @@ def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
 
 
 def at_setting(study: Results, row: Any) -> str:
-    """` at depth = 8` for a study with more axes than the activation; of many, those with an uncommon value."""
-    names = axis_names(other_axes(study))
-    if len(names) > _MOST_AXES:
-        known = settings(study)
-        names = {axis: short for axis, short in names.items() if row[axis] != known[axis].mode().iloc[0]}
-    return " at " + ", ".join(f"{short} = {row[axis]}" for axis, short in names.items()) if names else ""
+    """` at depth = 8` for a study with more axes than the activation; see `setting_name`."""
+    return f" at {setting_name(study, row)}" if other_axes(study) else ""
 
 
 def _several(study: Results, word: str, rows: pd.DataFrame) -> str:

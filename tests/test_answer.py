@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from made_results import Made, made
 from test_across import tasks
 
 from reluexp.report.answer import answer
 from reluexp.report.tables.differences import seeds_to_tell
+from reluexp.report.tables.summary import summary_table
+from reluexp.stats import common_setting, groups, other_axes, setting_name, settings, summary
 
 
 def planted(seeds: int) -> Made:
@@ -49,3 +53,34 @@ def test_seeds_that_would_tell_are_those_of_what_was_seen_and_more_than_there_ar
     assert seeds_to_tell({**row, "mean": 0.001, "pairs_to_resolve": 40.0}) == 40
     assert seeds_to_tell({**row, "n": 20}) == 21
     assert np.isnan(seeds_to_tell({**row, "pairs_to_decide": np.nan}))
+
+
+def union() -> Made:
+    """A study of five axes, as a union of grids makes it: three activations in one setting, two or one in others."""
+    base = {"train.optimizer": "sgd", "train.optimizer.lr": 0.01, "dataset": "digits", "train.epochs": 20, "init": "he"}
+    fast = base | {"train.optimizer": "sgd(lr=0.1)", "train.optimizer.lr": 0.1, "train.epochs": 2}
+    adam = base | {"train.optimizer": "adam(lr=0.1)", "train.optimizer.lr": 0.1}
+    settings = [(adam, "relu"), (fast, "relu"), (fast, "elu"), (base, "relu"), (base, "elu"), (base, "tanh")]
+    places = {f"{label}-{number}": where for number, (where, label) in enumerate(settings)}
+    study = made({name: [0.9, 0.91, 0.92] for name in places})
+    trials = study.trials.assign(
+        **{axis: study.trials["activation"].map(lambda n, a=axis: places[n][a]) for axis in base}
+    )
+    trials["activation"] = trials["activation"].str.partition("-")[0]
+    return replace(study, trials=trials, axes=["activation", *base])
+
+
+def test_a_setting_of_many_axes_is_told_by_what_it_has_uncommon() -> None:
+    study = union()
+    told = [setting_name(study, where) for where, _ in groups(settings(study), other_axes(study))]
+    assert told == ["the common setting", "lr = 0.1, epochs = 2", "optimizer = adam(lr=0.1)"]
+    assert common_setting(study) == "lr = 0.01, dataset = digits, epochs = 20, init = he"
+    table = summary_table(study, summary(study))
+    assert table.headers[:2] == ["activation", "setting"]
+    assert [row[1].text for row in table.rows] == [told[0]] * 3 + [told[1]] * 2 + [told[2]]
+    assert common_setting(study) in table.caption
+
+
+def test_a_setting_of_few_axes_is_told_whole() -> None:
+    study = replace(union(), axes=["activation", "dataset", "train.epochs"])
+    assert setting_name(study, {"dataset": "digits", "train.epochs": 2}) == "dataset = digits, epochs = 2"

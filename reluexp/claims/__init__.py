@@ -5,7 +5,7 @@ from __future__ import annotations
 from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, Group, Placed, SettledResults
-from reluexp.claims.table import claim_parts, claim_table, evidence_of
+from reluexp.claims.table import claim_parts, claim_table, evidence_of, told_parts
 
 __all__ = [
     "CLAIMS",
@@ -19,4 +19,5 @@ __all__ = [
     "claim_parts",
     "claim_table",
     "evidence_of",
+    "told_parts",
 ]

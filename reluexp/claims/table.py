@@ -13,8 +13,10 @@ from reluexp.claims.field import Field, SettledResults
 from reluexp.stats import Decision, page
 
 _MANY = 1000
+_BETWEEN = "; "  # sentences of what was seen
+_VERDICTS = ("supported", "contradicted", "undecided", "not tested here")
 
-__all__ = ["claim_parts", "claim_table", "evidence_of"]
+__all__ = ["claim_parts", "claim_table", "evidence_of", "told_parts"]
 
 
 def evidence_of(study: SettledResults) -> dict[str, Evidence]:
@@ -72,7 +74,20 @@ def _numbers(own: Evidence) -> str:
     parts = [
         _sentence(part, verdict) for part, (verdict, *_) in zip(own.parts, page([p.p for p in own.parts]), strict=True)
     ]
-    return "; ".join([*parts, *own.notes])
+    return _BETWEEN.join([*parts, *own.notes])
+
+
+def told_parts(numbers: str) -> list[tuple[str, str]]:
+    """The sentences of `numbers` in a row of `claim_table`, each with its verdict, which is empty for notes.
+
+    >>> told_parts("relu − identity: 5 points against > 1, n = 10: supported; half was there at birth")
+    [('relu − identity: 5 points against > 1, n = 10', 'supported'), ('half was there at birth', '')]
+    """
+    found = []
+    for sentence in numbers.split(_BETWEEN):
+        text, _, verdict = sentence.rpartition(": ")
+        found.append((text, verdict) if verdict in _VERDICTS else (sentence, ""))
+    return found
 
 
 def _sentence(part: Part, verdict: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, groups, in_order, other_axes, settings
+from reluexp.stats import Results, axis_names, can_die, groups, in_order, other_axes, setting_name, settings
 
 __all__ = ["Facet", "Lines", "facets_of", "faint_limit", "joined", "lines_of", "mark_undying", "plain", "short"]
 
@@ -74,13 +74,9 @@ def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
 
 
 def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
-    """At most `limit` facets in the order of the axes, and how many there are besides."""
+    """At most `limit` facets in the order of `settings`, and how many there are besides."""
     axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    names = axis_names(axes)
-    found = [
-        Facet(plain(short(", ".join(f"{names[axis]} = {value}" for axis, value in where.items()), 48)), where)
-        for where, _ in groups(settings(study), axes)
-    ]
+    found = [Facet(plain(short(setting_name(study, where), 48)), where) for where, _ in groups(settings(study), axes)]
     return found[:limit], max(0, len(found) - limit)
 
 

@@ -9,25 +9,28 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.claims import told_parts
+from reluexp.findings import at_setting
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import Results, axis_names, other_axes
+from reluexp.stats import Results
 
 __all__ = ["cards_of", "claims_of"]
 
 _MOST = 24  # cards; more settings than that are read from the table
 
 
-def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The claims that were tested, as cards, and those that were not, with what they need.
 
     `frame` is `Study.claims()`; a card names its figure where that is among the `pictures` of the page.
     """
-    cards: list[dict[str, str]] = []
-    rest: list[dict[str, str]] = []
+    cards: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
     for row in frame.to_dict("records"):
         shown = {
-            **{name: str(row[name]) for name in ("statement", "source", "verdict", "numbers", "needs")},
+            **{name: str(row[name]) for name in ("statement", "source", "verdict", "needs")},
+            "parts": told_parts(str(row["numbers"])),
             "more": str(row["decides"]),
             "figure": row["figure"] if row["figure"] in pictures else "",
         }
@@ -43,9 +46,7 @@ def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
-    names = axis_names(other_axes(study))
-    where = ", ".join(f"{short} = {row[axis]}" for axis, short in names.items())
-    title = style_of(str(row["activation"]))[0] + (f" at {where}" if where else "")
+    title = style_of(str(row["activation"]))[0] + at_setting(study, row)
     spread = f" [{signed(100 * row['low'])}, {signed(100 * row['high'])}]" if math.isfinite(row["low"]) else ""
     size = f"{signed(100 * row['mean'])} points{spread}, {row['n']:.0f} pairs"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"

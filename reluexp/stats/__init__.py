@@ -21,7 +21,18 @@ from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import MOMENTS, readings
 from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
-from reluexp.stats.settings import axis_names, can_die, groups, in_order, other_axes, setting_columns, settings
+from reluexp.stats.settings import (
+    axis_names,
+    can_die,
+    common_setting,
+    groups,
+    has_many_axes,
+    in_order,
+    other_axes,
+    setting_columns,
+    setting_name,
+    settings,
+)
 from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
 from reluexp.stats.survival import Survival, survival_of
 from reluexp.stats.targets import describe_targets, headline_target, steps_to_level, steps_to_target
@@ -46,6 +57,7 @@ __all__ = [
     "can_die",
     "chosen",
     "column_intervals",
+    "common_setting",
     "compare",
     "compare_pairs",
     "compare_study",
@@ -55,6 +67,7 @@ __all__ = [
     "describe_targets",
     "final_metrics",
     "groups",
+    "has_many_axes",
     "headline_target",
     "holm",
     "hypothesis_table",
@@ -76,6 +89,7 @@ __all__ = [
     "scores",
     "sensitivity",
     "setting_columns",
+    "setting_name",
     "settings",
     "signed_rank",
     "simes",

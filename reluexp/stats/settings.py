@@ -13,7 +13,12 @@ from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
-__all__ = ["axis_names", "can_die", "groups", "in_order", "matching", "other_axes", "setting_columns", "settings"]
+__all__ = [
+    *("axis_names", "can_die", "common_setting", "groups", "has_many_axes", "in_order", "matching", "other_axes"),
+    *("setting_columns", "setting_name", "settings"),
+]
+
+_MANY_AXES = 3  # more than these are not all told of each setting
 
 
 def axis_names(axes: Sequence[str]) -> dict[str, str]:
@@ -38,7 +43,10 @@ def setting_columns(study: Results) -> list[str]:
 
 @remembered
 def settings(study: Results) -> pd.DataFrame:
-    """The trials, in the order of settings and seeds, with axis values that can be grouped by."""
+    """The trials, in the order of settings and seeds, with axis values that can be grouped by.
+
+    With many axes settings with more activations come first.
+    """
     frame = study.trials.copy()
     for axis in setting_columns(study):
         frame[axis] = [_groupable(value) for value in frame[axis]]
@@ -46,7 +54,53 @@ def settings(study: Results) -> pd.DataFrame:
     columns = [*other_axes(study), "activation"]
     ranks = {axis: {value: i for i, value in enumerate(in_order(frame[axis], axis))} for axis in columns}
     keys = pd.DataFrame({axis: frame[axis].map(ranks[axis]) for axis in columns}).assign(seed=frame["seed"])
-    return frame.loc[keys.sort_values([*columns, "seed"], kind="stable").index].reset_index(drop=True)
+    places = keys.sort_values([*columns, "seed"], kind="stable")
+    if has_many_axes(study) and len(places):
+        compared = places.groupby(other_axes(study))["activation"].transform("nunique")
+        places = places.loc[compared.sort_values(ascending=False, kind="stable").index]
+    return frame.loc[places.index].reset_index(drop=True)
+
+
+def has_many_axes(study: Results) -> bool:
+    """Whether settings have so many axes that each is told by what it has uncommon, as in a union of grids."""
+    return len(other_axes(study)) > _MANY_AXES
+
+
+def setting_name(study: Results, where: Mapping[str, Any]) -> str:
+    """`depth = 8, lr = 0.1`: the axes' values of a setting; of many axes those that the first setting has otherwise.
+
+    The first is the one with the most activations. An axis with others below it, such as `train.optimizer` with
+    `train.optimizer.lr`, is told where its kind differs, else they are.
+    """
+    names = axis_names(other_axes(study))
+    axes = [axis for axis in names if axis in where]
+    if has_many_axes(study):
+        first = settings(study).iloc[0]
+        axes = _without_repeats([axis for axis in axes if where[axis] != first[axis]], where, first)
+        if not axes:
+            return "the common setting"
+    return ", ".join(f"{names[axis]} = {_told(where[axis])}" for axis in axes)
+
+
+def common_setting(study: Results) -> str:
+    """All axes' values of the setting that others are told apart from, the one with the most activations."""
+    names, first = axis_names(other_axes(study)), settings(study).iloc[0]
+    axes = [axis for axis in names if not any(other.startswith(f"{axis}.") for other in names)]
+    return ", ".join(f"{names[axis]} = {_told(first[axis])}" for axis in axes)
+
+
+def _without_repeats(axes: Sequence[str], where: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    found = list(axes)
+    for whole in axes:
+        parts = [axis for axis in axes if axis.startswith(f"{whole}.")]
+        same = str(where[whole]).partition("(")[0] == str(first[whole]).partition("(")[0]
+        dropped = parts if not same else [whole] if parts else []
+        found = [axis for axis in found if axis not in dropped]
+    return found
+
+
+def _told(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def in_order(values: Iterable[Any], axis: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, ki
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import (
+    axes_beside,
     dormant_shares,
     firing_rates,
     numeric_axis,
@@ -23,7 +24,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
-from reluexp.stats import Results, axis_names, groups, in_order, other_axes, settings
+from reluexp.stats import Results, axis_names, groups, has_many_axes, in_order, other_axes, setting_name, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,8 +135,7 @@ def _axis(study: Results, style: Style) -> Figure | None:
     if axis is None:
         return None
     final = over_axis(study, axis)
-    lines = _activation_lines(study)
-    facets = _facets_without(study, axis, style.facets // 2)
+    facets = _facets_along(study, axis)[: style.facets // 2]
     variants = [("test accuracy", final, "test_accuracy"), ("dead units", final, "dead_fraction")]
     panels = [
         Panel(" · ".join(filter(None, [facet.title, title])), rows, metric)
@@ -145,12 +145,13 @@ def _axis(study: Results, style: Style) -> Figure | None:
     ]
     if not panels:
         return None
-    columns = min(2, len(panels))
-    figure, axes = grid_of(panels, style, columns, "x" if comparable(facets) else "")
+    lines = _activation_lines({label for panel in panels for label in panel.rows["activation"]})
+    columns, alike = min(2, len(panels)), comparable(facets) and not has_many_axes(study)
+    figure, axes = grid_of(panels, style, columns, "x" if alike else "")
+    name = axis_names(other_axes(study))[axis]
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_curves(ax, panel, lines, replace(style, seeds=0), x=axis, share=True)
-        name = axis_names(other_axes(study))[axis]
-        _axis_dress(ax, final[axis], _WORDS.get(name, name), i + columns >= len(axes))
+        _axis_dress(ax, (final if alike else panel.rows)[axis], _WORDS.get(name, name), i + columns >= len(axes))
     hold(axes, panels, log=False, from_zero=True)
     legend(figure, lines, style)
     return figure
@@ -170,25 +171,22 @@ def _axis_dress(ax: Axes, values: pd.Series, name: str, last: bool) -> None:
         ax.set_xlabel(plain(name))
 
 
-def _activation_lines(study: Results) -> Lines:
+def _activation_lines(labels: Iterable[str]) -> Lines:
     """Activations as lines even where there is one."""
     from reluexp.catalogue.activations import style_of
 
-    labels = in_order(settings(study)["activation"], "activation")
-    looks = {label: style_of(str(label)) for label in labels}
+    looks = {label: style_of(str(label)) for label in in_order(labels, "activation")}
     return Lines(
         "activation", {label: (plain(short(name)), hue, dashes) for label, (name, hue, dashes) in looks.items()}
     )
 
 
-def _facets_without(study: Results, axis: str, limit: int) -> list[Facet]:
-    axes = [other for other in other_axes(study) if other != axis]
-    names = axis_names(axes)
-    found = [
-        Facet(plain(short(", ".join(f"{names[a]} = {value}" for a, value in where.items()), 48)), where)
-        for where, _ in groups(settings(study), axes)
-    ]
-    return found[:limit]
+def _facets_along(study: Results, axis: str) -> list[Facet]:
+    """The settings in which an axis has several values, those with the most first."""
+    parts = groups(settings(study), axes_beside(study, axis))
+    found = [(part[axis].nunique(), where) for where, part in parts if part[axis].nunique() > 1]
+    found.sort(key=lambda pair: -pair[0])
+    return [Facet(plain(short(setting_name(study, where), 48)), where) for _, where in found]
 
 
 def _bands(study: Results) -> str:

@@ -24,6 +24,7 @@ __all__ = ["DOTS", "RELATIONS"]
 
 _FATES = {"finished": ("o", 13, "one trial"), "stuck": ("v", 26, "stuck"), "diverged": ("x", 34, "diverged")}
 """marker, size in points², and the word for each way in which a trial can end"""
+_BESIDE = 22  # characters of a label beside which two panels have room
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
@@ -32,21 +33,22 @@ def _final(study: Results, style: Style) -> Figure | None:
     final, lines = final_metrics(study), lines_of(study)
     if final["test_accuracy"].notna().sum() == 0:
         return None
-    variants = _variants(final)
-    facets, _ = facets_of(study, style.facets // len(variants))
+    facets, _ = facets_of(study, style.facets // len(_variants(final)))
     panels = [
-        Panel("\n".join(filter(None, [facet.title, title])), facet.of(rows), "test_accuracy")
+        Panel("\n".join(filter(None, [facet.title, title])), rows, "test_accuracy")
         for facet in facets
-        for title, rows in variants
+        for title, rows in _variants(facet.of(final))
     ]
-    columns = 2 if len(panels) > 1 else 1
+    longest = max(len(label) for label, _, _ in lines.looks.values())
+    columns = 2 if len(panels) > 1 and longest <= _BESIDE else 1
     height = max(0.55, (0.5 + 0.3 * len(lines.looks)) / style.row_height)
     figure, axes = grid_of(panels, style, columns, height=height)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         _draw_dots(ax, panel, lines)
+        ax.locator_params(axis="x", nbins=5 if columns == 1 else 3)
         if i + columns >= len(axes):
             ax.set_xlabel("final test accuracy")
-    legend(figure, Lines("", {}), style, _dot_key(final))
+    legend(figure, Lines("", {}), style, _dot_key(pd.concat([panel.rows for panel in panels])))
     return figure
 
 
@@ -59,17 +61,18 @@ def _variants(final: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
-    """A row for each line: dots, ×, triangles, the mean with its interval, and how many of the trials are shown."""
-    for row, (value, (_, colour, _)) in enumerate(lines.looks.items()):
+    """A row for each line in the panel: dots, ×, triangles, the mean with its interval, how many trials are shown."""
+    there = set(panel.rows[lines.by])
+    looks = {value: look for value, look in lines.looks.items() if value in there}
+    for row, (value, (_, colour, _)) in enumerate(looks.items()):
         own = panel.rows[panel.rows[lines.by] == value].sort_values("seed")
         _dots_of(ax, row, own, colour)
         shown = int(own["test_accuracy"].notna().sum())
         ax.annotate(f"{shown} of {len(own)}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    ax.set_yticks(range(len(lines.looks)), [label for label, _, _ in lines.looks.values()])
-    ax.set_ylim(len(lines.looks) - 0.4, -0.6)
+    ax.set_yticks(range(len(looks)), [label for label, _, _ in looks.values()])
+    ax.set_ylim(len(looks) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     percent(ax.xaxis)
-    ax.locator_params(axis="x", nbins=5)
     return ax
 
 

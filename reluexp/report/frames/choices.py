@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.frames.lives import followed, shares_below
-from reluexp.stats import Results, final_metrics, other_axes, settings
+from reluexp.stats import Results, final_metrics, groups, other_axes, settings
 
 __all__ = [
+    "axes_beside",
     "candidates",
     "dormant_shares",
     "firing_rates",
@@ -70,16 +71,21 @@ def candidates(study: Results) -> pd.DataFrame:
 
 
 def numeric_axis(study: Results) -> str | None:
-    """The axis to draw metrics against: a learning rate before others; numbers, three values or more."""
+    """The axis to draw metrics against: numbers, three values or more in an otherwise equal setting; rates first."""
     frame = settings(study)
     numeric = [
         axis
         for axis in other_axes(study)
-        if frame[axis].nunique() > 2
-        and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in frame[axis])
+        if all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in frame[axis])
+        and max((part[axis].nunique() for _, part in groups(frame, axes_beside(study, axis))), default=0) > 2
     ]
     rates = [axis for axis in numeric if axis.rpartition(".")[2] == "lr"]
     return next(iter(rates + numeric), None)
+
+
+def axes_beside(study: Results, axis: str) -> list[str]:
+    """The axes that stay equal while one varies: the others but those that it is a part of."""
+    return [other for other in other_axes(study) if other != axis and not axis.startswith(f"{other}.")]
 
 
 def over_axis(study: Results, axis: str, final: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.lines import joined
-from reluexp.stats import Results, can_die, other_axes, survival_of
+from reluexp.stats import Results, can_die, other_axes, setting_name, survival_of
 from reluexp.stats.memory import remembered
 
 __all__ = [
@@ -190,7 +190,7 @@ def cause_sentences(study: Results, frame: pd.DataFrame, name: Any = str) -> lis
     sentences = []
     for _, part in frame.groupby(keys, sort=False, dropna=False):
         top = part.loc[part["deaths"].idxmax()]
-        where = "".join(f", {axis.rpartition('.')[2]} = {top[axis]}" for axis in other_axes(study))
+        where = f", {setting_name(study, top)}" if other_axes(study) else ""
         total, nets = int(part["deaths"].sum()), int(top["trials"])
         text = (
             f"{100 * top['share']:.0f} % of deaths in {top['site_name']} ({name(top['activation'])}{where}): "

@@ -9,8 +9,8 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.frames.across import METRICS, tasks_told
-from reluexp.report.tables.cells import Cell, Table, signed
-from reluexp.stats import Results, axis_names
+from reluexp.report.tables.cells import Cell, Table, axis_cells, signed
+from reluexp.stats import Results
 
 __all__ = ["across_table", "ranks_table"]
 
@@ -25,7 +25,7 @@ def across_table(study: Results, frame: pd.DataFrame) -> Table:
     rows = frame.to_dict("records")
     columns = {
         "activation": [Cell(style_of(str(row["activation"]))[0], number=False) for row in rows],
-        **{short: [Cell(str(row[axis]), number=False) for row in rows] for axis, short in axis_names(others).items()},
+        **axis_cells(study, frame, others),
         "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
         "difference": [Cell(signed(100 * row["iqm"]), sort=row["iqm"]) for row in rows],
         "95 % bounds": [Cell(_bounds(row, "iqm", signed), sort=row["iqm_low"]) for row in rows],

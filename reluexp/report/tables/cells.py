@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, other_axes
+from reluexp.stats import Results, axis_names, can_die, has_many_axes, other_axes, setting_name
 
 __all__ = [
     "Cell",
     "Table",
     "TableSpec",
+    "axis_cells",
     "number",
     "rules_of",
     "setting_cells",
@@ -71,12 +72,17 @@ class TableSpec:
 
 def setting_cells(study: Results, frame: pd.DataFrame) -> dict[str, list[Cell]]:
     """The columns that tell settings apart: the activation, then the other axes."""
-    names = axis_names(other_axes(study))
     cells = {"activation": [Cell(style_of(str(label))[0], number=False) for label in frame["activation"]]}
-    return {
-        **cells,
-        **{name: [Cell(str(value), number=False) for value in frame[axis]] for axis, name in names.items()},
-    }
+    return {**cells, **axis_cells(study, frame, other_axes(study))}
+
+
+def axis_cells(study: Results, frame: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[Cell]]:
+    """A column for each of these axes; one for all of them where the study has many."""
+    if has_many_axes(study):
+        rows = frame[list(axes)].to_dict("records")
+        return {"setting": [Cell(setting_name(study, row), number=False) for row in rows]}
+    names = axis_names(axes).items()
+    return {name: [Cell(str(value), number=False) for value in frame[axis]] for axis, name in names}
 
 
 def rules_of(frame: pd.DataFrame, others: list[str]) -> frozenset[int]:

@@ -19,7 +19,7 @@ from reluexp.report.tables.cells import (
     whole_cells,
 )
 from reluexp.report.tables.differences import differences, marks_of
-from reluexp.stats import Results, can_die, headline_target, other_axes, summary
+from reluexp.stats import Results, can_die, common_setting, has_many_axes, headline_target, other_axes, summary
 
 __all__ = ["summary_rows", "summary_table"]
 
@@ -102,9 +102,10 @@ def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: b
     kept = (
         " Diverged trials stay in with their last finite values, else chance; failed ones are left out." if lost else ""
     )
+    common = f" The common setting: {common_setting(study)}." if has_many_axes(study) else ""
     base = style_of(str(study.baseline))[0]
     star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
     return (
         f"Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units; "
-        f"zero: share of hidden activations. Steps: median to {rule}.{star}{dagger}{kept}"
+        f"zero: share of hidden activations. Steps: median to {rule}.{common}{star}{dagger}{kept}"
     )

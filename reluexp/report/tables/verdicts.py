@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.report.tables.cells import Cell, Table
-from reluexp.stats import Results
+from reluexp.stats import Results, axis_names, other_axes
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
 
@@ -53,12 +53,17 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
 
 
 def choice_table(study: Results, frame: pd.DataFrame) -> Table:
-    """The setting that each activation was compared at."""
+    """The setting that each activation was compared at, as far as they differ."""
     caption = (
         "Each activation's own setting, chosen by its mean score on the validation split with other seeds than those "
         "that are compared."
     )
-    return _plain(frame, caption) if len(frame) else Table([], [], "")
+    if frame.empty:
+        return Table([], [], "")
+    same = [axis for axis in other_axes(study) if axis in frame and frame[axis].nunique(dropna=False) == 1]
+    told = frame.drop(columns=[*same, "activation"])
+    told.insert(0, "activation", frame["activation"])
+    return _plain(told.rename(columns=axis_names(other_axes(study))), caption)
 
 
 def _plain(frame: pd.DataFrame, caption: str) -> Table:

@@ -45,12 +45,12 @@
       font: { family: "system-ui, sans-serif", size: 13, color: css("--text") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 62, r: 14, t: 14, b: 48 },
+      margin: { l: 62, r: 14, t: 14, b: 58 },
       showlegend: false,
       hovermode: "x unified",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--text") } },
       dragmode: coarse() ? false : "zoom",
-      xaxis: { ...grid, title: { text: escape(x) } },
+      xaxis: { ...grid, title: { text: escape(x), standoff: 10 } },
       yaxis: { ...grid, type: log ? "log" : "linear", tickformat: share ? "~%" : "~g" },
     };
   }
@@ -83,6 +83,8 @@
       if (data.sets[state.set].xshare) layout.xaxis.tickformat = "~%";
       layout.yaxis.title = { text: escape(metric.label) };
       if (metric.share && !log && !data.sets[state.set].stairs) layout.yaxis.rangemode = "tozero";
+      const seen = new Set(traces.flatMap((t) => t.y).filter((v) => v !== null));
+      if (metric.share && !log && seen.size === 1) layout.yaxis.range = [-0.02, 1.05];
       if (state.show !== "mean") layout.hovermode = "closest";
       logTicks(layout, traces);
       return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set]) };
@@ -167,7 +169,7 @@
       }
       const layout = baseLayout(metric.share, state.scale === "auto" ? metric.log : state.scale === "log", "hidden site, input → output");
       layout.yaxis.title = { text: escape(metric.label) };
-      layout.xaxis.dtick = Math.max(1, Math.ceil(Object.keys(data.sites).length / 12));
+      layout.xaxis.dtick = Math.max(1, Math.ceil(Math.max(1, ...own.map((c) => +c.s + 1)) / 12));
       const sites = reduced(own.map((c) => c.s), (s) => s).sort((a, b) => a - b);
       const stops = sites.map((s) => ({
         points: traces.flatMap((t, k) => (t.x.includes(+s + 1) ? [{ curveNumber: k, pointNumber: t.x.indexOf(+s + 1) }] : [])),
