@@ -9,6 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.findings import at_setting
+from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import differences, seeds_to_tell
 from reluexp.stats import Results, can_die, other_axes, summary
@@ -100,7 +101,7 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     left = _left_open(own)
     rows = _on_one_data_set(table[table["test_accuracy_n"] > 0])
     if rows["activation"].nunique() < 2:
-        return left
+        return " ".join([*across_sentences(study)[:1], left]).strip()
     top = rows.loc[rows["test_accuracy_mean"].idxmax()]
     share = _percent(top["test_accuracy_mean"])
     head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"

@@ -55,6 +55,9 @@
     };
   }
 
+  // Whether all that is shown has one value, for which plotly would take a range up to twice that.
+  const isFlat = (traces, axis) => new Set(traces.flatMap((t) => t[axis]).filter((v) => v !== null)).size === 1;
+
   function logTicks(layout, traces) {
     if (layout.yaxis.type !== "log") return;
     const values = traces.flatMap((t) => t.y).filter((v) => v > 0);
@@ -83,8 +86,9 @@
       if (data.sets[state.set].xshare) layout.xaxis.tickformat = "~%";
       layout.yaxis.title = { text: escape(metric.label) };
       if (metric.share && !log && !data.sets[state.set].stairs) layout.yaxis.rangemode = "tozero";
-      const seen = new Set(traces.flatMap((t) => t.y).filter((v) => v !== null));
-      if (metric.share && !log && seen.size === 1) layout.yaxis.range = [-0.02, 1.05];
+      if (metric.share && !log && isFlat(traces, "y")) layout.yaxis.range = [-0.02, 1.05];
+      const last = Math.max(...own.flatMap((c) => c.x));
+      if (data.sets[state.set].x === "epoch" && !wide && last <= 10) layout.xaxis.dtick = 1;
       if (state.show !== "mean") layout.hovermode = "closest";
       logTicks(layout, traces);
       return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set]) };
@@ -246,6 +250,8 @@
       const layout = baseLayout(up ? up.share : false, false, across.label);
       layout.hovermode = "closest";
       layout.xaxis.tickformat = across.share ? "~%" : "~g";
+      if (across.share && isFlat(traces, "x")) layout.xaxis.range = [-0.02, 1.05];
+      if (up?.share && isFlat(traces, "y")) layout.yaxis.range = [-0.02, 1.05];
       if (up) layout.yaxis.title = { text: escape(up.label) };
       else layout.yaxis = { ...layout.yaxis, tickvals: shown.map((_, k) => k), ticktext: shown.map((l) => escape(data.lines[l].label)).reverse(), tickformat: "", range: [-0.6, shown.length - 0.4] };
       return { traces, layout, stops };
