@@ -53,6 +53,15 @@ class Cluster:
             )
         )
 
+    def join(self) -> None:
+        """Adds a worker and waits for it: of two that start at once on one machine, one may take the other's ports."""
+        self.start(f"--address={self.address}", "--num-cpus=1")
+        until = time.monotonic() + 60
+        while not any("raylet/raylet" in _command(pid) for pid in family(self.nodes[-1].pid)):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        time.sleep(3)
+
     def kill(self, number: int) -> None:
         """As when a machine loses its power."""
         for pid in [self.nodes[number].pid, *family(self.nodes[number].pid)]:
@@ -63,6 +72,13 @@ class Cluster:
         self.nodes[number].wait()
 
 
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text("utf-8")
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     # A token of its own: the cluster answers to nobody else.
@@ -71,9 +87,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of its sockets must be short
     cluster = Cluster(folder)
     time.sleep(6)
-    for _ in range(2):
-        cluster.start(f"--address={cluster.address}", "--num-cpus=1")
-    time.sleep(6)
+    cluster.join()
+    cluster.join()
     yield cluster
     for number in range(len(cluster.nodes)):
         cluster.kill(number)
@@ -109,8 +124,7 @@ def test_without_a_shared_folder_results_come_back_to_the_driver(
     cluster.kill(1)
     cluster.kill(2)
     monkeypatch.setenv("PYTHONPATH", study.environment["PYTHONPATH"])
-    cluster.start(f"--address={cluster.address}", "--num-cpus=1")
-    time.sleep(6)
+    cluster.join()
     assert study.start("ray", code=_RUN.format(cluster.address)).wait(200) == 0, (tmp_path / "ray.log").read_text()[
         -3000:
     ]
