@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from made_results import Made, made
 from test_across import tasks
 
 from reluexp.report.answer import answer
+from reluexp.report.frames.choices import along, numeric_axis, over_axis
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.report.tables.summary import summary_table
+from reluexp.report.tables.verdicts import choice_table
 from reluexp.stats import common_setting, groups, other_axes, setting_name, settings, summary
 
 
@@ -34,7 +39,8 @@ def test_a_difference_beyond_the_margin_is_told_and_what_is_open_too() -> None:
     assert "Tanh" not in mattered
     assert "Sigmoid" not in mattered
     assert choice.startswith("The highest mean test accuracy had ELU")
-    assert "better than ReLU. 1 of 3 comparisons stay undecided." in choice
+    assert "better than ReLU. 1 of 3 comparisons stay undecided; " in choice
+    assert choice.endswith(" seeds would tell.")
 
 
 def test_too_few_seeds_are_said_to_settle_nothing() -> None:
@@ -75,7 +81,7 @@ def test_a_setting_of_many_axes_is_told_by_what_it_has_uncommon() -> None:
     study = union()
     told = [setting_name(study, where) for where, _ in groups(settings(study), other_axes(study))]
     assert told == ["the common setting", "lr = 0.1, epochs = 2", "optimizer = adam(lr=0.1)"]
-    assert common_setting(study) == "lr = 0.01, dataset = digits, epochs = 20, init = he"
+    assert common_setting(study) == "optimizer = sgd, lr = 0.01, dataset = digits, epochs = 20, init = he"
     table = summary_table(study, summary(study))
     assert table.headers[:2] == ["activation", "setting"]
     assert [row[1].text for row in table.rows] == [told[0]] * 3 + [told[1]] * 2 + [told[2]]
@@ -85,3 +91,40 @@ def test_a_setting_of_many_axes_is_told_by_what_it_has_uncommon() -> None:
 def test_a_setting_of_few_axes_is_told_whole() -> None:
     study = replace(union(), axes=["activation", "dataset", "train.epochs"])
     assert setting_name(study, {"dataset": "digits", "train.epochs": 2}) == "dataset = digits, epochs = 2"
+
+
+def test_settings_that_differ_have_names_that_differ() -> None:
+    study = union()
+    labels = ("sgd", "sgd(lr=0.1)", "sgd(lr=0.1, momentum=0.9)", "adam(lr=0.1)", "adam")
+    trials = pd.concat(
+        [study.trials.assign(**{"train.optimizer": label, "train.optimizer.lr": rate}) for label, rate in
+         zip(labels, (0.01, 0.1, 0.1, 0.1, 0.01), strict=True)]
+    )  # fmt: skip
+    study = replace(study, trials=trials.assign(trial=range(len(trials))))
+    places = [where for where, _ in groups(settings(study), other_axes(study))]
+    assert len({setting_name(study, where) for where in places}) == len(places) > 5
+
+
+def test_optimizers_are_not_pooled_where_a_rate_varies() -> None:
+    axes = ("train.optimizer", "train.optimizer.lr")
+    rows = [("sgd", 0.01), ("sgd(lr=0.1)", 0.1), ("sgd(lr=1.0)", 1.0), ("adam", 0.01), ("adam(lr=0.1)", 0.1)]
+    study = made({str(i): [0.9, 0.8] for i in range(len(rows))})
+    places = study.trials["activation"].astype(int)
+    own = {axis: [rows[i][n] for i in places] for n, axis in enumerate(axes)}
+    study = replace(study, trials=study.trials.assign(activation="relu", **own), axes=["activation", *axes])
+    assert numeric_axis(study) == "train.optimizer.lr"
+    assert along(study, "train.optimizer.lr") == [
+        ({"train.optimizer": "sgd"}, [0.01, 0.1, 1.0]),
+        ({"train.optimizer": "adam"}, [0.01, 0.1]),
+    ]
+    assert set(over_axis(study, "train.optimizer.lr")["train.optimizer"]) == {"sgd", "adam"}
+
+
+def test_the_rate_that_tuning_chose_for_all_is_told() -> None:
+    frame = pd.DataFrame(
+        {"train.epochs": 5, "activation": ["relu", "elu"], "train.optimizer.lr": 0.1, "mean": [0.9, 0.8]}
+    )
+    study = SimpleNamespace(
+        axes=["activation", "train.epochs", "train.optimizer.lr"], tuned_axes=["train.optimizer.lr"]
+    )
+    assert choice_table(cast("Any", study), frame).headers == ["activation", "lr", "mean"]

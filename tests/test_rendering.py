@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable
 from concurrent.futures import wait
+from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from made import STUDIES
 
-from reluexp.report import rendering
+from reluexp.report import rendering, write_report
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.rendering import Drawing, Renderer, for_page
 from reluexp.report.style import Style, paper_style
@@ -39,6 +43,32 @@ def test_figures_have_the_same_bytes_whichever_process_draws_them(monkeypatch: p
     monkeypatch.setattr(rendering, "cpu_count", lambda: 2)
     assert rendered(drawings()) == here
     assert {form for made in here for form in made} == {"svg", "png", "pdf"}
+    monkeypatch.setattr(rendering, "cpu_count", lambda: 1)
+    own = drawings()
+    with mpl.rc_context({"lines.linewidth": 9.0, "path.snap": False, "image.interpolation": "nearest"}):
+        assert rendered(own) == here
+
+
+def test_what_a_process_that_was_killed_had_to_draw_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "cpu_count", lambda: 2)
+    with Renderer() as renderer:
+        monkeypatch.setattr(rendering, "_render_forms", _die)
+        renderer.add(drawings()[0])
+        monkeypatch.undo()
+        wait(renderer._begun)
+        (made,) = renderer.results()
+    assert set(made) == {"svg", "png"}
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_report_of_tables_starts_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rendering, "get_reusable_executor", None)
+    write_report(STUDIES["ordinary"](), tmp_path, ("csv", "md"))
+    assert (tmp_path / "tables" / "summary.csv").is_file()
+    assert not (tmp_path / "figures").exists()
 
 
 def test_a_large_drawing_brings_a_png_along_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,11 +62,11 @@ def write_report(
     name = "report-earlier" if getattr(study, "shows_earlier", False) else "report"
     folder = study.path / name if out is None else Path(out)
     _sweep(folder)
-    with _seldom_collected():
-        drawn = _draw_figures(study, formats, style)
+    with _seldom_collected(), _renderer(formats) as renderer:
+        specs = _draw_figures(study, formats, style, renderer) if renderer else []
         frames, tables = _write_tables(study, folder, formats)
         explored = _write_curves(study, folder, formats)
-        made = _write_figures(folder, formats, *drawn)
+        made = _write_figures(folder, formats, specs, renderer) if renderer else {}
     if "html" not in formats:
         return folder
     from reluexp.report.page import Picture, render_page
@@ -143,12 +143,19 @@ def _write_curves(study: Results, folder: Path, formats: Sequence[str]) -> str:
     return packed(live.content) if "html" in formats else ""
 
 
-def _draw_figures(study: Results, formats: Sequence[str], style: Style | None) -> tuple[list[FigureSpec], Renderer]:
-    """Draw each figure, for the page and for a paper, and have it rendered in the formats asked for."""
-    from reluexp.report.rendering import Drawing, Renderer
+def _renderer(formats: Sequence[str]) -> AbstractContextManager[Renderer | None]:
+    """What renders figures where any are asked for; its processes start while the statistics are imported here."""
+    if not {"html", "svg", "png", "pdf"} & set(formats):
+        return nullcontext()
+    from reluexp.report.rendering import Renderer
 
-    renderer = Renderer()  # its processes start while the statistics are imported here
+    return Renderer()
+
+
+def _draw_figures(study: Results, formats: Sequence[str], style: Style | None, renderer: Renderer) -> list[FigureSpec]:
+    """Draw each figure, for the page and for a paper, and have it rendered in the formats asked for."""
     from reluexp.report.figures import FIGURES, draw_figure
+    from reluexp.report.rendering import Drawing
     from reluexp.report.style import Style, paper_style
 
     shown = [form for form in ("svg", "png") if form in formats or (form == "svg" and "html" in formats)]
@@ -159,7 +166,7 @@ def _draw_figures(study: Results, formats: Sequence[str], style: Style | None) -
             if forms and (figure := draw_figure(spec, study, look)) is not None:
                 specs.append(spec)
                 renderer.add(Drawing(figure, forms, look))
-    return specs, renderer
+    return specs
 
 
 def _write_figures(folder: Path, formats: Sequence[str], specs: Sequence[FigureSpec], renderer: Renderer) -> Rendered:

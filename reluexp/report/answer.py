@@ -72,9 +72,12 @@ def _mattered(study: Results, compared: pd.DataFrame) -> str:
     margin = 100 * rows["margin"].iloc[0]
     hopeless = rows["pairs_needed"].dropna()
     if not told and len(hopeless):
+        many = int(rows["n"].gt(0).sum())
+        what = f"{many} comparisons at once" if many > 1 else "a comparison"
+        who, see = ("1 seed", "it shows") if seeds == 1 else (f"{seeds} seeds", "they show")
         return (
-            f"Whether test accuracy differs from {base}'s stays open: {seeds} seeds cannot settle "
-            f"{rows['n'].gt(0).sum()} comparisons at once, whatever they show; {hopeless.max():.0f} could."
+            f"Whether test accuracy differs from {base}'s stays open: {who} cannot settle {what}, whatever {see}; "
+            f"{hopeless.max():.0f} could."
         )
     if not told:
         return (
@@ -133,6 +136,8 @@ def _left_open(compared: pd.DataFrame) -> str:
     undecided = compared[compared["verdict"] == "undecided"] if len(compared) else compared
     if undecided.empty:
         return ""
-    seeds = pd.Series([seeds_to_tell(row) for row in undecided.to_dict("records")], dtype=float).dropna()
-    more = f"; {seeds.median():.0f} seeds would tell, or fewer, for half of them" if len(seeds) > 1 else ""
-    return f"{len(undecided)} of {len(compared)} comparisons stay undecided{more}."
+    seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
+    half = seeds[(len(seeds) - 1) // 2]
+    told = f"{half:.0f} seeds would tell" + (", or fewer, for half of them" if len(seeds) > 1 else "")
+    stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
+    return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from multiprocessing import current_process
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loky import cpu_count, get_reusable_executor
@@ -36,27 +39,40 @@ class Drawing(NamedTuple):
 
 
 class Renderer:
-    """Renders drawings in other processes, if there are cores for them, while whoever gave them does other work."""
+    """Renders drawings in other processes, if there are cores for them, while whoever gave them does other work.
+
+    Closed as a context manager: what has not begun then is dropped.
+    """
 
     def __init__(self) -> None:
         self._drawings: list[Drawing] = []
         self._begun: list[Future[dict[str, bytes]]] = []
-        self._processes = min(_MOST, cpu_count() - 1)
-        if self._processes:
-            self._pool.submit(_import_backends)
+        alone = current_process().daemon  # such a process may not start others
+        self._processes = 0 if alone else min(_MOST, cpu_count() - 1)
+        self._submit(_import_backends)
 
-    @property
-    def _pool(self) -> Any:
-        return get_reusable_executor(self._processes)
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._begun:
+            future.cancel()
 
     def add(self, drawing: Drawing) -> None:
         """Takes a drawing, which must not be changed any more."""
         self._drawings.append(drawing)
-        if self._processes:
-            self._begun.append(self._pool.submit(_render_forms, *drawing))
+        self._begun += self._submit(_render_forms, *drawing)
+
+    def _submit(self, work: Callable[..., Any], *given: Any) -> list[Future[Any]]:
+        """The work under way in another process; nothing where there is none for it."""
+        try:
+            return [get_reusable_executor(self._processes).submit(work, *given)] if self._processes else []
+        except (OSError, BrokenExecutor):  # no process can be started, or the last one died
+            self._processes = 0
+            return []
 
     def results(self) -> list[dict[str, bytes]]:
-        """The files of each drawing by format, which are then forgotten; what no other process has begun is done here.
+        """The files of each drawing by format, which are then forgotten; what no other process has done is done here.
 
         A large SVG brings a PNG along, for the page.
         """
@@ -64,7 +80,13 @@ class Renderer:
         for i in reversed(range(len(self._drawings))):  # the others begin at the front
             if i >= len(self._begun) or self._begun[i].cancel():
                 made[i] = _render_forms(*self._drawings[i])
-        found = [made[i] if i in made else self._begun[i].result() for i in range(len(self._drawings))]
+        for i, future in enumerate(self._begun):
+            if i not in made:
+                try:
+                    made[i] = future.result()
+                except (BrokenExecutor, PicklingError):  # the process was killed, or the figure cannot be sent
+                    made[i] = _render_forms(*self._drawings[i])
+        found = [made[i] for i in range(len(self._drawings))]
         self._drawings, self._begun = [], []
         return found
 
@@ -101,7 +123,9 @@ def render(figure: Figure, form: str, style: Style) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.BytesIO()
-    with mpl.rc_context(style.rc):  # type: ignore[arg-type]
+    with mpl.rc_context():  # of the defaults, as they are in every process, whatever the caller has set in this one
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.rc)  # type: ignore[arg-type]
         figure.set_dpi(style.dpi)
         _lay_out(figure)
         if form == "svg":

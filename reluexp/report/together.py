@@ -32,13 +32,14 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
 def render_together(studies: Sequence[Results]) -> str:
     """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
     style, names = Style(width=6.0, row_height=2.4), _names(studies)  # columns are narrow, and letters stay legible
-    drawn, renderer = [], Renderer()
-    for spec in FIGURES:
-        for i, study in enumerate(studies):
-            if (figure := draw_figure(spec, study, style)) is not None:
-                drawn.append((spec.name, i))
-                renderer.add(Drawing(figure, ("svg",), style))
-    made = dict(zip(drawn, map(for_page, renderer.results()), strict=True))
+    drawn = []
+    with Renderer() as renderer:
+        for spec in FIGURES:
+            for i, study in enumerate(studies):
+                if (figure := draw_figure(spec, study, style)) is not None:
+                    drawn.append((spec.name, i))
+                    renderer.add(Drawing(figure, ("svg",), style))
+        made = dict(zip(drawn, map(for_page, renderer.results()), strict=True))
     rows = []
     for spec in FIGURES:
         own = [_picture(spec, study, i, made.get((spec.name, i))) for i, study in enumerate(studies)]

@@ -23,6 +23,7 @@ from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import (
     axis_names,
+    beside,
     can_die,
     common_setting,
     groups,
@@ -53,6 +54,7 @@ __all__ = [
     "across_tasks",
     "aggregate",
     "axis_names",
+    "beside",
     "better_sign",
     "can_die",
     "chosen",

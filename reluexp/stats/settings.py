@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,17 @@ from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
 __all__ = [
-    *("axis_names", "can_die", "common_setting", "groups", "has_many_axes", "in_order", "matching", "other_axes"),
+    *(
+        "axis_names",
+        "beside",
+        "can_die",
+        "common_setting",
+        "groups",
+        "has_many_axes",
+        "in_order",
+        "matching",
+        "other_axes",
+    ),
     *("setting_columns", "setting_name", "settings"),
 ]
 
@@ -70,13 +81,13 @@ def setting_name(study: Results, where: Mapping[str, Any]) -> str:
     """`depth = 8, lr = 0.1`: the axes' values of a setting; of many axes those that the first setting has otherwise.
 
     The first is the one with the most activations. An axis with others below it, such as `train.optimizer` with
-    `train.optimizer.lr`, is told where its kind differs, else they are.
+    `train.optimizer.lr`, is told where it differs in more than they do, else they are.
     """
     names = axis_names(other_axes(study))
     axes = [axis for axis in names if axis in where]
     if has_many_axes(study):
         first = settings(study).iloc[0]
-        axes = _without_repeats([axis for axis in axes if where[axis] != first[axis]], where, first)
+        axes = _without_repeats([axis for axis in axes if where[axis] != first[axis]], where, first, names)
         if not axes:
             return "the common setting"
     return ", ".join(f"{names[axis]} = {_told(where[axis])}" for axis in axes)
@@ -85,18 +96,48 @@ def setting_name(study: Results, where: Mapping[str, Any]) -> str:
 def common_setting(study: Results) -> str:
     """All axes' values of the setting that others are told apart from, the one with the most activations."""
     names, first = axis_names(other_axes(study)), settings(study).iloc[0]
-    axes = [axis for axis in names if not any(other.startswith(f"{axis}.") for other in names)]
-    return ", ".join(f"{names[axis]} = {_told(first[axis])}" for axis in axes)
+    return ", ".join(f"{name} = {_told(_bare(first[axis], _parts(axis, names)))}" for axis, name in names.items())
 
 
-def _without_repeats(axes: Sequence[str], where: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
-    found = list(axes)
+def beside(study: Results, axis: str) -> pd.DataFrame:
+    """`settings`, with axes that this one is a part of told without it: what stays equal while it alone varies."""
+    frame = settings(study)
+    whole = [other for other in other_axes(study) if axis.startswith(f"{other}.")]
+    return frame.assign(**{o: [_bare(value, {axis.removeprefix(f"{o}.")}) for value in frame[o]] for o in whole})
+
+
+def _without_repeats(
+    axes: Sequence[str], where: Mapping[str, Any], first: Mapping[str, Any], every: Iterable[str]
+) -> list[str]:
+    """The axes without those that say again what others say: an axis or its parts, whichever tells the difference."""
+    found, known = list(axes), list(every)
     for whole in axes:
-        parts = [axis for axis in axes if axis.startswith(f"{whole}.")]
-        same = str(where[whole]).partition("(")[0] == str(first[whole]).partition("(")[0]
-        dropped = parts if not same else [whole] if parts else []
-        found = [axis for axis in found if axis not in dropped]
+        parts = _parts(whole, known)
+        if parts and _bare(where[whole], parts) == _bare(first[whole], parts):
+            found.remove(whole)
+            continue
+        told = {f"{whole}.{part}" for part in parts if f"{part}=" in str(where[whole])}
+        found = [a for a in found if a not in told and not (a.startswith(f"{whole}.") and where[a] == "not set")]
     return found
+
+
+def _parts(axis: str, axes: Iterable[str]) -> set[str]:
+    """What the axes below an axis are called in its label."""
+    return {other.removeprefix(f"{axis}.") for other in axes if other.startswith(f"{axis}.")}
+
+
+def _bare(label: Any, parts: Collection[str]) -> Any:
+    """A label without options that other axes tell.
+
+    >>> _bare("sgd(lr=0.1, momentum=0.9)", {"lr"}), _bare("sgd(lr=0.1)", {"lr"}), _bare("cnn(channels=[16, 32])", {"x"})
+    ('sgd(momentum=0.9)', 'sgd', 'cnn(channels=[16, 32])')
+    """
+    head, found, rest = str(label).partition("(")
+    if not parts or not found:
+        return label
+    options = [own for own in re.split(r", (?=\w+=)", rest.removesuffix(")")) if own.partition("=")[0] not in parts]
+    options = [own for own in options if own != "tuned"]
+    return f"{head}({', '.join(options)})" if options else head
 
 
 def _told(value: Any) -> str:

@@ -54,8 +54,8 @@ def read_rows(parts: Mapping[Path, Collection[str] | None], without: Collection[
 
     files = {path: _open(path, without) for path in parts}
     names = dict.fromkeys(name for file in files.values() for name in file.schema_arrow.names if name not in without)
-    kept = [None if trials is None else _kept(files[path], trials) for path, trials in parts.items()]
-    found = {name: _column(name, list(files.values()), kept) for name in names}
+    kept = [None if trials is None else _kept(path, files[path], trials) for path, trials in parts.items()]
+    found = {name: _column(name, files, kept) for name in names}
     if None in parts.values():
         sizes = [file.metadata.num_rows for file in files.values()]
         found = {"stack": pd.Series(np.repeat([path.parent.name for path in files], sizes)), **found}
@@ -76,22 +76,22 @@ def _open(path: Path, without: Collection[str]) -> ParquetFile:
     return file
 
 
-def _kept(file: ParquetFile, trials: Collection[str]) -> pa.Array | None:
+def _kept(path: Path, file: ParquetFile, trials: Collection[str]) -> pa.Array | None:
     """Which rows are of those trials; None for all."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = file.read(["trial"])["trial"].cast(pa.string())  # of an empty table they have no type
+    names = _read(path, file, "trial", None)["trial"].cast(pa.string())  # of an empty table they have no type
     found = pc.is_in(names, pa.array(list(trials), pa.string()))
     return None if pc.all(found).as_py() else found
 
 
-def _column(name: str, files: Sequence[ParquetFile], kept: Sequence[pa.Array | None]) -> pd.Series:
+def _column(name: str, files: Mapping[Path, ParquetFile], kept: Sequence[pa.Array | None]) -> pd.Series:
     """One column of all files: null where a file lacks it, of both where some hold texts and others numbers."""
     import pandas as pd
     import pyarrow as pa
 
-    parts = [_read(file, name, rows) for file, rows in zip(files, kept, strict=True)]
+    parts = [_read(path, file, name, rows) for (path, file), rows in zip(files.items(), kept, strict=True)]
     telling = [part for part in parts if part.schema.types[0] != pa.null()] or parts[:1]
     try:
         whole = pa.concat_tables(parts, promote_options="permissive")
@@ -100,9 +100,12 @@ def _column(name: str, files: Sequence[ParquetFile], kept: Sequence[pa.Array | N
         return pd.concat([part.to_pandas()[name].astype(object) for part in parts], ignore_index=True)
 
 
-def _read(file: ParquetFile, name: str, rows: pa.Array | None) -> pa.Table:
+def _read(path: Path, file: ParquetFile, name: str, rows: pa.Array | None) -> pa.Table:
     import pyarrow as pa
 
     known = name in file.schema_arrow.names
-    part = file.read([name]) if known else pa.table({name: pa.nulls(file.metadata.num_rows)})
+    try:
+        part = file.read([name]) if known else pa.table({name: pa.nulls(file.metadata.num_rows)})
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: cannot be read: {error}") from error
     return part if rows is None else part.filter(rows)

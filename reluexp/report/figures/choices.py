@@ -13,7 +13,7 @@ from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, ki
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import (
-    axes_beside,
+    along,
     dormant_shares,
     firing_rates,
     numeric_axis,
@@ -24,7 +24,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
-from reluexp.stats import Results, axis_names, groups, has_many_axes, in_order, other_axes, setting_name, settings
+from reluexp.stats import Results, axis_names, has_many_axes, in_order, other_axes, setting_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,10 +183,8 @@ def _activation_lines(labels: Iterable[str]) -> Lines:
 
 def _facets_along(study: Results, axis: str) -> list[Facet]:
     """The settings in which an axis has several values, those with the most first."""
-    parts = groups(settings(study), axes_beside(study, axis))
-    found = [(part[axis].nunique(), where) for where, part in parts if part[axis].nunique() > 1]
-    found.sort(key=lambda pair: -pair[0])
-    return [Facet(plain(short(setting_name(study, where), 48)), where) for _, where in found]
+    found = [where for where, values in along(study, axis) if len(values) > 1]
+    return [Facet(plain(short(setting_name(study, where), 48)), where) for where in found]
 
 
 def _bands(study: Results) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from reluexp.report.frames.lives import followed, shares_below
-from reluexp.stats import Results, final_metrics, groups, other_axes, settings
+from reluexp.stats import Results, beside, final_metrics, groups, other_axes, settings
 
 __all__ = [
-    "axes_beside",
+    "along",
     "candidates",
     "dormant_shares",
     "firing_rates",
@@ -77,19 +79,22 @@ def numeric_axis(study: Results) -> str | None:
         axis
         for axis in other_axes(study)
         if all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in frame[axis])
-        and max((part[axis].nunique() for _, part in groups(frame, axes_beside(study, axis))), default=0) > 2
+        and max((len(values) for _, values in along(study, axis)), default=0) > 2
     ]
     rates = [axis for axis in numeric if axis.rpartition(".")[2] == "lr"]
     return next(iter(rates + numeric), None)
 
 
-def axes_beside(study: Results, axis: str) -> list[str]:
-    """The axes that stay equal while one varies: the others but those that it is a part of."""
-    return [other for other in other_axes(study) if other != axis and not axis.startswith(f"{other}.")]
+def along(study: Results, axis: str) -> list[tuple[dict[str, Any], list[Any]]]:
+    """Each otherwise equal setting with its values of an axis, those with the most values first."""
+    others = [other for other in other_axes(study) if other != axis]
+    found = [(where, list(part[axis].unique())) for where, part in groups(beside(study, axis), others)]
+    return sorted(found, key=lambda pair: -len(pair[1]))
 
 
 def over_axis(study: Results, axis: str, final: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Final metrics of each trial with the axis's values as numbers; failed trials are left out."""
+    """Final metrics of each trial with the axis's values as numbers, its settings as in `along`; no failed trials."""
     found = final_metrics(study) if final is None else final
-    found = found[found["outcome"] != "failed"]
+    alike = beside(study, axis).set_index("trial")[other_axes(study)]
+    found = found[found["outcome"] != "failed"].drop(columns=other_axes(study)).join(alike, on="trial")
     return found.assign(**{axis: found[axis].astype(float)})

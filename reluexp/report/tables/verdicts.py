@@ -60,7 +60,8 @@ def choice_table(study: Results, frame: pd.DataFrame) -> Table:
     )
     if frame.empty:
         return Table([], [], "")
-    same = [axis for axis in other_axes(study) if axis in frame and frame[axis].nunique(dropna=False) == 1]
+    plain = [axis for axis in other_axes(study) if axis in frame and axis not in getattr(study, "tuned_axes", ())]
+    same = [axis for axis in plain if frame[axis].nunique(dropna=False) == 1]
     told = frame.drop(columns=[*same, "activation"])
     told.insert(0, "activation", frame["activation"])
     return _plain(told.rename(columns=axis_names(other_axes(study))), caption)
