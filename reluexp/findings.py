@@ -220,7 +220,8 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
         rest = f"; {_name(study.baseline)} took {_median(own.iloc[0], column)}"
     elif same.sum() > 1:
         slow = _top(table[same], f"{column}_median")
-        rest = f"; {_name(slow['activation'])} was slowest: {_median(slow, column)}"
+        tied = slow[f"{column}_median"] == row[f"{column}_median"]
+        rest = "; none was slower" if tied else f"; {_name(slow['activation'])} was slowest: {_median(slow, column)}"
     if table["activation"].nunique() < 2:
         return [f"{_name(row['activation'])} reached {rule} after {_median(row, column)}{at_setting(study, row)}."]
     return [f"{_name(row['activation'])} was fastest{at_setting(study, row)}: {_median(row, column)} to {rule}{rest}."]

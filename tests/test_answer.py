@@ -16,7 +16,7 @@ from reluexp.report.frames.choices import along, numeric_axis, over_axis
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.verdicts import choice_table
-from reluexp.stats import common_setting, groups, other_axes, setting_name, settings, summary
+from reluexp.stats import common_setting, compare_study, groups, other_axes, setting_name, settings, summary
 
 
 def planted(seeds: int) -> Made:
@@ -47,6 +47,11 @@ def test_too_few_seeds_are_said_to_settle_nothing() -> None:
     *_, mattered, choice = answer(planted(4))
     assert "stays open: 4 seeds cannot settle 3 comparisons at once, whatever they show; 7 could." in mattered
     assert "not shown to be better than ReLU. 3 of 3 comparisons stay undecided; " in choice
+
+
+def test_one_activation_that_cannot_die_is_told_alone() -> None:
+    (only,) = answer(made({"elu": [0.9, 0.8]}, baseline=None))
+    assert only == "ELU reached a mean test accuracy of 85.0 %, over 2 trials; there is nothing to compare it with."
 
 
 def test_accuracies_on_different_data_choose_no_activation() -> None:
@@ -80,7 +85,7 @@ def union() -> Made:
 def test_a_setting_of_many_axes_is_told_by_what_it_has_uncommon() -> None:
     study = union()
     told = [setting_name(study, where) for where, _ in groups(settings(study), other_axes(study))]
-    assert told == ["the common setting", "lr = 0.1, epochs = 2", "optimizer = adam(lr=0.1)"]
+    assert told == ["the common setting", "lr = 0.1, epochs = 2", "optimizer = adam, lr = 0.1"]
     assert common_setting(study) == "optimizer = sgd, lr = 0.01, dataset = digits, epochs = 20, init = he"
     table = summary_table(study, summary(study))
     assert table.headers[:2] == ["activation", "setting"]
@@ -118,6 +123,8 @@ def test_optimizers_are_not_pooled_where_a_rate_varies() -> None:
         ({"train.optimizer": "adam"}, [0.01, 0.1]),
     ]
     assert set(over_axis(study, "train.optimizer.lr")["train.optimizer"]) == {"sgd", "adam"}
+    pairs = compare_study(study, "test_accuracy", "train.optimizer.lr", 0.01)
+    assert pairs.groupby("train.optimizer")["n"].agg(list).to_dict() == {"adam": [2], "sgd": [2, 2]}
 
 
 def test_the_rate_that_tuning_chose_for_all_is_told() -> None:

@@ -25,11 +25,19 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
         return []
     table = summary(study) if table is None else table
     compared = differences(study) if compared is None else compared
-    return [
-        sentence
-        for sentence in (_died(study, table), _mattered(study, compared), _choice(study, table, compared))
-        if sentence
-    ]
+    told = (_died(study, table), _mattered(study, compared), _choice(study, table, compared))
+    return [sentence for sentence in told if sentence] or [_alone(study, table)]
+
+
+def _alone(study: Results, table: pd.DataFrame) -> str:
+    """Where nothing died and nothing can be compared: what was reached."""
+    row = table.loc[table["test_accuracy_mean"].idxmax()] if table["test_accuracy_mean"].notna().any() else None
+    if row is None:
+        return "No unit that can die was dead at the end, and there is no accuracy to compare."
+    return (
+        f"{_name(row['activation'])} reached a mean test accuracy of {_percent(row['test_accuracy_mean'])}"
+        f"{at_setting(study, row)}, over {row['test_accuracy_n']:.0f} trials; there is nothing to compare it with."
+    )
 
 
 def _name(label: Any) -> str:

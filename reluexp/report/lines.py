@@ -76,7 +76,7 @@ def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
 def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
     """At most `limit` facets in the order of `settings`, and how many there are besides."""
     axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    found = [Facet(plain(short(setting_name(study, where), 48)), where) for where, _ in groups(settings(study), axes)]
+    found = [Facet(plain(short(setting_name(study, where), 90)), where) for where, _ in groups(settings(study), axes)]
     return found[:limit], max(0, len(found) - limit)
 
 

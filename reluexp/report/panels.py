@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "power_ticks",
 ]
 
+_LETTERS = 11  # of a title in an inch
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -66,8 +68,9 @@ def grid_of(
         ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
     for ax in axes[len(panels) :]:
         ax.remove()
+    letters = int(_LETTERS * style.width / columns)
     for ax, panel in zip(axes, panels, strict=False):
-        ax.set_title(panel.title, loc="left")
+        ax.set_title("\n".join(part for line in panel.title.split("\n") for part in wrap(line, letters)), loc="left")
     return figure, axes[: len(panels)]
 
 

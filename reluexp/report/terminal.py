@@ -9,7 +9,7 @@ from reluexp.report.answer import answer
 from reluexp.report.tables.differences import differences
 from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.verdicts import claims, hypotheses
-from reluexp.stats import Results, summary
+from reluexp.stats import Results, common_setting, has_many_axes, summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,6 +59,8 @@ def shown(study: Results) -> list[RenderableType]:
         parts.append(Text(f"\n{len(table.rows)} settings, too many for a terminal: tables/summary.md, or the page\n"))
     else:
         parts.append(_comparison(table))
+    if has_many_axes(study):
+        parts.append(Text(f"the common setting: {plain(common_setting(study))}"))
     tested = claims(study)
     if len(tested):
         tested = tested[tested["verdict"] != "not tested here"]
@@ -77,9 +79,9 @@ def _comparison(table: Table) -> RenderableType:
     )
     made = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
     for index, header in enumerate(table.headers):
-        made.add_column(
-            Text(plain(_SHORT.get(header, header))), justify="right" if index else "left", no_wrap=index > 0
-        )
+        number = all(row[index].number for row in table.rows)
+        head, side = Text(plain(_SHORT.get(header, header))), "right" if number else "left"
+        made.add_column(head, justify=side, no_wrap=number, min_width=None if number else 10)  # type: ignore[arg-type]
     for row in table.rows:
         made.add_row(*(_cell(cell) for cell in row))
     return made

@@ -23,7 +23,6 @@ from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import (
     axis_names,
-    beside,
     can_die,
     common_setting,
     groups,
@@ -54,7 +53,6 @@ __all__ = [
     "across_tasks",
     "aggregate",
     "axis_names",
-    "beside",
     "better_sign",
     "can_die",
     "chosen",

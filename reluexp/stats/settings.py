@@ -56,19 +56,26 @@ def setting_columns(study: Results) -> list[str]:
 def settings(study: Results) -> pd.DataFrame:
     """The trials, in the order of settings and seeds, with axis values that can be grouped by.
 
-    With many axes settings with more activations come first.
+    What an axis of its own tells stands in no other: with `train.optimizer.lr`, `train.optimizer` is sgd or adam. With
+    many axes settings with more activations come first, and of these such with commoner values.
     """
     frame = study.trials.copy()
     for axis in setting_columns(study):
-        frame[axis] = [_groupable(value) for value in frame[axis]]
+        parts = _parts(axis, other_axes(study))
+        frame[axis] = [_groupable(_bare(value, parts)) for value in frame[axis]]
     frame["stuck"] = frame["stuck"].eq(True).fillna(False).astype(bool)
     columns = [*other_axes(study), "activation"]
     ranks = {axis: {value: i for i, value in enumerate(in_order(frame[axis], axis))} for axis in columns}
     keys = pd.DataFrame({axis: frame[axis].map(ranks[axis]) for axis in columns}).assign(seed=frame["seed"])
     places = keys.sort_values([*columns, "seed"], kind="stable")
     if has_many_axes(study) and len(places):
-        compared = places.groupby(other_axes(study))["activation"].transform("nunique")
-        places = places.loc[compared.sort_values(ascending=False, kind="stable").index]
+        others = other_axes(study)
+        compared = places.groupby(others)["activation"].transform("nunique")
+        common = sum(places[axis].map(places.drop_duplicates(others)[axis].value_counts()) for axis in others)
+        first = pd.DataFrame({"compared": -compared, "common": -common}).sort_values(
+            ["compared", "common"], kind="stable"
+        )
+        places = places.loc[first.index]
     return frame.loc[places.index].reset_index(drop=True)
 
 
@@ -80,45 +87,23 @@ def has_many_axes(study: Results) -> bool:
 def setting_name(study: Results, where: Mapping[str, Any]) -> str:
     """`depth = 8, lr = 0.1`: the axes' values of a setting; of many axes those that the first setting has otherwise.
 
-    The first is the one with the most activations. An axis with others below it, such as `train.optimizer` with
-    `train.optimizer.lr`, is told where it differs in more than they do, else they are.
+    The first is the one with the most activations and, of these, the commonest values.
     """
     names = axis_names(other_axes(study))
     axes = [axis for axis in names if axis in where]
     if has_many_axes(study):
         first = settings(study).iloc[0]
-        axes = _without_repeats([axis for axis in axes if where[axis] != first[axis]], where, first, names)
+        axes = [axis for axis in axes if where[axis] != first[axis]]
+        axes = [a for a in axes if not (where[a] == "not set" and any(a.startswith(f"{whole}.") for whole in axes))]
         if not axes:
             return "the common setting"
     return ", ".join(f"{names[axis]} = {_told(where[axis])}" for axis in axes)
 
 
 def common_setting(study: Results) -> str:
-    """All axes' values of the setting that others are told apart from, the one with the most activations."""
+    """All axes' values of the setting that others are told apart from."""
     names, first = axis_names(other_axes(study)), settings(study).iloc[0]
-    return ", ".join(f"{name} = {_told(_bare(first[axis], _parts(axis, names)))}" for axis, name in names.items())
-
-
-def beside(study: Results, axis: str) -> pd.DataFrame:
-    """`settings`, with axes that this one is a part of told without it: what stays equal while it alone varies."""
-    frame = settings(study)
-    whole = [other for other in other_axes(study) if axis.startswith(f"{other}.")]
-    return frame.assign(**{o: [_bare(value, {axis.removeprefix(f"{o}.")}) for value in frame[o]] for o in whole})
-
-
-def _without_repeats(
-    axes: Sequence[str], where: Mapping[str, Any], first: Mapping[str, Any], every: Iterable[str]
-) -> list[str]:
-    """The axes without those that say again what others say: an axis or its parts, whichever tells the difference."""
-    found, known = list(axes), list(every)
-    for whole in axes:
-        parts = _parts(whole, known)
-        if parts and _bare(where[whole], parts) == _bare(first[whole], parts):
-            found.remove(whole)
-            continue
-        told = {f"{whole}.{part}" for part in parts if f"{part}=" in str(where[whole])}
-        found = [a for a in found if a not in told and not (a.startswith(f"{whole}.") and where[a] == "not set")]
-    return found
+    return ", ".join(f"{name} = {_told(first[axis])}" for axis, name in names.items())
 
 
 def _parts(axis: str, axes: Iterable[str]) -> set[str]:

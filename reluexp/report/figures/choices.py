@@ -184,7 +184,7 @@ def _activation_lines(labels: Iterable[str]) -> Lines:
 def _facets_along(study: Results, axis: str) -> list[Facet]:
     """The settings in which an axis has several values, those with the most first."""
     found = [where for where, values in along(study, axis) if len(values) > 1]
-    return [Facet(plain(short(setting_name(study, where), 48)), where) for where in found]
+    return [Facet(plain(short(setting_name(study, where), 90)), where) for where in found]
 
 
 def _bands(study: Results) -> str:

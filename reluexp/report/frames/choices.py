@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.frames.lives import followed, shares_below
-from reluexp.stats import Results, beside, final_metrics, groups, other_axes, settings
+from reluexp.stats import Results, final_metrics, groups, other_axes, settings
 
 __all__ = [
     "along",
@@ -88,13 +88,12 @@ def numeric_axis(study: Results) -> str | None:
 def along(study: Results, axis: str) -> list[tuple[dict[str, Any], list[Any]]]:
     """Each otherwise equal setting with its values of an axis, those with the most values first."""
     others = [other for other in other_axes(study) if other != axis]
-    found = [(where, list(part[axis].unique())) for where, part in groups(beside(study, axis), others)]
+    found = [(where, list(part[axis].unique())) for where, part in groups(settings(study), others)]
     return sorted(found, key=lambda pair: -len(pair[1]))
 
 
 def over_axis(study: Results, axis: str, final: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Final metrics of each trial with the axis's values as numbers, its settings as in `along`; no failed trials."""
+    """Final metrics of each trial with the axis's values as numbers; failed trials are left out."""
     found = final_metrics(study) if final is None else final
-    alike = beside(study, axis).set_index("trial")[other_axes(study)]
-    found = found[found["outcome"] != "failed"].drop(columns=other_axes(study)).join(alike, on="trial")
+    found = found[found["outcome"] != "failed"]
     return found.assign(**{axis: found[axis].astype(float)})
