@@ -20,10 +20,10 @@ from reluexp.report.style import Style, paper_style
 
 def rendered(drawings: Iterable[Drawing]) -> list[dict[str, bytes]]:
     renderer = Renderer()
-    for drawing in drawings:
-        renderer.add(drawing)
+    for number, drawing in enumerate(drawings):
+        renderer.add(number, drawing)
     wait(renderer._begun)  # else a short list would be drawn here before another process has started
-    return renderer.results()
+    return list(renderer.results().values())
 
 
 def drawings() -> list[Drawing]:
@@ -53,10 +53,10 @@ def test_what_a_process_that_was_killed_had_to_draw_is_drawn_here(monkeypatch: p
     monkeypatch.setattr(rendering, "cpu_count", lambda: 2)
     with Renderer() as renderer:
         monkeypatch.setattr(rendering, "_render_forms", _die)
-        renderer.add(drawings()[0])
+        renderer.add("first", drawings()[0])
         monkeypatch.undo()
         wait(renderer._begun)
-        (made,) = renderer.results()
+        made = renderer.results()["first"]
     assert set(made) == {"svg", "png"}
 
 

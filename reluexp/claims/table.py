@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,11 @@ from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.stats import Decision, page
+from reluexp.stats.contrasts import Verdict
 
 _MANY = 1000
 _BETWEEN = "; "  # sentences of what was seen
-_VERDICTS = ("supported", "contradicted", "undecided", "not tested here")
+_VERDICTS = get_args(Verdict)
 
 __all__ = ["claim_parts", "claim_table", "evidence_of", "told_parts"]
 

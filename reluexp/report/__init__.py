@@ -63,10 +63,11 @@ def write_report(
     folder = study.path / name if out is None else Path(out)
     _sweep(folder)
     with _seldom_collected(), _renderer(formats) as renderer:
-        specs = _draw_figures(study, formats, style, renderer) if renderer else []
+        if renderer:
+            _draw_figures(study, formats, style, renderer)
         frames, tables = _write_tables(study, folder, formats)
         explored = _write_curves(study, folder, formats)
-        made = _write_figures(folder, formats, specs, renderer) if renderer else {}
+        made = _write_figures(folder, formats, renderer) if renderer else {}
     if "html" not in formats:
         return folder
     from reluexp.report.page import Picture, render_page
@@ -152,7 +153,7 @@ def _renderer(formats: Sequence[str]) -> AbstractContextManager[Renderer | None]
     return Renderer()
 
 
-def _draw_figures(study: Results, formats: Sequence[str], style: Style | None, renderer: Renderer) -> list[FigureSpec]:
+def _draw_figures(study: Results, formats: Sequence[str], style: Style | None, renderer: Renderer) -> None:
     """Draw each figure, for the page and for a paper, and have it rendered in the formats asked for."""
     from reluexp.report.figures import FIGURES, draw_figure
     from reluexp.report.rendering import Drawing
@@ -160,20 +161,15 @@ def _draw_figures(study: Results, formats: Sequence[str], style: Style | None, r
 
     shown = [form for form in ("svg", "png") if form in formats or (form == "svg" and "html" in formats)]
     looks = ((shown, style or Style()), (["pdf"] if "pdf" in formats else [], style or paper_style()))
-    specs = []
     for spec in FIGURES:
         for forms, look in looks:
             if forms and (figure := draw_figure(spec, study, look)) is not None:
-                specs.append(spec)
-                renderer.add(Drawing(figure, forms, look))
-    return specs
+                renderer.add(spec, Drawing(figure, forms, look))
 
 
-def _write_figures(folder: Path, formats: Sequence[str], specs: Sequence[FigureSpec], renderer: Renderer) -> Rendered:
+def _write_figures(folder: Path, formats: Sequence[str], renderer: Renderer) -> Rendered:
     """Write what was rendered in the formats asked for; returns all that was, by figure and format."""
-    made: Rendered = {}
-    for spec, files in zip(specs, renderer.results(), strict=True):
-        made.setdefault(spec, {}).update(files)
+    made: Rendered = renderer.results()
     for spec, files in made.items():
         for form in set(files) & set(formats):
             _write(folder / "figures" / f"{spec.name}.{form}", files[form])

@@ -25,7 +25,8 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
         return []
     table = summary(study) if table is None else table
     compared = differences(study) if compared is None else compared
-    told = (_died(study, table), _mattered(study, compared), _choice(study, table, compared))
+    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    told = (_died(study, table), _mattered(study, rows), _choice(study, table, rows))
     return [sentence for sentence in told if sentence] or [_alone(study, table)]
 
 
@@ -69,9 +70,8 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     )
 
 
-def _mattered(study: Results, compared: pd.DataFrame) -> str:
+def _mattered(study: Results, rows: pd.DataFrame) -> str:
     """What the differences in accuracy to the baseline are, by verdict; never more than the seeds carry."""
-    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
     if rows.empty:
         return ""
     base, seeds = _name(study.baseline), int(rows["n"].max())
@@ -108,20 +108,19 @@ def _difference(study: Results, row: dict[Any, Any]) -> str:
 
 def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The highest mean, and whether it is told apart from the baseline; what the seeds leave open."""
-    own = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
-    left = _left_open(own)
+    left = _left_open(compared)
     rows = _on_one_data_set(table[table["test_accuracy_n"] > 0])
     if rows["activation"].nunique() < 2:
         return " ".join([*across_sentences(study)[:1], left]).strip()
     top = rows.loc[rows["test_accuracy_mean"].idxmax()]
     share = _percent(top["test_accuracy_mean"])
     head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"
-    if own.empty:
+    if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
         return f"{head}: it is the baseline. {left}".strip()
     keys = [*other_axes(study), "activation"]
-    same = own[(own[keys] == top[keys]).all(axis=1)]
+    same = compared[(compared[keys] == top[keys]).all(axis=1)]
     verdict = same["verdict"].iloc[0] if len(same) else "not compared"
     told = _TOLD.get(verdict, "not shown to be better than")
     return f"{head}: {told} {_name(study.baseline)}. {left}".strip()
@@ -134,9 +133,9 @@ def _on_one_data_set(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if "dataset" not in rows:
         return rows
-    trials = rows.groupby(rows["dataset"].astype(str))["test_accuracy_n"].sum()
+    trials = rows.groupby("dataset")["test_accuracy_n"].sum()
     most = trials[trials == trials.max()].index
-    return rows[rows["dataset"].astype(str).eq(most[0])] if len(most) == 1 else rows[:0]
+    return rows[rows["dataset"] == most[0]] if len(most) == 1 else rows[:0]
 
 
 def _left_open(compared: pd.DataFrame) -> str:

@@ -15,7 +15,18 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.stats import Results, axis_names, can_die, groups, in_order, other_axes, setting_name, settings
 
-__all__ = ["Facet", "Lines", "facets_of", "faint_limit", "joined", "lines_of", "mark_undying", "plain", "short"]
+__all__ = [
+    "Facet",
+    "Lines",
+    "facet_at",
+    "facets_of",
+    "faint_limit",
+    "joined",
+    "lines_of",
+    "mark_undying",
+    "plain",
+    "short",
+]
 
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 
@@ -76,8 +87,13 @@ def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
 def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
     """At most `limit` facets in the order of `settings`, and how many there are besides."""
     axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    found = [Facet(plain(short(setting_name(study, where), 90)), where) for where, _ in groups(settings(study), axes)]
+    found = [facet_at(study, where) for where, _ in groups(settings(study), axes)]
     return found[:limit], max(0, len(found) - limit)
+
+
+def facet_at(study: Results, where: dict[str, Any]) -> Facet:
+    """The facet of these values of axes, titled by the setting's name."""
+    return Facet(plain(short(setting_name(study, where), 90)), where)
 
 
 def mark_undying(lines: Lines) -> Lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
 from multiprocessing import current_process
 from pickle import PicklingError
@@ -45,6 +45,7 @@ class Renderer:
     """
 
     def __init__(self) -> None:
+        self._keys: list[Any] = []
         self._drawings: list[Drawing] = []
         self._begun: list[Future[dict[str, bytes]]] = []
         alone = current_process().daemon  # such a process may not start others
@@ -58,8 +59,9 @@ class Renderer:
         for future in self._begun:
             future.cancel()
 
-    def add(self, drawing: Drawing) -> None:
-        """Takes a drawing, which must not be changed any more."""
+    def add(self, key: Hashable, drawing: Drawing) -> None:
+        """Takes a drawing, which must not be changed any more; several may have one key, in different formats."""
+        self._keys.append(key)
         self._drawings.append(drawing)
         self._begun += self._submit(_render_forms, *drawing)
 
@@ -71,10 +73,10 @@ class Renderer:
             self._processes = 0
             return []
 
-    def results(self) -> list[dict[str, bytes]]:
-        """The files of each drawing by format, which are then forgotten; what no other process has done is done here.
+    def results(self) -> dict[Any, dict[str, bytes]]:
+        """The files by key and format, in the order of the keys; what no other process has done is done here.
 
-        A large SVG brings a PNG along, for the page.
+        A large SVG brings a PNG along, for the page. The drawings are forgotten.
         """
         made: dict[int, dict[str, bytes]] = {}
         for i in reversed(range(len(self._drawings))):  # the others begin at the front
@@ -86,8 +88,10 @@ class Renderer:
                     made[i] = future.result()
                 except (BrokenExecutor, PicklingError):  # the process was killed, or the figure cannot be sent
                     made[i] = _render_forms(*self._drawings[i])
-        found = [made[i] for i in range(len(self._drawings))]
-        self._drawings, self._begun = [], []
+        found: dict[Any, dict[str, bytes]] = {}
+        for i, key in enumerate(self._keys):
+            found.setdefault(key, {}).update(made[i])
+        self._keys, self._drawings, self._begun = [], [], []
         return found
 
 

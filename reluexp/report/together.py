@@ -32,14 +32,12 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
 def render_together(studies: Sequence[Results]) -> str:
     """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
     style, names = Style(width=6.0, row_height=2.4), _names(studies)  # columns are narrow, and letters stay legible
-    drawn = []
     with Renderer() as renderer:
         for spec in FIGURES:
             for i, study in enumerate(studies):
                 if (figure := draw_figure(spec, study, style)) is not None:
-                    drawn.append((spec.name, i))
-                    renderer.add(Drawing(figure, ("svg",), style))
-        made = dict(zip(drawn, map(for_page, renderer.results()), strict=True))
+                    renderer.add((spec.name, i), Drawing(figure, ("svg",), style))
+        made = renderer.results()
     rows = []
     for spec in FIGURES:
         own = [_picture(spec, study, i, made.get((spec.name, i))) for i, study in enumerate(studies)]
@@ -66,11 +64,13 @@ def _names(studies: Sequence[Results]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _picture(spec: FigureSpec, study: Results, place: int, file: dict[str, bytes] | None) -> Picture | None:
+def _picture(spec: FigureSpec, study: Results, place: int, files: dict[str, bytes] | None) -> Picture | None:
     """The picture in a study's column, if the study has it: named and titled apart from the others."""
-    if file is None:
+    if files is None:
         return None
-    return replace(Picture.of(spec, study, file), name=f"{spec.name}-{place}", title=f"{spec.title}, {study.name}")
+    return replace(
+        Picture.of(spec, study, for_page(files)), name=f"{spec.name}-{place}", title=f"{spec.title}, {study.name}"
+    )
 
 
 def _summary(studies: Sequence[Results]) -> Table:

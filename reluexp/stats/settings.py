@@ -15,18 +15,17 @@ from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
 __all__ = [
-    *(
-        "axis_names",
-        "beside",
-        "can_die",
-        "common_setting",
-        "groups",
-        "has_many_axes",
-        "in_order",
-        "matching",
-        "other_axes",
-    ),
-    *("setting_columns", "setting_name", "settings"),
+    "axis_names",
+    "can_die",
+    "common_setting",
+    "groups",
+    "has_many_axes",
+    "in_order",
+    "matching",
+    "other_axes",
+    "setting_columns",
+    "setting_name",
+    "settings",
 ]
 
 _MANY_AXES = 3  # more than these are not all told of each setting
@@ -92,7 +91,7 @@ def setting_name(study: Results, where: Mapping[str, Any]) -> str:
     names = axis_names(other_axes(study))
     axes = [axis for axis in names if axis in where]
     if has_many_axes(study):
-        first = settings(study).iloc[0]
+        first = _first(study)
         axes = [axis for axis in axes if where[axis] != first[axis]]
         axes = [a for a in axes if not (where[a] == "not set" and any(a.startswith(f"{whole}.") for whole in axes))]
         if not axes:
@@ -102,8 +101,15 @@ def setting_name(study: Results, where: Mapping[str, Any]) -> str:
 
 def common_setting(study: Results) -> str:
     """All axes' values of the setting that others are told apart from."""
-    names, first = axis_names(other_axes(study)), settings(study).iloc[0]
-    return ", ".join(f"{name} = {_told(first[axis])}" for axis, name in names.items())
+    first = _first(study)
+    return ", ".join(f"{name} = {_told(first[axis])}" for axis, name in axis_names(other_axes(study)).items())
+
+
+@remembered
+def _first(study: Results) -> dict[str, Any]:
+    """The axes of the setting that `settings` begins with; each name asks for them, and the frame would be copied."""
+    found: dict[str, Any] = settings(study)[other_axes(study)].iloc[0].to_dict()
+    return found
 
 
 def _parts(axis: str, axes: Iterable[str]) -> set[str]:

@@ -21,10 +21,10 @@ from reluexp.report.frames.choices import (
     probe_shares,
     saturated_shares,
 )
-from reluexp.report.lines import Facet, Lines, facets_of, lines_of, plain, short
+from reluexp.report.lines import Facet, Lines, facet_at, facets_of, lines_of, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
-from reluexp.stats import Results, axis_names, has_many_axes, in_order, other_axes, setting_name
+from reluexp.stats import Results, axis_names, has_many_axes, in_order, other_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,8 +183,7 @@ def _activation_lines(labels: Iterable[str]) -> Lines:
 
 def _facets_along(study: Results, axis: str) -> list[Facet]:
     """The settings in which an axis has several values, those with the most first."""
-    found = [where for where, values in along(study, axis) if len(values) > 1]
-    return [Facet(plain(short(setting_name(study, where), 90)), where) for where in found]
+    return [facet_at(study, where) for where, values in along(study, axis) if len(values) > 1]
 
 
 def _bands(study: Results) -> str:

@@ -55,8 +55,11 @@
     };
   }
 
-  // Whether all that is shown has one value, for which plotly would take a range up to twice that.
-  const isFlat = (traces, axis) => new Set(traces.flatMap((t) => t[axis]).filter((v) => v !== null)).size === 1;
+  // Shares that are all the same get the range of shares: plotly would take one up to twice the value.
+  function holdFlat(layout, traces, axis) {
+    const values = new Set(traces.flatMap((t) => t[axis]).filter((v) => v !== null));
+    if (values.size === 1) layout[`${axis}axis`].range = [-0.02, 1.05];
+  }
 
   function logTicks(layout, traces) {
     if (layout.yaxis.type !== "log") return;
@@ -86,9 +89,8 @@
       if (data.sets[state.set].xshare) layout.xaxis.tickformat = "~%";
       layout.yaxis.title = { text: escape(metric.label) };
       if (metric.share && !log && !data.sets[state.set].stairs) layout.yaxis.rangemode = "tozero";
-      if (metric.share && !log && isFlat(traces, "y")) layout.yaxis.range = [-0.02, 1.05];
-      const last = Math.max(...own.flatMap((c) => c.x));
-      if (data.sets[state.set].x === "epoch" && !wide && last <= 10) layout.xaxis.dtick = 1;
+      if (metric.share && !log) holdFlat(layout, traces, "y");
+      if (data.sets[state.set].x === "epoch" && !wide && Math.max(...xs) <= 10) layout.xaxis.dtick = 1;
       if (state.show !== "mean") layout.hovermode = "closest";
       logTicks(layout, traces);
       return { traces, layout, stops: curveStops(own, traces, metric.share, data.sets[state.set]) };
@@ -173,7 +175,7 @@
       }
       const layout = baseLayout(metric.share, state.scale === "auto" ? metric.log : state.scale === "log", "hidden site, input → output");
       layout.yaxis.title = { text: escape(metric.label) };
-      layout.xaxis.dtick = Math.max(1, Math.ceil(Math.max(1, ...own.map((c) => +c.s + 1)) / 12));
+      layout.xaxis.dtick = Math.ceil(Math.max(1, ...own.map((c) => +c.s + 1)) / 12);
       const sites = reduced(own.map((c) => c.s), (s) => s).sort((a, b) => a - b);
       const stops = sites.map((s) => ({
         points: traces.flatMap((t, k) => (t.x.includes(+s + 1) ? [{ curveNumber: k, pointNumber: t.x.indexOf(+s + 1) }] : [])),
@@ -250,8 +252,8 @@
       const layout = baseLayout(up ? up.share : false, false, across.label);
       layout.hovermode = "closest";
       layout.xaxis.tickformat = across.share ? "~%" : "~g";
-      if (across.share && isFlat(traces, "x")) layout.xaxis.range = [-0.02, 1.05];
-      if (up?.share && isFlat(traces, "y")) layout.yaxis.range = [-0.02, 1.05];
+      if (across.share) holdFlat(layout, traces, "x");
+      if (up?.share) holdFlat(layout, traces, "y");
       if (up) layout.yaxis.title = { text: escape(up.label) };
       else layout.yaxis = { ...layout.yaxis, tickvals: shown.map((_, k) => k), ticktext: shown.map((l) => escape(data.lines[l].label)).reverse(), tickformat: "", range: [-0.6, shown.length - 0.4] };
       return { traces, layout, stops };
