@@ -29,11 +29,12 @@ def _probe(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     return data.train_x[chosen], data.train_y[chosen]
 
 
-def _accuracy(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
+def _accuracy(model: nn.Module, loader: DataLoader, device: str) -> tuple[float, float]:
     model.eval()
     loss = right = count = 0
     with torch.no_grad():
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             logits = model(x)
             loss += nn.functional.cross_entropy(logits, y, reduction="sum").item()
             right += (logits.argmax(1) == y).sum().item()
@@ -41,21 +42,21 @@ def _accuracy(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
     return loss / count, right / count
 
 
-def plain(study: Study, data: Dataset, everything: bool = False) -> float:
+def plain(study: Study, data: Dataset, everything: bool = False, device: str = "cpu") -> float:
     """DataLoader, loop, hooks, metrics after every epoch: those that one usually writes, or all that reluexp has."""
     start = time.perf_counter()
     train, test = TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
-    probe = _probe(data)
+    probe = tuple(own.to(device) for own in _probe(data))
     kinds, full = tuple(ACTIVATIONS.values()), full_epochs("log", study.epochs)
 
     def measured(model: nn.Module, epoch: int) -> dict[str, Any]:
         found = measure_all(model, kinds, *probe, epoch in full) if everything else measure(model, *probe)
-        return {"layers": found} | ({"test": _accuracy(model, test_loader)} if epoch or everything else {})
+        return {"layers": found} | ({"test": _accuracy(model, test_loader, device)} if epoch or everything else {})
 
     for activation in ACTIVATIONS:
         for seed in range(study.seeds):
             torch.manual_seed(seed)
-            model = build(study, activation, data)
+            model = build(study, activation, data).to(device)
             optimizer = torch.optim.SGD(model.parameters(), study.lr, momentum=0.9)
             loader = DataLoader(train, study.batch_size, shuffle=True)
             test_loader = DataLoader(test, 512)
@@ -65,6 +66,7 @@ def plain(study: Study, data: Dataset, everything: bool = False) -> float:
                 norms, losses, right = [], [], 0
                 gauges = Gauges(model) if everything else None
                 for x, y in loader:
+                    x, y = x.to(device), y.to(device)
                     optimizer.zero_grad()
                     logits = model(x)
                     loss = nn.functional.cross_entropy(logits, y)

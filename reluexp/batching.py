@@ -45,7 +45,10 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 
 def _passes(networks: list[Network], shape: tuple[int, ...], samples: int) -> list[Tensor]:
-    """Outputs, gradients and buffers of a training step, then outputs in evaluation, each [replica, …]."""
+    """Outputs, gradients and buffers of a training step, then outputs in evaluation, each [replica, …].
+
+    Gradients in the order of the parameters' own dimensions: in memory they lie otherwise alone than in a stack.
+    """
     random = generator(samples, "batching")
     x = torch.randn(len(_SEEDS), samples, *shape, generator=random).to(networks[0].device)
     found: list[list[Tensor]] = []
@@ -57,10 +60,12 @@ def _passes(networks: list[Network], shape: tuple[int, ...], samples: int) -> li
         network.module.train()
         out = network.forward(own, moment=(0, samples))
         weights = torch.linspace(-1, 1, out[0].numel(), device=out.device).view_as(out[0])
-        gradients = torch.autograd.grad((out * weights).sum(), network.leaves, allow_unused=True)
+        end = (out * weights).sum()
+        gradients = torch.autograd.grad(end, network.leaves, allow_unused=True, materialize_grads=True)
+        gradient = torch.cat([network.per_replica(own).flatten(1) for own in gradients], 1)
         buffers = [network.per_replica(b) for b in network.buffers().values() if b.is_floating_point()]
         network.module.eval()
         with torch.no_grad():
             later = network.forward(own)
-        found.append([out.detach(), network.flatten(gradients).clone(), *(b.clone() for b in buffers), later])
+        found.append([out.detach(), gradient, *(b.clone() for b in buffers), later])
     return [torch.cat(parts) for parts in zip(*found, strict=True)]

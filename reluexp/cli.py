@@ -67,22 +67,21 @@ def run(
     Example: reluexp run quickstart --set train.lr=0.1 --set seeds=5
     """
     from reluexp.config import load_config
-    from reluexp.engine import ENGINES
+    from reluexp.engine import ENGINES, Resources
 
     _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
     _one_of("--engine", engine, tuple(ENGINES))
     loaded = load_config(config, set_ or [])
+    given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
+    given |= {"engine": engine, "address": ray_address, "patience": patience}
+    resources = Resources.model_validate(given)
     if dry_run:
-        _show_plan(loaded, results, workers or 1)
+        _show_plan(loaded, results, resources)
         return
-    from reluexp.engine import Resources
     from reluexp.progress import watching
     from reluexp.runner import run_loaded
     from reluexp.store import Shard
 
-    given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
-    given |= {"engine": engine, "address": ray_address, "patience": patience}
-    resources = Resources.model_validate(given)
     part = Shard.parse(shard) if shard else None
     with watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
@@ -166,15 +165,21 @@ def plan(
     config: ConfigName,
     set_: Overrides = None,
     results: Results = Path("results"),
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes to plan for.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes to plan for; as run has them.")
+    ] = None,
 ) -> None:
     """Show the trials, how they stack, and a rough estimate; trains nothing.
 
     Example: reluexp plan mnist_cnn
     """
     from reluexp.config import load_config
+    from reluexp.engine import Resources
 
-    _show_plan(load_config(config, set_ or []), results, workers)
+    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    resources = Resources.model_validate({"device": device, "workers": workers})
+    _show_plan(load_config(config, set_ or []), results, resources)
 
 
 @app.command()
@@ -259,8 +264,9 @@ def _folder(name: str, results: Path, readable: bool = True) -> Path:
     )
 
 
-def _show_plan(loaded: Any, results: Path, workers: int) -> None:
-    from reluexp.estimate import estimate
+def _show_plan(loaded: Any, results: Path, resources: Any) -> None:
+    from reluexp.engine import memory_of_place, places, planned_device
+    from reluexp.estimate import estimate, kind_of
     from reluexp.limits import refuse_oversized
     from reluexp.plan import make_plan, make_trials
     from reluexp.standing import take_stock
@@ -272,7 +278,10 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
     if tuned:
         then, loaded = loaded, for_choosing(loaded)
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
-    made = make_plan(trials, take_stock(store, trials).done, store.begun(), workers)
+    device = planned_device(resources)
+    workers, memory = places(resources, device == "cuda"), memory_of_place(resources)
+    done, begun = take_stock(store, trials).done, store.begun()
+    made = make_plan(trials, done, begun, workers, device, resources.stack, memory=memory)
     sizes = [len(stack.trials) for stack in made.stacks]
     _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
     if tuned:
@@ -280,12 +289,16 @@ def _show_plan(loaded: Any, results: Path, workers: int) -> None:
         _say(f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen")
     _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
     speed = recall_speed(results)
-    cost = estimate(made, speed)
+    cost = estimate(made, speed, device)
     if cost is None:
         _say("estimate: unknown before the data set or the model of your own is loaded")
     elif sizes:
-        basis = "as fast as earlier runs here" if speed else "no run here yet to go by: within a factor of 2 or 3"
-        _say(f"estimate: {cost.wall(workers):,.0f} s with {workers} workers ({basis})")
+        known = any(kind_of(stack.setting, device) in speed for stack in made.stacks)
+        basis = "as fast as earlier runs here" if known else (
+            "no run here yet to go by: at most what a core takes" if device != "cpu" else
+            "no run here yet to go by: within a factor of 2 or 3")  # fmt: skip
+        shown = f"{workers} worker{'s' if workers > 1 else ''}{' on a GPU' if device == 'cuda' else ''}"
+        _say(f"estimate: {cost.wall(workers):,.0f} s with {shown} ({basis})")
         if cost.phases["train"]:
             _say(f"measuring: about {100 * cost.measuring:.0f} % of the time of training")
         _say(f"{cost.memory / 1e9:.1f} GB of memory per worker, {cost.disk / 1e6:,.0f} MB on disk")

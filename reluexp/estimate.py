@@ -43,7 +43,7 @@ class Cost:
         return self.phases["measure"] / self.phases["train"] if self.phases["train"] else math.nan
 
 
-def estimate(plan: Plan, speed: Mapping[str, float] | None = None) -> Cost | None:
+def estimate(plan: Plan, speed: Mapping[str, float] | None = None, device: str = "cpu") -> Cost | None:
     """The cost of the stacks still to do; None where a data set or a model is unknown before it is loaded.
 
     `speed` has, for each kind of network, what earlier runs took against this estimate.
@@ -54,7 +54,7 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None) -> Cost | Non
         seconds, work = stack_seconds(stack), workload(stack.setting)
         if seconds is None or work is None:
             return None
-        factor = (speed or {}).get(kind_of(stack.setting), 1.0)
+        factor = (speed or {}).get(kind_of(stack.setting, device), 1.0)
         for phase, value in seconds.items():
             phases[phase] += factor * value
         longest = max(longest, factor * sum(seconds.values()))
@@ -64,10 +64,11 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None) -> Cost | Non
     return Cost(phases, longest, memory + 4e8, disk)
 
 
-def kind_of(setting: Setting) -> str:
+def kind_of(setting: Setting, device: str = "cpu") -> str:
     """Networks whose speeds go together."""
     entry = setting.architecture.name
-    return "conv" if entry in ARCHITECTURES and ARCHITECTURES[entry].convolutional else "dense"
+    kind = "conv" if entry in ARCHITECTURES and ARCHITECTURES[entry].convolutional else "dense"
+    return kind if device == "cpu" else f"{kind} {device}"
 
 
 def stack_seconds(stack: Stack) -> dict[str, float] | None:

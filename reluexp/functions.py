@@ -240,7 +240,7 @@ class Sigmoid(Function):
     def value(self, z: Tensor, out: Tensor) -> None:
         """The logistic function, every element by the vectorised loop."""
         count = z.numel()
-        if count % _LANES == 0 and z.is_contiguous() and out.is_contiguous():
+        if z.is_cuda or (count % _LANES == 0 and z.is_contiguous() and out.is_contiguous()):
             torch.sigmoid(z, out=out)
             return
         padded = z.new_zeros(count + -count % _LANES)

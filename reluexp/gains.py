@@ -72,14 +72,17 @@ def slopes_of(function: Any, replicas: int) -> Tensor | None:
             return None
         nothing = [torch.full((size, 1), torch.nan, dtype=torch.float64) for size in function.sizes]
         known = [none if own is None else own for own, none in zip(parts, nothing, strict=True)]
-        return torch.cat([own.to(known[-1].device).expand(-1, width) for own in known])
+        device = next(own.device for own in parts if own is not None)
+        return torch.cat([own.to(device).expand(-1, width) for own in known])
     slope = getattr(function, "slope", getattr(function, "weight", None))
     if not isinstance(slope, Tensor) or not isinstance(function, (Function, nn.PReLU)):
         return None
     return slope.detach().double().reshape(replicas, -1)
 
 
-def reference_slope(function: Any, shape: torch.Size, axis: int, samples: int) -> Tensor:
+def reference_slope(
+    function: Any, shape: torch.Size, axis: int, samples: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """s_f = max |f'(z)| over z = −5, −4.99 … 5 for inputs of that shape: a number, or [*lead, channel or 1].
 
     At the current values of the activation's parameters: relu 1, prelu max(1, |a|), selu 1.758, sigmoid ¼. `axis` is
@@ -87,11 +90,11 @@ def reference_slope(function: Any, shape: torch.Size, axis: int, samples: int) -
     """
     if isinstance(function, Mixed):
         parts = [(own, torch.Size([size, *shape[1:]])) for own, size in _parts(function)]
-        slopes = [reference_slope(own, sizes, axis, samples) for own, sizes in parts]
+        slopes = [reference_slope(own, sizes, axis, samples, device) for own, sizes in parts]
         width = max(slope.shape[-1] if slope.dim() else 1 for slope in slopes)
         return torch.cat([slope.expand(sizes[0], width) for slope, (_, sizes) in zip(slopes, parts, strict=True)])
     if not isinstance(function, nn.Module) or next(function.parameters(), None) is None:
-        return _known_slope(function) if isinstance(function, Function) else _slope_on_grid(function)
+        return _known_slope(function).to(device) if isinstance(function, Function) else _slope_on_grid(function, device)
     lead = shape[:samples]
     sizes = [*lead, *([1] * (len(shape) - samples))]
     sizes[samples] = len(GRID)
@@ -99,11 +102,11 @@ def reference_slope(function: Any, shape: torch.Size, axis: int, samples: int) -
     columns = [1] * len(shape)
     columns[samples] = len(GRID)
     grid = GRID.to(next(function.parameters()).device).view(columns).expand(sizes)
-    return derivative(function, grid).detach().abs().amax(samples).reshape(*lead, -1)
+    return derivative(function, grid).detach().abs().amax(samples).reshape(*lead, -1).to(device)
 
 
-def _slope_on_grid(function: Any) -> Tensor:
-    return derivative(function, GRID).detach().abs().amax()
+def _slope_on_grid(function: Any, device: torch.device | str = "cpu") -> Tensor:
+    return derivative(function, GRID.to(device)).detach().abs().amax()
 
 
 @lru_cache(256)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from reluexp.convolution import convolve
 from reluexp.operations import Applied, Recogniser
 from reluexp.seeds import generator
 
@@ -145,15 +146,16 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any
 ) -> Tensor:
-    """All replicas as the groups of one convolution."""
-    spacing: list[Any] = list(rest)
-    if len(spacing) == 4:
-        groups = spacing.pop()
-    convolve: Any = F.conv2d
+    """All replicas at once: as products of patches, or, where channels are grouped, as groups of one convolution."""
+    spacing: dict[str, Any] = dict(zip(("stride", "padding", "dilation", "groups"), rest, strict=False))
+    groups = spacing.pop("groups", groups)
+    spacing = {"stride": 1, "padding": 0, "dilation": 1, **spacing, **kwargs}
+    if groups == 1 and not isinstance(spacing["padding"], str):
+        return convolve(x, weight, bias, **{name: _both(value) for name, value in spacing.items()})
     replicas = x.shape[0]
     together = x.transpose(0, 1).flatten(1, 2)
     flat = None if bias is None else bias.flatten()
-    out: Tensor = convolve(together, weight.flatten(0, 1), flat, *spacing, groups=groups * replicas, **kwargs)
+    out = F.conv2d(together, weight.flatten(0, 1), flat, groups=groups * replicas, **spacing)
     return out.unflatten(1, (replicas, -1)).transpose(0, 1)
 
 
@@ -182,7 +184,7 @@ def _flattens(x: Tensor, *shape: Any) -> bool:
 
 
 def _both(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
 def _batch_norm(

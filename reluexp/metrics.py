@@ -31,7 +31,7 @@ TAIL = 0.001
 SMALLEST_EIGENVALUE = 1e-12
 _LANES = 32
 _CANCELS = 1e-3
-_BLOCK = 1 << 18
+_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 31
 ROUNDING = 1e-28
 _AWAKE = 5
 _SHARES = tuple(f"{name}_fraction" for name in ("dead", "off", "always_on", "saturated", "dormant", "rare"))
@@ -121,9 +121,10 @@ def site_sums(
     z, h, slope = _places(z), _places(h), _places(slope)
     limit = (SATURATED * reference[:, None]).to(slope.dtype)
     found = []
-    for rows in _slices(len(z), z[0].numel()):
+    block = _BLOCK if z.device.type == "cpu" else _GPU_BLOCK
+    for rows in _slices(len(z), z[0].numel(), block):
         own, parts = limit[rows] if len(limit) > 1 else limit, []
-        for few in _slices(samples, z[0].numel() // samples) if positions > 1 else [slice(0, samples)]:
+        for few in _slices(samples, z[0].numel() // samples, block) if positions > 1 else [slice(0, samples)]:
             places = slice(few.start * positions, few.stop * positions)
             parts.append(_block(z[rows, places], h[rows, places], slope[rows, places], own, few.stop - few.start))
         found.append(parts[0] if len(parts) == 1 else functools.reduce(_combined, parts))
@@ -166,9 +167,9 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     }
 
 
-def _slices(count: int, each: int) -> list[slice]:
+def _slices(count: int, each: int, block: int) -> list[slice]:
     """Consecutive ranges of `count` things of `each` elements, in blocks that a cache holds."""
-    step = max(1, _BLOCK // max(1, each))
+    step = max(1, block // max(1, each))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
@@ -198,7 +199,9 @@ def effective_rank(gram: Tensor, power: Tensor | float = 0.0) -> Tensor:
     not finite.
     """
     sound = torch.isfinite(gram).flatten(-2).all(-1)
-    values = torch.linalg.eigvalsh(torch.where(sound[..., None, None], gram, 0.0)).clamp(min=0)
+    whole = torch.where(sound[..., None, None], gram, 0.0)
+    # on a CPU: a GPU takes a hundred times as long for one small matrix, and takes them one after the other
+    values = torch.linalg.eigvalsh(whole.cpu()).to(gram.device).clamp(min=0)
     floor = ROUNDING * torch.as_tensor(power, dtype=values.dtype, device=values.device).unsqueeze(-1)
     values = torch.where(values > floor, values, 0.0)
     largest = values.amax(-1, keepdim=True)

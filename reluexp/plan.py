@@ -35,6 +35,7 @@ NUMERICS = 4
 
 _SMALLEST_STACK, _UNKNOWN_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 16, 128, 10_000
 _CACHE_BYTES, _BIRTH_BYTES = 8_000_000, 100_000_000
+_LARGEST_ON_GPU, _GPU_SHARE, _GPU_BYTES = 2048, 0.3, 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +165,13 @@ def make_plan(
     device: str = "cpu",
     largest: int | None = None,
     batched: Container[str] = (),
+    memory: int | None = None,
 ) -> Plan:
     """The stacks of the trials that are not finished, sized so that no worker is without work.
 
-    `batched` holds the keys of the user's own models that can be read as a batched computation (`own_key`).
-    Stacks that were begun (their trials' names) stay together, since a checkpoint holds all of a stack.
+    `batched` holds the keys of the user's own models that can be read as a batched computation (`own_key`), `memory`
+    is what a worker has of its GPU, in bytes, if that is known. Stacks that were begun (their trials' names) stay
+    together, since a checkpoint holds all of a stack.
     """
     done = set(finished)
     left = {trial.id: trial for trial in trials if trial.id not in done}
@@ -178,7 +181,7 @@ def make_plan(
             stacks.append(_stack([left.pop(name) for name in names]))
     groups = _groups(left.values(), device, batched)
     for group in groups:
-        most = largest or _preferred(group[0].point.setting, device)
+        most = largest or _preferred(group[0].point.setting, device, memory)
         most = most if stackable(group[0].point.setting, device, batched) else 1
         stacks += [_stack(part) for part in _parts(group, workers, len(groups), most)]
     return Plan(trials, stacks)
@@ -236,17 +239,21 @@ def _parts(group: list[Trial], workers: int, groups: int, most: int) -> Iterator
         yield group[part * len(group) // count : (part + 1) * len(group) // count]
 
 
-def _preferred(setting: Setting, device: str) -> int:
+def _preferred(setting: Setting, device: str, memory: int | None) -> int:
     """Trials in a stack: as many as keep a step's working memory near what a core's cache holds, but not too few.
 
     A step reads and writes weights, gradients and the optimizer's state once each; from about 8 MB on more replicas
     save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
+    On a GPU a step's cost is its number of operations until the GPU is full: as many as a share of its memory holds.
     """
     if ":" in setting.architecture.name:
         return _UNKNOWN_STACK
     work = workload(setting)
-    if device != "cpu" or work is None:
+    if work is None:
         return _LARGEST_STACK
+    if device != "cpu":
+        each = 4 * (6 * work.parameters + 8 * setting.train.batch_size * work.elements)
+        return max(1, min(_LARGEST_ON_GPU, int(_GPU_SHARE * (memory or _GPU_BYTES)) // each))
     born = setting.train.epochs == 0
     budget, largest = (_BIRTH_BYTES, _LARGEST_BIRTH) if born else (_CACHE_BYTES, _LARGEST_STACK)
     each = 4 * (4 * work.parameters + setting.train.batch_size * (work.numbers + 2 * work.elements))

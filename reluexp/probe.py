@@ -37,6 +37,7 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _DENSE_CHUNK, _IMAGE_CHUNK = 512, 128
+_LEAST_CHUNK, _MOST_CHUNK, _GPU_SHARE = 32, 4096, 40
 _STEEP = 0.02
 _FIRST = 32
 _KEPT = 1 << 25
@@ -98,10 +99,18 @@ class _CrossEntropy(torch.autograd.Function):
 
 def chunks(network: Measured, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Parts of nearly equal size, the same whatever shares the stack, on the network's device."""
-    size = network.chunk or (_IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK)
-    count = math.ceil(len(x) / size)
+    count = math.ceil(len(x) / (network.chunk or _chunk(network)))
     for part, labels in zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True):
         yield part.to(network.device), labels.to(network.device)
+
+
+def _chunk(network: Measured) -> int:
+    """Samples in a part: what a core's cache likes, or a share of a GPU's memory: there the number of parts counts."""
+    if torch.device(network.device).type != "cuda":
+        return _IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK
+    share = torch.cuda.get_device_properties(network.device).total_memory // _GPU_SHARE
+    numbers = network.replicas * sum(site.width * site.positions for site in network.sites)
+    return max(_LEAST_CHUNK, min(_MOST_CHUNK, share // (4 * max(1, numbers))))
 
 
 def evaluate(network: Measured, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -317,9 +326,8 @@ class Probe:
         if site in self._references and not learned:
             return self._references[site]
         lead = int(self.network.stacked)
-        slope = reference_slope(function, z.shape, self.network.sites[site].axis + lead, lead)
-        slope = slope.reshape(1, 1) if slope.dim() == 0 else slope.reshape(-1, slope.shape[-1])
-        return slope.to(z.device)
+        slope = reference_slope(function, z.shape, self.network.sites[site].axis + lead, lead, z.device)
+        return slope.reshape(1, 1) if slope.dim() == 0 else slope.reshape(-1, slope.shape[-1])
 
 
 def _least(sums: Sums, top: int) -> float:

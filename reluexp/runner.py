@@ -14,7 +14,7 @@ from reluexp import errors
 from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
 from reluexp.earlier import describe
-from reluexp.engine import ENGINES, Engine, Event, Resources
+from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
@@ -95,7 +95,7 @@ def run_loaded(
                 session.train(engine, session.plan())
         session.end()
     study = Study(store)
-    _remember_speed(study, session.trained, results)
+    _remember_speed(study, session.trained, session.device, results)
     if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
         study.measure_cost()
     return study
@@ -140,8 +140,8 @@ class _Session:
         done = [] if self.fresh else self._standing().done
         about = {"numerics": NUMERICS}
         begun = [] if self.fresh else self.store.begun(about)
-        workers = self.resources.workers or self.about["cores"]
-        return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack, self.batched)
+        workers, memory = places(self.resources, self.device == "cuda"), memory_of_place(self.resources)
+        return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack, self.batched, memory)
 
     def prepare(self, engine: Engine, plan: Plan) -> None:
         """Reads every data set once, in a worker, before anything is written; checks what needed that."""
@@ -324,7 +324,7 @@ class _Session:
         }
 
 
-def _remember_speed(study: Study, stacks: Mapping[str, Stack], results: Path) -> None:
+def _remember_speed(study: Study, stacks: Mapping[str, Stack], device: str, results: Path) -> None:
     """What this run's stacks took against their estimate, where that was long enough to mean something."""
     took: dict[str, float] = {}
     told: dict[str, float] = {}
@@ -332,7 +332,7 @@ def _remember_speed(study: Study, stacks: Mapping[str, Stack], results: Path) ->
     for name, stack in stacks.items():
         expected = stack_seconds(stack)
         if expected and name in seconds:
-            kind = kind_of(stack.setting)
+            kind = kind_of(stack.setting, device)
             took[kind] = took.get(kind, 0.0) + float(seconds[name])
             told[kind] = told.get(kind, 0.0) + sum(expected.values())
     remember_speed(results, {kind: took[kind] / told[kind] for kind in took if took[kind] > _LONG_ENOUGH})

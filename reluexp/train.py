@@ -94,6 +94,8 @@ class Training:
                 if self.epoch == 0 and batch + 1 in early and batch + 1 < self.steps_per_epoch:
                     self._light(self.step / self.steps_per_epoch)
                 pause()
+            with self._timed("train"):
+                self._await_device()
 
             self.epoch += 1
             active = self.steps.active
@@ -110,7 +112,7 @@ class Training:
     def _rates(self, settings: list[Setting], name: str) -> Tensor:
         """A field of each replica's optimizer [replica, 1], in float64."""
         values = [[getattr(setting.train.optimizer, name)] for setting in settings]
-        return torch.tensor(values, dtype=torch.float32 if self.device == "mps" else torch.float64).to(self.device)
+        return torch.tensor(values, dtype=torch.float64).to(self.device)
 
     def _order(self) -> Tensor:
         """The samples of this epoch [replica, sample], each replica's by its own seed."""
@@ -209,11 +211,13 @@ class Training:
                 if self.data.validation_x is not None and self.data.validation_y is not None:
                     split = self.data.validation_x, self.data.validation_y
                     row["validation_loss"], row["validation_accuracy"] = evaluate(self.network, *split)
+                self._await_device()
             if bool(measured.any()):
                 with self._timed("measure"):
                     spectra = self.setting.probe.metrics == "full"
                     found = self.probe.measure(bool(full.any()), spectra, hear=self._hear)
                     self._write(found, epoch, measured, full, scheduled=torch.equal(measured, active))
+                    self._await_device()
         if found:
             own = {"probe_loss": found.loss, "probe_accuracy": found.accuracy, "output_range": found.output_range}
             row |= {name: torch.where(measured, value, math.nan) for name, value in own.items()}
@@ -307,6 +311,11 @@ class Training:
         yield
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
+    def _await_device(self) -> None:
+        """Waits for what the device still has to do: its time is that of the phase that asked for it."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
     def checkpoint(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and plain values."""
         return {
@@ -322,14 +331,19 @@ class Training:
         return {"flat": self.before.flat, "buffers": self.before.buffers} if self.before else None
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Takes up a checkpoint of a stack of the same trials; one whose parameters lie otherwise is no use."""
+        """Takes up a checkpoint of a stack of the same trials; one whose parameters lie otherwise is no use.
+
+        What is written down stays in main memory, where it is; the rest goes to the device.
+        """
         if saved["stacked"] != self.network.stacked:
             return
-        self.ended_buffers = saved["ended_buffers"]
-        self.epoch, self.step, self.state = saved["epoch"], saved["step"], saved["state"]
-        self.alive, self.diverged_at = saved["alive"], saved["diverged_at"]
-        self.steps.restore(saved["steps"])
-        self.before = Snapshot(**saved["before"]) if saved["before"] else None
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        names = ("ended_buffers", "state", "alive", "diverged_at", "steps", "before")
+        here = {name: _moved(saved[name], self.device) for name in names}
+        self.ended_buffers, self.state = here["ended_buffers"], here["state"]
+        self.alive, self.diverged_at = here["alive"], here["diverged_at"]
+        self.steps.restore(here["steps"])
+        self.before = Snapshot(**here["before"]) if here["before"] else None
         self.records, self.lives, self.seconds = Records(saved["records"]), Lives(saved["lives"]), saved["seconds"]
         with torch.no_grad():
             self.network.flat.copy_(saved["flat"])
@@ -339,3 +353,12 @@ class Training:
     def result(self) -> StackResult:
         """The tables and weights at the end."""
         return result_of(self)
+
+
+def _moved(value: Any, device: str) -> Any:
+    """The same, every tensor in it on that device."""
+    if isinstance(value, dict):
+        return {name: _moved(own, device) for name, own in value.items()}
+    if isinstance(value, list):
+        return [_moved(own, device) for own in value]
+    return value.to(device) if isinstance(value, Tensor) else value

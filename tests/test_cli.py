@@ -56,6 +56,7 @@ BAD = [
     (["run", "small.yaml", "--set", "dataset={name: mnist, root: nowhere, download: false}"], "mnist"),
     (["run", "small.yaml", "--set", "train.epochs=1", "--device", "cuda"], "no cuda device"),
     (["run", "small.yaml", "--device", "gpu"], "allowed: auto"),
+    (["plan", "small.yaml", "--device", "gpu"], "allowed: auto, cpu, cuda"),
     (["run", "small.yaml", "--workers", "0"], "greater than or equal to 1"),
     (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),
     (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),

@@ -6,6 +6,7 @@ name of our own error, `memory`, or None), `text` and `trace`; each says its `st
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from reluexp.catalogue.registry import Options, Registry
+from reluexp.engine.gpus import visible_gpus
 
-__all__ = ["ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources", "attempts_of"]
+__all__ = [
+    *("ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"),
+    *("attempts_of", "memory_of_place", "places", "planned_device"),
+]
 
 Job = dict[str, Any]
 Event = dict[str, Any]
@@ -46,6 +51,24 @@ class Resources(Options):
     engine: str = Field("local", description="who runs the stacks")
     address: str | None = Field(None, description="of a Ray cluster; one is started here if not given")
     patience: float = Field(900.0, gt=0, description="seconds without a sign of life until a worker counts as hung")
+
+
+def places(resources: Resources, on_gpus: bool) -> int:
+    """How many jobs this machine does at a time: one on each core, or `per_gpu` on each GPU."""
+    shared = resources.per_gpu * len(visible_gpus()) if on_gpus else 0
+    return resources.workers or shared or len(os.sched_getaffinity(0))
+
+
+def planned_device(resources: Resources) -> str:
+    """Where trials will probably train: torch has the last word, and is not asked."""
+    wanted = resources.device
+    return ("cuda" if visible_gpus() else "cpu") if wanted == "auto" else wanted
+
+
+def memory_of_place(resources: Resources) -> int | None:
+    """Bytes of a GPU's memory for each job that runs there, of the smallest GPU; None where that is not known."""
+    known = [gpu.memory for gpu in visible_gpus() if gpu.memory]
+    return min(known) // resources.per_gpu if known else None
 
 
 def attempts_of(job: Job) -> int:

@@ -16,7 +16,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of
+from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of, places
+from reluexp.engine.gpus import visible_gpus
 
 __all__ = ["LocalEngine"]
 
@@ -114,9 +115,8 @@ class LocalEngine:
     """Worker processes of this machine; as many as there is work for, at most `resources.workers`."""
 
     def __init__(self, resources: Resources) -> None:
-        self._gpus = _gpus() if resources.device in ("auto", "cuda") else []
-        default = resources.per_gpu * len(self._gpus) or len(os.sched_getaffinity(0))
-        self._most, self._patience = resources.workers or default, resources.patience
+        self._gpus = visible_gpus() if resources.device in ("auto", "cuda") else []
+        self._most, self._patience = places(resources, bool(self._gpus)), resources.patience
         self._heard: Heard = queue.SimpleQueue()
         self._processes: list[_Process] = []
         self._left: deque[Job] = deque()
@@ -163,7 +163,7 @@ class LocalEngine:
             self._processes.append(self._new(len(self._processes)))
 
     def _new(self, number: int) -> _Process:
-        gpu = self._gpus[number % len(self._gpus)] if self._gpus else None
+        gpu = self._gpus[number % len(self._gpus)].name if self._gpus else None
         return _Process(number, gpu, self._heard)
 
     def _feed(self, stop: bool) -> bool:
@@ -217,16 +217,3 @@ class LocalEngine:
             if process.is_hung(self._patience):
                 process.kill(f"no sign of life for {self._patience:g} s (--patience)")
                 process.last = time.monotonic()
-
-
-def _gpus() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; torch is not imported to find out."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
-    try:
-        words = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return found.stdout.split()

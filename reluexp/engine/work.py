@@ -38,6 +38,9 @@ def settle_torch() -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # gradients that are almost 0 make products twenty times slower
+    # On a GPU single precision is single precision, and the same trial gives the same bits when it is run again.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 class Work:
@@ -124,7 +127,7 @@ class Work:
         stack, data = stack_of(job), self._dataset(job).to(job["device"])
         training = Training(stack, data, job["study"], job["device"], job["batched"])
         labels = [label_of(setting.activation) for setting in stack.settings]
-        saved = store.checkpoints.load(job["stack"], job["device"], about)
+        saved = store.checkpoints.load(job["stack"], about)
         if saved:
             training.restore(saved)
 
@@ -199,6 +202,8 @@ def _device(wanted: str) -> str:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return "cuda" if found["cuda"] else "cpu"
+    if wanted == "mps" and found["mps"]:
+        raise DeviceError("mps has no double precision, which the definitions need; use --device cpu")
     if not found[wanted]:
         raise DeviceError(f"no {wanted} device here; available: {', '.join(n for n, is_ in found.items() if is_)}")
     return wanted

@@ -86,8 +86,8 @@ class Checkpoints:
             raise DamagedError("its checksum is wrong; it was truncated or altered")
         return body
 
-    def load(self, stack: str, device: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The state of the latest checkpoint that is whole and says the same as `about`; None if there is none."""
+    def load(self, stack: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The state, in main memory, of the latest checkpoint that is whole and says the same as `about`, or None."""
         import torch
 
         for head in self.heads(stack)[0]:
@@ -95,7 +95,7 @@ class Checkpoints:
                 continue
             try:
                 body = io.BytesIO(self.verify(head))
-                found: dict[str, Any] = torch.load(body, map_location=device, weights_only=True)
+                found: dict[str, Any] = torch.load(body, map_location="cpu", weights_only=True)
             except (DamagedError, *_UNFIT):
                 continue
             return found

@@ -71,7 +71,7 @@ def test_any_change_of_a_checkpoint_is_found(full: bool, figure: Callable[[str],
     for how, changed in spoilt(data, 1 if full else 53):
         path.write_bytes(changed)
         assert [item.path for item in store.damaged_checkpoints()] == [path], how
-        assert store.checkpoints.load("two", "cpu", {}) is None, how
+        assert store.checkpoints.load("two", {}) is None, how
         count += 1
     path.write_bytes(data)
     assert store.damaged_checkpoints() == []
@@ -86,10 +86,10 @@ def test_the_last_good_checkpoint_is_kept_until_the_next_is_proven(tmp_path: Pat
     assert [head.turn for head in heads] == [3, 2]
     data = heads[0].path.read_bytes()
     heads[0].path.write_bytes(data[:-1])
-    found = store.checkpoints.load("two", "cpu", {"data": "d"})
+    found = store.checkpoints.load("two", {"data": "d"})
     assert found is not None
     assert found["epoch"] == 5
-    assert store.checkpoints.load("two", "cpu", {"data": "other"}) is None
+    assert store.checkpoints.load("two", {"data": "other"}) is None
 
 
 def test_a_foreign_or_missing_file_is_named(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_nothing_finished_is_lost_whichever_write_fails(
         assert "one" in found
         assert damaged == []
         assert store.damaged_checkpoints() == []
-        assert "two" in found or store.checkpoints.load("two", "cpu", {"data": "d"}) is not None
+        assert "two" in found or store.checkpoints.load("two", {"data": "d"}) is not None
         assert store.read_study()["study"] == "s"
         write_all(store)  # the disk has room again
         assert set(store.ended("all")[0]) == {"one", "two"}

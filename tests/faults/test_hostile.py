@@ -151,14 +151,14 @@ def test_a_pickle_in_the_place_of_weights_or_a_checkpoint_is_not_loaded(folder: 
     store.save_checkpoint("x", record, {"a": torch.ones(1)})
     (path,) = (tmp_path / "s" / "begun").glob("*.ckpt")
     path.write_bytes(pickle.dumps(Harm()))
-    assert store.checkpoints.load("x", "cpu", {}) is None
+    assert store.checkpoints.load("x", {}) is None
     # Even with a head that is right: torch refuses whatever is not plain data.
     from reluexp.store.checkpoints import _line
     from reluexp.store.files import digest
 
     body = pickle.dumps(Harm(), 2)  # the protocol that torch reads
     path.write_bytes(_line({**record, "stack": "x", "turn": 9, "bytes": len(body), "sha256": digest(body)}) + body)
-    assert store.checkpoints.load("x", "cpu", {}) is None
+    assert store.checkpoints.load("x", {}) is None
     np.save(tmp_path / "x.npy", np.array([Harm()], object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
         np.load(tmp_path / "x.npy", mmap_mode="c")

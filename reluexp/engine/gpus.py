@@ -1,0 +1,42 @@
+"""The GPUs of this machine, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+
+__all__ = ["Gpu", "visible_gpus"]
+
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as CUDA_VISIBLE_DEVICES names it, and its memory in bytes, if that is known."""
+
+    name: str
+    memory: int | None = None
+
+
+def visible_gpus() -> list[Gpu]:
+    """The GPUs that may be used."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [Gpu(uuid, memory) for _, uuid, memory in _installed()]
+    known = {name: memory for index, uuid, memory in _installed() for name in (index, uuid)}
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return [Gpu(name, known.get(name)) for name in names]
+
+
+@cache
+def _installed() -> tuple[tuple[str, str, int | None], ...]:
+    """Number, name and memory of each GPU that the driver tells of."""
+    words = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [[part.strip() for part in line.split(",")] for line in found.stdout.splitlines()]
+    return tuple((index, uuid, int(size) * _MEGABYTE if size.isdigit() else None) for index, uuid, size in rows)
