@@ -11,6 +11,7 @@ Shapes: any; Prelu expects its channel axis after the sample axis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 _LANES = 32  # elements that torch's vectorised loops take at a time; what is left over is computed one by one
 
+_FEW = 1 << 20  # numbers that a constant may have to be kept
+
 _aten = torch.ops.aten  # overloads are named, since choosing one costs twice as long as a small operation
 _threshold_backward = _aten.threshold_backward.grad_input
 
@@ -48,6 +51,9 @@ class Function(nn.Module):
 
     piecewise_linear = False
     """whether f'(z) is the same for a float32 z and the same z in float64"""
+
+    rises = False
+    """whether f'(z) ≥ 0 everywhere, so that it need not be told from |f'(z)|"""
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """Writes h = f(z)."""
@@ -80,8 +86,24 @@ class Function(nn.Module):
             if h is None:
                 h = torch.empty_like(z)
                 self.value(z, h)
-            self.pull(z, h, torch.ones_like(z), slope)
+            self.pull(z, h, _ones(z), slope)
         return slope
+
+    def steepest(self) -> Tensor | None:
+        """max |f'(z)| over all z of each learned slope, where that is a formula; shaped like the slopes."""
+        return None
+
+
+def _ones(z: Tensor) -> Tensor:
+    """Ones laid out like z, kept where they are few: writing them costs as much as a derivative."""
+    if z.device.type != "cpu" or z.numel() > _FEW:
+        return torch.ones_like(z)
+    return _kept_ones(z.shape, z.stride(), z.dtype)
+
+
+@lru_cache(8)
+def _kept_ones(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, stride, dtype=dtype).fill_(1)
 
 
 class _Apply(torch.autograd.Function):
@@ -111,6 +133,7 @@ class Mixed(Function):
         super().__init__()
         self.parts, self.sizes = nn.ModuleList(functions), list(sizes)
         self.piecewise_linear = all(function.piecewise_linear for function in functions)
+        self.rises = all(function.rises for function in functions)
 
     @property
     def functions(self) -> list[Function]:
@@ -136,7 +159,7 @@ class Mixed(Function):
 class Relu(Function):
     """max(z, 0)."""
 
-    piecewise_linear = True
+    piecewise_linear = rises = True
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """0 below 0."""
@@ -158,7 +181,7 @@ class LeakyRelu(Function):
 
     def __init__(self, negative_slope: float) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope, self.rises = negative_slope, negative_slope >= 0
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """a·z below 0."""
@@ -177,6 +200,10 @@ class Prelu(Function):
     def __init__(self, channels: int, init: float) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.full((channels,), init))
+
+    def steepest(self) -> Tensor:
+        """max(1, |a|)."""
+        return self.slope.detach().double().abs().clamp_min(1)
 
     def _slope(self, z: Tensor) -> Tensor:
         slope = self.slope.detach().to(z.dtype).unsqueeze(-2)
@@ -209,7 +236,7 @@ class Elu(Function):
 
     def __init__(self, alpha: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
-        self.alpha, self.scale = alpha, scale
+        self.alpha, self.scale, self.rises = alpha, scale, alpha * scale >= 0 and scale >= 0
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """scale·max(z, 0) + scale·α·(exp(min(z, 0)) − 1): one of the two is 0."""
@@ -237,6 +264,8 @@ class Selu(Elu):
 class Sigmoid(Function):
     """1/(1 + e⁻ᶻ)."""
 
+    rises = True
+
     def value(self, z: Tensor, out: Tensor) -> None:
         """The logistic function, every element by the vectorised loop."""
         count = z.numel()
@@ -255,6 +284,8 @@ class Sigmoid(Function):
 class Tanh(Function):
     """Hyperbolic tangent."""
 
+    rises = True
+
     def value(self, z: Tensor, out: Tensor) -> None:
         """tanh z."""
         torch.tanh(z, out=out)
@@ -267,7 +298,7 @@ class Tanh(Function):
 class Relu6(Function):
     """min(max(z, 0), 6)."""
 
-    piecewise_linear = True
+    piecewise_linear = rises = True
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """Cut at 0 and 6."""
@@ -281,7 +312,7 @@ class Relu6(Function):
 class Identity(Function):
     """z itself, the linear control."""
 
-    piecewise_linear = True
+    piecewise_linear = rises = True
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """z."""

@@ -95,6 +95,9 @@ def reference_slope(
         return torch.cat([slope.expand(sizes[0], width) for slope, (_, sizes) in zip(slopes, parts, strict=True)])
     if not isinstance(function, nn.Module) or next(function.parameters(), None) is None:
         return _known_slope(function).to(device) if isinstance(function, Function) else _slope_on_grid(function, device)
+    known = function.steepest() if isinstance(function, Function) else None
+    if known is not None:
+        return known.to(device)
     lead = shape[:samples]
     sizes = [*lead, *([1] * (len(shape) - samples))]
     sizes[samples] = len(GRID)

@@ -36,11 +36,14 @@ class Reading(TorchFunctionMode):
     A stack's parameters and inputs carry a leading replica dimension; linear maps, convolutions, normalisation,
     dropout and pooling are read as operations on the whole stack, everything else must not care about leading
     dimensions. `seeds` draw dropout's masks, each replica's from its own generator keyed by (seed, "dropout", *moment).
+    `copies` is for code of the user's: there what a linear map got may be a parameter itself, or be written over.
     """
 
-    def __init__(self, replicas: int | None, masks: list[Tensor], seeds: Iterable[int] = ()) -> None:
+    def __init__(
+        self, replicas: int | None, masks: list[Tensor], seeds: Iterable[int] = (), copies: bool = False
+    ) -> None:
         super().__init__()
-        self.replicas, self.masks, self.seeds = replicas, masks, tuple(seeds)
+        self.replicas, self.masks, self.seeds, self.copies = replicas, masks, tuple(seeds), copies
         self.moment: tuple[int, ...] | None = None
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
@@ -81,7 +84,7 @@ class Reading(TorchFunctionMode):
         if func in _RANDOM and self.moment is None:
             return args[0]
         if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
-            self._heard[self._wanted[id(args[1])]] = args[0]
+            self._heard[self._wanted[id(args[1])]] = args[0].detach().clone() if self.copies else args[0]
         if self.replicas is not None:
             if func in _BATCHED:
                 return _BATCHED[func](*args, **kwargs)

@@ -31,7 +31,7 @@ TAIL = 0.001
 SMALLEST_EIGENVALUE = 1e-12
 _LANES = 32
 _CANCELS = 1e-3
-_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 31
+_BLOCK, _GPU_BLOCK = 1 << 19, 1 << 31
 ROUNDING = 1e-28
 _AWAKE = 5
 _SHARES = tuple(f"{name}_fraction" for name in ("dead", "off", "always_on", "saturated", "dormant", "rare"))
@@ -64,9 +64,9 @@ def hoyer(size: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     if n == 1:
         return size.new_zeros(len(size)), size.new_zeros(len(size))
     valid = torch.gt(length, 0, out=torch.empty_like(length))
-    # where the length is 0 so is ‖h‖₁, and the term is taken away by `valid`
-    value = (math.sqrt(n) - size.sum(2) / (length + (1 - valid))).mul_(valid)
-    return value.sum(1) / (math.sqrt(n) - 1), valid.sum(1)
+    ratios = size.sum(2).div_(length.clamp_min(torch.finfo(length.dtype).tiny)).mul_(valid)
+    count = valid.sum(1)
+    return (math.sqrt(n) * count - ratios.sum(1)) / (math.sqrt(n) - 1), count
 
 
 def largest(x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def _extreme(x: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
 def site_sums(
     z: Tensor, h: Tensor, slope: Tensor, reference: Tensor, top: int = 0, spectrum: bool = False, least: float = -1.0
 ) -> Sums:
-    """What one chunk adds: extremes, counts and sums. `slope` is f'(z), `reference` s_f [replica or 1, channel or 1].
+    """What one chunk adds: extremes, counts and sums. `slope` is |f'(z)|, `reference` s_f [replica or 1, channel or 1].
 
     `top` asks for as many of the largest |h| of each replica, for a quantile, of one replica only for those above
     `least`, since earlier chunks had enough of the others; `spectrum` for the effective rank.
@@ -130,8 +130,7 @@ def site_sums(
         found.append(parts[0] if len(parts) == 1 else functools.reduce(_combined, parts))
     sums = {name: value.double() for name, value in beside(found).items()}
     sums |= {"places": samples * positions, "samples": samples}
-    for number, x in enumerate((z, h)):
-        _mend(sums, number, x)
+    _mend(sums, z, h)
     if top:
         flat = h.flatten(1).abs()
         if least >= 0 and len(flat) == 1:
@@ -150,8 +149,8 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     Comparisons are written as numbers and squares summed as norms, since these are the cheapest passes over memory;
     counts are exact below 2²⁴ places.
     """
-    steep, size = slope.abs(), h.abs()
-    active = torch.ge(steep, limit, out=torch.empty_like(steep))
+    size = h.abs()
+    active = torch.ge(slope, limit, out=torch.empty_like(slope))
     firing = active.sum(1)
     awake = firing if len(z[0]) == samples else _of_samples(active, samples).sum(1)
     zeros = torch.eq(h, 0, out=torch.empty_like(h)).sum(1)
@@ -159,9 +158,9 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     squares = torch.linalg.vector_norm(z.flatten(1), dim=1), torch.linalg.vector_norm(length, dim=1)
     return {
         "extremes": torch.stack(
-            [_extreme(own, torch.amax) for own in (z, size, steep)] + [-_extreme(z, torch.amin)], 1
+            [_extreme(own, torch.amax) for own in (z, size, slope)] + [-_extreme(z, torch.amin)], 1
         ),
-        "sums": torch.stack([z.sum(1), h.sum(1), size.sum(1), steep.sum(1), firing, awake, zeros], 1),
+        "sums": torch.stack([z.sum(1), h.sum(1), size.sum(1), slope.sum(1), firing, awake, zeros], 1),
         "squares": torch.stack(squares, 1).double().square(),
         "hoyer": torch.stack(hoyer(size, length), 1),
     }
@@ -173,14 +172,16 @@ def _slices(count: int, each: int, block: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _mend(sums: Sums, number: int, x: Tensor) -> None:
+def _mend(sums: Sums, z: Tensor, h: Tensor) -> None:
     """Replaces Σ x² by one in float64 where the mean is so much larger than the spread that a variance would suffer."""
-    mean = sums["sums"][:, number].mean(1) / x.shape[1]
-    square = sums["squares"][:, number] / x[0].numel()
-    poor = ~(square - mean * mean > _CANCELS * mean * mean) | torch.isinf(square)
+    power = (sums["sums"][:, :2].mean(2) / z.shape[1]).square()
+    square = sums["squares"] / z[0].numel()
+    poor = ~(square - power > _CANCELS * power) | torch.isinf(square)
     if bool(poor.any()):
-        sums["squares"][poor, number] = x[poor].double().square().sum((1, 2))
-        sums["sums"][poor, number] = x[poor].double().sum(1)
+        for number, x in enumerate((z, h)):
+            own = poor[:, number]
+            sums["squares"][own, number] = x[own].double().square().sum((1, 2))
+            sums["sums"][own, number] = x[own].double().sum(1)
 
 
 def _gram(centred: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ class Network:
         self.module = self._mixed(plain, shape, outputs)
         self.masks = self._masks()
         self._stack(shape, outputs)
-        self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds)
+        copies = own_key(settings[0]) is not None
+        self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies)
 
     @property
     def sites(self) -> list[Site]:

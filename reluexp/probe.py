@@ -284,19 +284,19 @@ class Probe:
     def _slopes(
         self, site: int, z: Tensor, h: Tensor, function: Any, reference: Tensor
     ) -> Iterator[tuple[slice, Tensor]]:
-        """f'(z) [replica, sample, channel, position] of runs of replicas.
+        """|f'(z)| [replica, sample, channel, position] of runs of replicas.
 
         In single precision where every unit's largest is far from every threshold, else in float64.
         """
         if not isinstance(function, Function):
-            yield slice(0, self.network.replicas), self._wide(site, exact_slope(function, z))
+            yield slice(0, self.network.replicas), self._wide(site, exact_slope(function, z)).abs()
             return
         fast = self._wide(site, function.derivative(z, h))
+        fast = fast if function.rises else fast.abs()
         start = 0
         for own, run in groupby(self._owners(function, fast, reference)):
             rows = slice(start, start + len(list(run)))
-            slope = self._exact(site, own, z, rows) if own else fast[rows]
-            yield rows, slope
+            yield rows, self._exact(site, own, z, rows).abs() if own else fast[rows]
             start = rows.stop
 
     def _exact(self, site: int, function: Any, z: Tensor, rows: slice) -> Tensor:
@@ -310,7 +310,7 @@ class Probe:
                 yield from [None] * (rows.stop - rows.start)
             else:  # each replica by itself, so that it does not matter which others are there
                 limits = _STEEP * (reference[rows] if len(reference) > 1 else reference)
-                fine = (largest(fast[rows].abs()) >= limits).all(1)
+                fine = (largest(fast[rows]) >= limits).all(1)
                 yield from [None if sound else own for sound in fine.tolist()]
 
     def _wide(self, site: int, values: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Watched:
         self.module, self.trace, self.chunk = module, trace, chunk
         self.masks: list[Tensor] = []
         self.output: Any = None
-        self._reading = Reading(None, self.masks)
+        self._reading = Reading(None, self.masks, copies=True)
 
     @property
     def sites(self) -> list[Site]:

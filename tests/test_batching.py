@@ -57,6 +57,22 @@ class Normalised(nn.Module):
         return out
 
 
+class Restless(nn.Module):
+    """Its second layer gets a parameter, and what its first layer got is written over."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.ones(16))
+        self.first, self.second, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1).clone()
+        h = self.first(flat).relu()
+        flat.add_(1)
+        out: Tensor = self.last(h + self.second(self.token.expand(len(x), -1)).relu())
+        return out
+
+
 class Softmax(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         return F.softmax(super().forward(x), dim=1)
@@ -224,3 +240,13 @@ def test_frozen_parameters_stay_and_are_not_decayed() -> None:
     assert len(network.leaves) == 6 - 2
     assert not network.decayed[network.columns["net.1.weight"]].any()
     assert network.decayed[network.columns["net.5.weight"]].all()
+
+
+def test_what_a_layer_got_stays_what_it_was() -> None:
+    network = Network([setting("Restless")], [0], (1, 4, 4), 10)
+    x = torch.randn(5, 1, 4, 4)
+    with torch.no_grad(), network.hearing(["first", "second"]) as heard:
+        network.forward(x)
+        network.flat.add_(1)
+    assert torch.equal(heard["first"], x.flatten(1))
+    assert torch.equal(heard["second"], torch.ones(5, 16))
