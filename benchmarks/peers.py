@@ -1,6 +1,7 @@
 """The same studies as researchers train them: a plain loop, Lightning's Trainer, skorch. One network at a time.
 
-Each returns the seconds of training, evaluating and measuring; data are in memory and modules imported before.
+Each returns the seconds of training, evaluating and measuring; data are in memory and modules imported before. Only the
+tutorial reads MNIST as PyTorch's own example does: each image is decoded and normalised anew whenever it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from studies import ACTIVATIONS, Study, build, measure
 from thorough import Gauges, confirm, measure_all
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import Dataset as Samples
+from torchvision import datasets, transforms
 
 from reluexp.catalogue.loading import Dataset
 from reluexp.plan import probe_size
@@ -42,10 +45,15 @@ def _accuracy(model: nn.Module, loader: DataLoader, device: str) -> tuple[float,
     return loss / count, right / count
 
 
-def plain(study: Study, data: Dataset, everything: bool = False, device: str = "cpu") -> float:
+Splits = tuple[Samples[Any], Samples[Any]]
+
+
+def plain(
+    study: Study, data: Dataset, everything: bool = False, device: str = "cpu", splits: Splits | None = None
+) -> float:
     """DataLoader, loop, hooks, metrics after every epoch: those that one usually writes, or all that reluexp has."""
     start = time.perf_counter()
-    train, test = TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
+    train, test = splits or (TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y))
     probe = tuple(own.to(device) for own in _probe(data))
     kinds, full = tuple(ACTIVATIONS.values()), full_epochs("log", study.epochs)
 
@@ -88,6 +96,13 @@ def plain(study: Study, data: Dataset, everything: bool = False, device: str = "
 def thorough(study: Study, data: Dataset) -> float:
     """The plain loop with every metric that reluexp has, at the same epochs."""
     return plain(study, data, everything=True)
+
+
+def tutorial(study: Study, data: Dataset, root: str) -> float:
+    """The plain loop on torchvision's MNIST with ToTensor and Normalize, as the example of PyTorch has it."""
+    shape = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    train, test = (datasets.MNIST(root, train=first, transform=shape) for first in (True, False))
+    return plain(study, data, splits=(Subset(train, range(len(data.train_x))), test))
 
 
 def lightning(study: Study, data: Dataset) -> float:
@@ -174,9 +189,10 @@ def skorch(study: Study, data: Dataset) -> float:
     return time.perf_counter() - start
 
 
-PEERS: dict[str, Callable[[Study, Dataset], float]] = {
-    "plain": plain,
-    "thorough": thorough,
-    "lightning": lightning,
-    "skorch": skorch,
+PEERS: dict[str, Callable[[Study, Dataset, str], float]] = {
+    "plain": lambda study, data, root: plain(study, data),
+    "tutorial": tutorial,
+    "thorough": lambda study, data, root: thorough(study, data),
+    "lightning": lambda study, data, root: lightning(study, data),
+    "skorch": lambda study, data, root: skorch(study, data),
 }

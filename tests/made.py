@@ -139,7 +139,7 @@ def _add_trial(
     for epoch in range(last + 1):
         for phase, seconds in (("train", 0.2 * (epoch > 0)), ("measure", 0.03), ("evaluate", 0.01)):
             tables["timing"].append({"stack": "s", "epoch": epoch, "phase": phase, "replicas": 1, "seconds": seconds})
-    final = [row for row in tables["layers"] if row["trial"] == trial and "width" in row][-len(kinds) :]
+    final = tables["layers"][-len(kinds) - 1 : -1]  # the output's row stands last
     tables["trials"].append(
         {
             "trial": trial,
@@ -238,7 +238,7 @@ def _add_units(
     tables: dict[str, list[dict[str, Any]]], trial: str, kinds: tuple[str, ...], last: int, rng: np.random.Generator
 ) -> None:
     """Units whose dead ones at the end are as many as the last row of `layers` says; a few more that came back."""
-    rows = [row for row in tables["layers"] if row["trial"] == trial and "width" in row][-len(kinds) :]
+    rows = tables["layers"][-len(kinds) - 1 : -1]  # the output's row stands last
     for site, row in enumerate(rows):
         dead = round(row["dead_fraction"] * row["width"])
         for unit in range(row["width"]):
