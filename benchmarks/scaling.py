@@ -1,4 +1,4 @@
-"""Arithmetic achieved against attainable, and time against seeds, width, stack size and workers.
+"""Arithmetic achieved against attainable, stacks against vmap, and time against seeds, width, stack size and workers.
 
 python benchmarks/scaling.py
 """
@@ -22,7 +22,10 @@ import torch
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.engine import Resources
+from reluexp.layers import Site
+from reluexp.network import Network, build_module
 from reluexp.plan import make_plan, make_trials
+from reluexp.probe import loss_per_sample
 from reluexp.runner import run_loaded
 from reluexp.train import Training
 
@@ -57,6 +60,46 @@ def step(width: int, trials: int) -> tuple[float, float]:
     products = 64 * width + 3 * width * width + width * 10
     seconds = best(lambda: training._step(order, 1))
     return seconds, 2 * 64 * trials * (3 * products - 64 * width)
+
+
+def against_vmap(trials: int, convolutional: bool) -> tuple[float, float]:
+    """Seconds of the losses and gradients of a stack of ReLU networks: of reluexp's own, and by torch.func.vmap."""
+    from torch import nn
+    from torch.func import functional_call, grad, stack_module_state, vmap
+
+    dataset, architecture = "digits", {"name": "mlp", "depth": 4, "width": 64}
+    if convolutional:
+        architecture = {"name": "cnn", "channels": [16, 32], "dense": [64]}
+    config = {"study": "s", "dataset": dataset, "architecture": architecture, "grid": {"activation": ["relu"]}}
+    trial_list = make_trials(load_config({**config, "seeds": trials}))
+    stacks = make_plan(trial_list, largest=trials).stacks
+    data = load_dataset(stacks[0].setting.dataset)
+    shape, outputs = data.input_shape, data.outputs
+    x, y = data.train_x[:64], data.train_y[:64]
+    networks = [Network(stack.settings, [trial.seed for trial in stack.trials], shape, outputs) for stack in stacks]
+
+    def own() -> None:
+        for network in networks:
+            loss = loss_per_sample(network.forward(x, moment=(0, 0)), y[None]).mean(1).sum()
+            network.flatten(torch.autograd.grad(loss, network.leaves))
+
+    modules = [build_module(stacks[0].setting, shape, outputs, seed) for seed in range(trials)]
+    parameters, _ = stack_module_state(modules)
+
+    def loss_of(own: dict[str, Any], x: Any, y: Any) -> Any:
+        return nn.functional.cross_entropy(functional_call(plain, own, (x,)), y)
+
+    plain = _with_torchs_relu(modules[0])
+    mapped = vmap(grad(loss_of), in_dims=(0, None, None))
+    return best(own), best(lambda: mapped(parameters, x, y))
+
+
+def _with_torchs_relu(module: Any) -> Any:
+    """The same module with nn.ReLU at its sites: vmap takes no autograd function without a rule of its own."""
+    for own in module.modules():
+        if isinstance(own, Site):
+            own.function = torch.nn.ReLU()
+    return module
 
 
 def whole(workers: int, **changes: Any) -> float:
@@ -95,6 +138,12 @@ def main() -> None:
                 f"| {width} | {trials} | {1e6 * seconds / trials:.0f} | {rate:.1f} | {100 * rate / attainable:.0f} % |",
                 flush=True,
             )
+    print("\n| network | trials | ms of losses and gradients | by vmap | |\n| --- | ---: | ---: | ---: | ---: |")
+    for name, convolutional in (("mlp 4 × 64", False), ("cnn 16-32", True)):
+        for trials in (1, 5, 35):
+            own, mapped = against_vmap(trials, convolutional)
+            ratio = f"{mapped / own:.1f} ×"
+            print(f"| {name} | {trials} | {1e3 * own:.1f} | {1e3 * mapped:.1f} | {ratio} |", flush=True)
     print("\n| seeds | seconds, 2 workers | of one seed's |\n| ---: | ---: | ---: |")
     first = None
     for seeds in (1, 5, 10, 50):
