@@ -22,20 +22,22 @@ _DENSE, _CONVOLUTION, _DOUBLE = 85e9, 60e9, 30e9  # flop/s of products: single p
 _PER_STEP, _PER_SITE = 6e-4, 3e-5  # seconds of a step, and of each activation at each site in it
 _ELEMENT, _PARAMETER, _SUM = 1e-9, 1e-9, 5.5e-9  # seconds for each of them in a step; for each in a measurement's sums
 _START = 5.0  # seconds until the workers have imported torch and read the data
+_REPORT, _REPORT_TRIAL, _REPORT_EPOCH = 3.5, 2.2e-4, 6e-5  # seconds of a report, of each trial and each of its epochs
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of all workers together by phase, the longest stack's, bytes of memory per worker, bytes on disk."""
+    """Seconds of all workers by phase, the longest stack's, the report's; bytes of memory per worker, bytes on disk."""
 
     phases: Mapping[str, float]
     longest: float
+    report: float
     memory: float
     disk: float
 
     def wall(self, workers: int) -> float:
-        """Seconds from the command to its end, the report left out."""
-        return max(sum(self.phases.values()) / workers, self.longest) + _START
+        """Seconds from the command to its end."""
+        return max(sum(self.phases.values()) / workers, self.longest) + _START + self.report
 
     @property
     def measuring(self) -> float:
@@ -61,7 +63,9 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None, device: str =
         train, replicas = stack.setting.train, len(stack.trials)
         memory = max(memory, 4.0 * (work.numbers * work.samples * 1.2 + 6 * work.parameters * replicas))
         disk += replicas * (4.0 * work.parameters * train.save_weights + 200.0 * train.epochs + 20_000)
-    return Cost(phases, longest, memory + 4e8, disk)
+    rows = sum(trial.point.setting.train.epochs + 1 for trial in plan.trials)
+    report = _REPORT + _REPORT_TRIAL * len(plan.trials) + _REPORT_EPOCH * rows
+    return Cost(phases, longest, report, memory + 4e8, disk)
 
 
 def kind_of(setting: Setting, device: str = "cpu") -> str:

@@ -1,0 +1,73 @@
+"""What a plan says it will cost: more of anything costs more, earlier runs correct it, the report is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reluexp.config import load_config
+from reluexp.estimate import Cost, estimate
+from reluexp.plan import make_plan, make_trials
+
+BASE: dict[str, Any] = {
+    "study": "s",
+    "dataset": {"name": "mnist"},
+    "architecture": {"name": "mlp", "depth": 2, "width": 32},
+    "train": {"epochs": 4},
+    "seeds": 4,
+    "grid": {"activation": ["relu", "tanh"]},
+}
+
+
+def cost(speed: dict[str, float] | None = None, device: str = "cpu", **changes: Any) -> Cost:
+    found = estimate(make_plan(make_trials(load_config({**BASE, **changes})), device=device), speed, device)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("more", [
+    {"seeds": 40},
+    {"train": {"epochs": 9}},
+    {"architecture": {"name": "mlp", "depth": 2, "width": 64}},
+    {"architecture": {"name": "mlp", "depth": 4, "width": 32}},
+    {"dataset": {"name": "mnist"}, "architecture": {"name": "cnn", "channels": [8, 8]}},
+], ids=str)  # fmt: skip
+def test_more_of_anything_takes_longer(more: dict[str, Any]) -> None:
+    few, many = cost(), cost(**more)
+    assert all(many.phases[phase] > few.phases[phase] for phase in few.phases)
+    assert many.wall(2) > few.wall(2)
+
+
+def test_measuring_less_costs_less() -> None:
+    often, seldom, simple = (cost(probe=probe) for probe in ({}, {"every": 4}, {"metrics": "basic"}))
+    assert seldom.phases["measure"] < often.phases["measure"]
+    assert simple.phases["measure"] < often.phases["measure"]
+    assert seldom.phases["train"] == often.phases["train"]
+
+
+def test_workers_share_the_work_but_not_the_longest_stack_nor_the_report() -> None:
+    found = Cost({"train": 90.0, "measure": 10.0, "evaluate": 0.0}, 60.0, 7.0, 0.0, 0.0)
+    alone, two, many = (found.wall(workers) for workers in (1, 2, 50))
+    assert alone - two == pytest.approx(40.0)  # not 50: the longest stack takes 60
+    assert two == many
+    assert found.measuring == pytest.approx(1 / 9)
+
+
+def test_the_report_grows_with_the_trials_whether_they_are_done_or_not() -> None:
+    trials = make_trials(load_config({**BASE, "seeds": 400}))
+    left = estimate(make_plan(trials, [trial.id for trial in trials[1:]]))
+    assert left is not None
+    assert left.report == cost(seeds=400).report > cost().report
+
+
+def test_earlier_runs_on_the_same_device_correct_it() -> None:
+    plain, slow = cost(), cost({"dense": 2.0, "conv": 5.0, "dense cuda": 9.0})
+    assert slow.phases["train"] == pytest.approx(2 * plain.phases["train"])
+    fast = cost({"dense": 2.0, "dense cuda": 0.1}, "cuda")
+    assert fast.phases["train"] == pytest.approx(0.1 * cost(None, "cuda").phases["train"])
+
+
+def test_what_is_unknown_before_it_is_loaded_has_no_estimate() -> None:
+    own = {**BASE, "dataset": "nowhere.mine:data"}
+    assert estimate(make_plan(make_trials(load_config(own)))) is None
