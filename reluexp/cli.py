@@ -118,10 +118,15 @@ def report(
     found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
     for study in found:
         _warn(study.notes())
-    if len(found) > 1:
-        _say(str(write_together(found, out)))
-        return
     wanted = [form.strip() for form in formats.split(",")]
+    if len(found) > 1:
+        path = write_together(found, out, wanted)
+        _say(
+            json.dumps([_content(study, path) for study in found], ensure_ascii=False, indent=2)
+            if as_json
+            else str(path)
+        )
+        return
     base = paper_style() if "pdf" in wanted and not {"html", "svg", "png"} & set(wanted) else Style()
     path = write_report(found[0], out, wanted, styled(base, style) if style else None)
     _show(found[0], path, as_json)
@@ -310,18 +315,25 @@ def _conclude(study: Any, as_json: bool) -> None:
     _show(study, write_report(study, formats=("html", "csv", "md", "tex", "svg")), as_json)
 
 
+def _content(study: Any, path: Path) -> dict[str, Any]:
+    """What was found, for programs."""
+    from reluexp.findings import findings
+    from reluexp.report.tables import summary_rows
+    from reluexp.report.terminal import as_data
+
+    headers, rows = summary_rows(study)
+    shown_rows = [dict(zip(headers, row, strict=True)) for row in rows]
+    return {**as_data(study, str(path)), "table": shown_rows, "findings": findings(study)}
+
+
 def _show(study: Any, path: Path, as_json: bool) -> None:
     """What was found, and where to look."""
     from reluexp.findings import findings
     from reluexp.plain import plain
-    from reluexp.report.tables import summary_rows
-    from reluexp.report.terminal import as_data, shown
+    from reluexp.report.terminal import shown
 
     if as_json:
-        headers, rows = summary_rows(study)
-        shown_rows = [dict(zip(headers, row, strict=True)) for row in rows]
-        content = {**as_data(study, str(path)), "table": shown_rows, "findings": findings(study)}
-        _say(json.dumps(content, ensure_ascii=False, indent=2))
+        _say(json.dumps(_content(study, path), ensure_ascii=False, indent=2))
         return
     from rich.console import Console
 

@@ -355,6 +355,10 @@ class Study:
 
         return Plots(self)
 
+    def __repr__(self) -> str:
+        """Which study, how many trials have ended, what varies."""
+        return f"<Study {str(self.path)!r}: {len(self._stacks)} trials, axes: {', '.join(self.axes)}>"
+
     def _repr_html_(self) -> str:
         from reluexp.report.summary import notebook_summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 
 import reluexp
 from reluexp.cli import app
+from reluexp.errors import ResultsError
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -107,6 +109,26 @@ def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Pa
     same(folder / "results" / "s", folder / "two" / "s")
     assert command("run", "small.yaml", "--results", "two", "--quiet", cwd=folder).stderr == ""
     assert "4 finished" in command("status", "s", "--results", "two", cwd=folder).stdout
+
+
+def test_several_studies_can_be_had_as_json(folder: Path) -> None:
+    found = command("report", "s", "s", "--json", "--format", "csv", "--out", "both", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    both = json.loads(found.stdout)
+    assert [own["study"] for own in both] == ["s", "s"]
+    assert all(own["findings"] and own["table"] for own in both)
+    assert [path.name for path in (folder / "both").iterdir()] == ["summary.csv"]
+
+
+def test_what_is_not_there_is_told_with_what_is(folder: Path) -> None:
+    with pytest.raises(ResultsError, match=r"results/t: there is no study; beside it: s"):
+        reluexp.load(folder / "results" / "t")
+    with pytest.raises(ResultsError, match=r"results: there is no study; below it: s"):
+        reluexp.load(folder / "results")
+    with pytest.raises(ResultsError, match=r"nothing: there is no study$"):
+        reluexp.load(folder / "nowhere" / "nothing")
+    study = reluexp.load(folder / "results" / "s")
+    assert repr(study) == f"<Study {str(folder / 'results' / 's')!r}: 4 trials, axes: activation>"
 
 
 def test_a_study_gives_back_its_models(folder: Path) -> None:

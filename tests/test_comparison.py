@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made import made_study
 from made_results import made, rows_of
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -291,3 +292,11 @@ def test_times_to_all_targets_are_one_family_with_never_last() -> None:
     assert (tanh["never"], tanh["never_base"], tanh["censored"], tanh["ratio_median"]) == (6, 0, 6, math.inf)
     assert math.isnan(tanh["ratio"])
     assert found.loc[("probe_accuracy_0.5", "tanh"), "censored"] == 0
+
+
+def test_an_axis_without_a_baseline_of_its_own_asks_for_one() -> None:
+    study = made_study(("relu", "tanh"), 3, 2, axis="train.batch_size", values=(32, 64))
+    with pytest.raises(ConfigError, match=r"train.batch_size has none of its own; say which: baseline=32"):
+        compare_study(study, "test_accuracy", "train.batch_size")
+    with pytest.raises(ConfigError, match=r"by: got 'activatoin'; .*did you mean 'activation'"):
+        compare_study(study, "test_accuracy", "activatoin")

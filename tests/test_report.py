@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
 
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
-from reluexp.report import write_report, write_tables
+from reluexp.report import write_report, write_tables, write_together
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
@@ -413,3 +414,21 @@ def test_the_modules_of_the_report_do_not_import_torch() -> None:
     modules = "reluexp.stats, reluexp.findings, reluexp.report, reluexp.report.page, reluexp.report.figures"
     command = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
+
+
+def test_studies_side_by_side_are_written_in_the_formats_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reluexp.report.together.FIGURES", FIGURES[:2])
+    studies = [made_study(("relu", "tanh"), 2, 2, name=name, path=tmp_path / name) for name in ("first", "second")]
+    folder = write_together(studies, tmp_path / "out", ["md", "tex", "png", "pdf"])
+    assert folder == tmp_path / "out"
+    kinds = Counter(path.suffix for path in folder.rglob("*") if path.is_file())
+    assert set(kinds) == {".md", ".tex", ".png", ".pdf"}
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert {name.rpartition("-")[2] for name in figures} == {"first", "second"}
+    assert kinds[".png"] == kinds[".pdf"] == len(figures)
+    rows = (folder / "summary.md").read_text("utf-8")
+    assert rows.count("first") == rows.count("second") == 2
+    with pytest.raises(ConfigError, match="unknown report format 'gif'"):
+        write_together(studies, tmp_path / "out", ["gif"])

@@ -88,17 +88,30 @@ def _seldom_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def write_together(studies: Sequence[Results], out: Path | None = None) -> Path:
-    """Write one page with the studies side by side, and their summaries as CSV; returns its path.
+def write_together(
+    studies: Sequence[Results], out: Path | None = None, formats: Sequence[str] = ("html", "csv")
+) -> Path:
+    """Write one page with the studies side by side, their summaries as one table, and figures, as `formats` asks.
 
-    `out` is a folder beside the first study's, named by all of them, unless given.
+    `out` is a folder beside the first study's, named by all of them, unless given. Returns the path of index.html, or
+    the folder when `html` is not asked for. Raises as `write_report`.
     """
-    from reluexp.report.tables import to_csv
-    from reluexp.report.together import render_together, together_frame
+    from reluexp.report.tables import to_csv, to_latex, to_markdown
+    from reluexp.report.together import draw_together, render_together, together_frame, together_table
 
+    _check(formats)
     folder = Path(out) if out else studies[0].path.parent / "+".join(study.name for study in studies)
-    _write(folder / "summary.csv", to_csv(together_frame(studies)).encode())
-    return _write(folder / "index.html", render_together(studies).encode())
+    if "csv" in formats:
+        _write(folder / "summary.csv", to_csv(together_frame(studies)).encode())
+    for form, text in (("md", to_markdown), ("tex", to_latex)):
+        if form in formats:
+            _write(folder / f"summary.{form}", text(together_table(studies)).encode())
+    drawn = [form for form in ("svg", "png", "pdf") if form in formats or (form == "svg" and "html" in formats)]
+    made = draw_together(studies, drawn) if drawn else {}
+    for (figure, name), files in made.items():
+        for form in set(files) & set(formats):
+            _write(folder / "figures" / f"{figure}-{name}.{form}", files[form])
+    return _write(folder / "index.html", render_together(studies, made).encode()) if "html" in formats else folder
 
 
 def write_tables(study: Results, out: Path, formats: Sequence[str] = ("csv", "md", "tex")) -> Path:

@@ -19,7 +19,7 @@ from reluexp.report.tables.cells import Cell
 from reluexp.report.tables.summary import summary_table
 from reluexp.stats import Results, summary
 
-__all__ = ["render_together", "together_frame"]
+__all__ = ["draw_together", "render_together", "together_frame", "together_table"]
 
 
 def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
@@ -29,18 +29,26 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
     return whole[["study", *whole.columns.drop("study")]]
 
 
-def render_together(studies: Sequence[Results]) -> str:
-    """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
-    style, names = Style(width=6.0, row_height=2.4), _names(studies)  # columns are narrow, and letters stay legible
+Made = dict[tuple[str, str], dict[str, bytes]]
+"""files by format, of each figure and study's name"""
+
+
+def draw_together(studies: Sequence[Results], formats: Sequence[str]) -> Made:
+    """Every figure that a study has."""
+    style = Style(width=6.0, row_height=2.4)  # columns are narrow, and letters stay legible
     with Renderer() as renderer:
         for spec in FIGURES:
-            for i, study in enumerate(studies):
+            for name, study in zip(_names(studies), studies, strict=True):
                 if (figure := draw_figure(spec, study, style)) is not None:
-                    renderer.add((spec.name, i), Drawing(figure, ("svg",), style))
-        made = renderer.results()
-    rows = []
+                    renderer.add((spec.name, name), Drawing(figure, formats, style))
+        return renderer.results()
+
+
+def render_together(studies: Sequence[Results], made: Made) -> str:
+    """One page with a column for each study. Figures that only some of the studies have stand alone in their column."""
+    names, rows = _names(studies), []
     for spec in FIGURES:
-        own = [_picture(spec, study, i, made.get((spec.name, i))) for i, study in enumerate(studies)]
+        own = [_picture(spec, study, i, made.get((spec.name, names[i]))) for i, study in enumerate(studies)]
         if any(own):
             rows.append({"title": spec.title, "name": spec.name, "pictures": list(zip(names, own, strict=True))})
     return (
@@ -51,7 +59,7 @@ def render_together(studies: Sequence[Results]) -> str:
             script=asset("tables.js"),
             names=names,
             answers=[(name, answer(study), remarks_of(study)) for name, study in zip(names, studies, strict=True)],
-            summary=_summary(studies),
+            summary=together_table(studies),
             differing=_differing(studies),
             rows=rows,
         )
@@ -73,7 +81,7 @@ def _picture(spec: FigureSpec, study: Results, place: int, files: dict[str, byte
     )
 
 
-def _summary(studies: Sequence[Results]) -> Table:
+def together_table(studies: Sequence[Results]) -> Table:
     """The summaries as one table: a column that a study lacks is a dash there."""
     tables = [summary_table(study, summary(study)) for study in studies]
     headers = list(dict.fromkeys(header for table in tables for header in table.headers))

@@ -22,7 +22,7 @@ from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
-from reluexp.stats.settings import groups, in_order, setting_columns
+from reluexp.stats.settings import compared_by, groups, in_order, setting_columns
 
 __all__ = ["Across", "across_tasks", "improvement", "interquartile_mean", "profile", "task_axes"]
 
@@ -66,8 +66,8 @@ def across_tasks(
     tasks, frame = task_axes(study, by), readings(study, metric, at)
     if not tasks or len(frame[tasks].drop_duplicates()) < 2:
         return None
-    base = study.baseline if baseline is None and by == "activation" else baseline
-    others = [axis for axis in setting_columns(study) if axis not in (by, *tasks)]
+    others, base = compared_by(study, by, baseline)
+    others = [axis for axis in others if axis not in tasks]
     sign = better_sign(metric) or 1
     summaries, profiles = [], []
     for where, part in groups(frame, others):

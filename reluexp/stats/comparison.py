@@ -16,7 +16,7 @@ from reluexp.stats.margins import better_sign, is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
-from reluexp.stats.settings import groups, in_order, setting_columns
+from reluexp.stats.settings import compared_by, groups, in_order
 from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_resolve, pairs_to_see, rounded, signed_rank, smallest_p
 
 __all__ = ["ALPHA", "BCA_FROM", "compare", "compare_pairs", "compare_study"]
@@ -42,14 +42,12 @@ def compare_study(
     Raises ConfigError for an axis, metric, moment or baseline that the study does not have.
     """
     frame = readings(study, metric, at)
-    base = study.baseline if baseline is None and by == "activation" else baseline
-    axes = setting_columns(study)
-    if by not in axes:
-        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}")
+    others, base = compared_by(study, by, baseline)
     levels = in_order(frame[by], by)
+    if base is None:
+        raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={levels[0]!r}, for example")
     if base not in levels:
         raise ConfigError(f"baseline: got {base!r}; allowed: {', '.join(map(str, levels))}")
-    others = [axis for axis in axes if axis != by]
     found = compare(frame, metric, by, base, others, over, margin_of(metric, margins))
     found.insert(found.columns.get_loc("baseline") + 1, "at", at)
     return found

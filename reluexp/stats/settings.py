@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import ACTIVATIONS
+from reluexp.catalogue.registry import nearest
+from reluexp.errors import ConfigError
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -18,6 +20,7 @@ __all__ = [
     "axis_names",
     "can_die",
     "common_setting",
+    "compared_by",
     "groups",
     "has_many_axes",
     "in_order",
@@ -49,6 +52,18 @@ def other_axes(study: Results) -> list[str]:
 def setting_columns(study: Results) -> list[str]:
     """The columns that tell one setting from another: the activation first, then the other axes."""
     return ["activation", *other_axes(study)]
+
+
+def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]:
+    """The other axes, and the baseline of a comparison by one: the study's own for activations, unless it is given.
+
+    Raises ConfigError for an axis that the study does not have.
+    """
+    axes = setting_columns(study)
+    if by not in axes:
+        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(by, axes)}")
+    base = study.baseline if baseline is None and by == "activation" else baseline
+    return [axis for axis in axes if axis != by], base
 
 
 @remembered

@@ -21,7 +21,7 @@ from reluexp.stats.ends import over_sites
 from reluexp.stats.intervals import curves
 from reluexp.stats.margins import margin_of
 from reluexp.stats.results import Results
-from reluexp.stats.settings import can_die, groups, in_order, setting_columns, settings
+from reluexp.stats.settings import can_die, compared_by, groups, in_order, settings
 
 __all__ = ["Survival", "survival_of"]
 
@@ -59,15 +59,11 @@ def survival_of(
     study: Results, by: str = "activation", baseline: Any = None, margins: Mapping[str, float] | None = None
 ) -> Survival:
     """The lives of a study's units. Raises ConfigError for an axis that there is not, or without a table of units."""
-    axes = setting_columns(study)
-    if by not in axes:
-        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}")
+    others, base = compared_by(study, by, baseline)
     if study.units.empty or "dead_since_step" not in study.units:
         raise ConfigError(
             "this study has no units to follow: none of its trials wrote the table; use probe.metrics full or basic"
         )
-    base = study.baseline if baseline is None and by == "activation" else baseline
-    others = [axis for axis in axes if axis != by]
     trials = _with_ends(study, settings(study), others)
     units = _fates(study.units, trials)
     keys = [*others, by]

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare_pairs
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.margins import is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.results import Results
-from reluexp.stats.settings import setting_columns
+from reluexp.stats.settings import compared_by
 
 __all__ = ["compare_times"]
 
@@ -31,12 +30,8 @@ def compare_times(
     counts those); ratio_median: the median, inf or 0 where half of the pairs say never. never, never_base: trials of
     the level and of the baseline that never reached the target. Raises ConfigError for an axis that there is not.
     """
-    axes = setting_columns(study)
-    if by not in axes:
-        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}")
-    base = study.baseline if baseline is None and by == "activation" else baseline
-    final = final_metrics(study)
-    others, parts = [axis for axis in axes if axis != by], []
+    others, base = compared_by(study, by, baseline)
+    final, parts = final_metrics(study), []
     for column in filter(is_time, map(str, final.columns)):
         found = pairs(final.assign(value=final[column]), by, base, others, log=True)
         parts.append(found.assign(target=column.removeprefix("steps_to_")))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reluexp.catalogue.registry import nearest
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
@@ -131,7 +132,9 @@ class Store:
             write_whole(self.study_file, text.encode())
 
     def read_study(self) -> dict[str, Any]:
-        """What study.yaml says."""
+        """What study.yaml says. Raises ResultsError, which names the studies nearby where there is none."""
+        if not self.study_file.exists() and not (self.root / "stacks").exists():
+            raise ResultsError(f"{self.root}: there is no study{_nearby(self.root)}")
         try:
             content = read_yaml(self.study_file)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
@@ -262,6 +265,14 @@ def find_studies(results: Path) -> list[Path]:
                 if path.is_file():
                     changed[path.parent] = path.stat().st_mtime
     return sorted(changed, key=lambda folder: changed[folder])
+
+
+def _nearby(folder: Path) -> str:
+    """The studies below a folder that is none, else those beside it, for a message."""
+    for where, place in (("below", folder), ("beside", folder.parent)):
+        if names := [study.name for study in find_studies(place)]:
+            return f"; {where} it: {', '.join(names)}{nearest(folder.name, names)}"
+    return ""
 
 
 def _unused(path: Path) -> Path:
