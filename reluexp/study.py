@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
 from reluexp.earlier import axes_of, earlier_trials, shown_at
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import Trial, make_trials, probe_size
+from reluexp.plan import Trial, make_trials
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
@@ -369,31 +369,26 @@ class Study:
 
         Raises ResultsError when there is no such trial or its weights were not kept.
         """
-        from reluexp.network import build_module
+        from reluexp.trained import network_of
 
         trial = _once(trial)
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
-        about = self.standing.records[stack]
-        module = build_module(self._wanted[trial].point.setting, tuple(about["shape"]), about["outputs"])
-        module.load_state_dict(self._store.read_weights(stack, trial))
-        return module.eval()
+        about, weights = self.standing.records[stack], self._store.read_weights(stack, trial)
+        return network_of(self._wanted[trial].point.setting, about["shape"], about["outputs"], weights)
 
     def probe(self, trial: str) -> tuple[Tensor, Tensor]:
         """The probe set of a trial: samples [sample, …], normalised as it saw them, and labels or targets [sample, …].
 
         Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
         """
-        from reluexp.catalogue.loading import load_dataset
+        from reluexp.trained import probe_of
 
         trial = _once(trial)
         if trial not in self._wanted:
             raise ResultsError(f"{self.name}: there is no trial {trial!r}")
-        setting = self._wanted[trial].point.setting
-        data = load_dataset(setting.dataset)
-        chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
-        return data.train_x[chosen], data.train_y[chosen]
+        return probe_of(self._wanted[trial].point.setting)
 
 
 def _once(trial: str) -> str:

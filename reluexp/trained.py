@@ -1,0 +1,37 @@
+"""What a trial leaves behind besides numbers: its network with the final weights, and the samples of its probe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reluexp.plan import probe_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from reluexp.config import Setting
+
+__all__ = ["network_of", "probe_of"]
+
+
+def network_of(setting: Setting, shape: Sequence[int], outputs: int, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network of a setting with these weights, in evaluation mode."""
+    from reluexp.network import build_module
+
+    module = build_module(setting, tuple(shape), outputs)
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def probe_of(setting: Setting) -> tuple[Tensor, Tensor]:
+    """The probe set: samples [sample, …], normalised as trials see them, and labels or targets [sample, …].
+
+    Raises DataError when the data set is not there any more.
+    """
+    from reluexp.catalogue.loading import load_dataset
+
+    data = load_dataset(setting.dataset)
+    chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
+    return data.train_x[chosen], data.train_y[chosen]
