@@ -78,7 +78,8 @@ def _rows(
     if rows.shape[2] > length:
         rows[..., length:] = F.pad(rows.new_full((int(biased),), 1.0), (0, rows.shape[2] - whole))
     target = rows[..., :length].unflatten(1, (samples, *size)).unflatten(-1, (*kernel, channels))
-    if channels % _WORD == 0 and last.dtype == torch.float32:  # four numbers at a time
+    aligned = channels % _WORD == 0 == last.storage_offset() % _WORD
+    if aligned and last.dtype == torch.float32:  # four numbers at a time
         last, target = last.view(torch.complex128), target.view(torch.complex128)
     r, n, h, w, c = last.stride()
     strides = (r, n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)

@@ -39,4 +39,5 @@ def _installed() -> tuple[tuple[str, str, int | None], ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     rows = [[part.strip() for part in line.split(",")] for line in found.stdout.splitlines()]
-    return tuple((index, uuid, int(size) * _MEGABYTE if size.isdigit() else None) for index, uuid, size in rows)
+    told = [row for row in rows if len(row) == len(("index", "uuid", "memory"))]  # and not a sentence
+    return tuple((index, uuid, int(size) * _MEGABYTE if size.isdigit() else None) for index, uuid, size in told)
