@@ -76,7 +76,10 @@ def run(
     given |= {"engine": engine, "address": ray_address, "patience": patience}
     resources = Resources.model_validate(given)
     if dry_run:
-        _show_plan(loaded, results, resources)
+        from reluexp.foretold import foretold
+
+        for sentence in foretold(loaded, results, resources):
+            _say(sentence)
         return
     from reluexp.progress import watching
     from reluexp.runner import run_loaded
@@ -181,10 +184,12 @@ def plan(
     """
     from reluexp.config import load_config
     from reluexp.engine import Resources
+    from reluexp.foretold import foretold
 
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     resources = Resources.model_validate({"device": device, "workers": workers})
-    _show_plan(load_config(config, set_ or []), results, resources)
+    for sentence in foretold(load_config(config, set_ or []), results, resources):
+        _say(sentence)
 
 
 @app.command()
@@ -267,46 +272,6 @@ def _folder(name: str, results: Path, readable: bool = True) -> Path:
     raise ResultsError(
         f"no study {name!r} in {str(results)!r}; there: {', '.join(names) or 'none'}{nearest(name, names)}"
     )
-
-
-def _show_plan(loaded: Any, results: Path, resources: Any) -> None:
-    from reluexp.engine import memory_of_place, places, planned_device
-    from reluexp.estimate import estimate, kind_of
-    from reluexp.limits import refuse_oversized
-    from reluexp.plan import make_plan, make_trials
-    from reluexp.standing import take_stock
-    from reluexp.store import Store, recall_speed
-    from reluexp.tuning import for_choosing, settled
-
-    refuse_oversized(loaded)
-    tuned = loaded.config.tune
-    if tuned:
-        then, loaded = loaded, for_choosing(loaded)
-    store, trials = Store(results / loaded.config.study), make_trials(loaded)
-    device = planned_device(resources)
-    workers, memory = places(resources, device == "cuda"), memory_of_place(resources)
-    done, begun = take_stock(store, trials).done, store.begun()
-    made = make_plan(trials, done, begun, workers, device, resources.stack, memory=memory)
-    sizes = [len(stack.trials) for stack in made.stacks]
-    _say(f"{loaded.config.study}: {len(made.trials)} trials at {len(loaded.points)} settings, {made.to_do} to do")
-    if tuned:
-        count = len(settled(then)) * len(then.seed_list)
-        _say(f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen")
-    _say(f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else ""))
-    speed = recall_speed(results)
-    cost = estimate(made, speed, device)
-    if cost is None:
-        _say("estimate: unknown before the data set or the model of your own is loaded")
-    elif sizes:
-        known = any(kind_of(stack.setting, device) in speed for stack in made.stacks)
-        basis = "as fast as earlier runs here" if known else (
-            "no run here yet to go by: at most what a core takes" if device != "cpu" else
-            "no run here yet to go by: within a factor of 2 or 3")  # fmt: skip
-        shown = f"{workers} worker{'s' if workers > 1 else ''}{' on a GPU' if device == 'cuda' else ''}"
-        _say(f"estimate: {cost.wall(workers):,.0f} s with {shown} ({basis})")
-        if cost.phases["train"]:
-            _say(f"measuring: about {100 * cost.measuring:.0f} % of the time of training")
-        _say(f"{cost.memory / 1e9:.1f} GB of memory per worker, {cost.disk / 1e6:,.0f} MB on disk")
 
 
 def _conclude(study: Any, as_json: bool) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reluexp.config import load_config
+from reluexp.engine import Resources
+from reluexp.engine.gpus import Gpu
 from reluexp.estimate import Cost, estimate
+from reluexp.foretold import foretold
 from reluexp.plan import make_plan, make_trials
 
 BASE: dict[str, Any] = {
@@ -66,6 +70,24 @@ def test_earlier_runs_on_the_same_device_correct_it() -> None:
     assert slow.phases["train"] == pytest.approx(2 * plain.phases["train"])
     fast = cost({"dense": 2.0, "dense cuda": 0.1}, "cuda")
     assert fast.phases["train"] == pytest.approx(0.1 * cost(None, "cuda").phases["train"])
+
+
+def test_a_plan_says_how_trials_stack_and_what_that_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_config({**BASE, "dataset": "digits"})
+
+    def said(**means: Any) -> list[str]:
+        return list(foretold(loaded, tmp_path, Resources.model_validate({"workers": 2, **means})))
+
+    first, stacks, seconds, measuring, memory = said(device="cpu")
+    assert first == "s: 8 trials at 2 settings, 8 to do"
+    assert stacks == "stacks: 2, of 4 to 4 trials"
+    assert seconds.endswith("with 2 workers (no run here yet to go by: within a factor of 2 or 3)")
+    assert measuring.endswith("% of the time of training")
+    assert memory.endswith("MB on disk")
+    assert said(device="cpu", stack=1)[1] == "stacks: 8, of 1 to 1 trials"
+    monkeypatch.setattr("reluexp.engine.visible_gpus", lambda: [Gpu("0", 8 << 30)])
+    assert "with 2 workers on a GPU (no run here yet to go by: at most what a core takes)" in said()[2]
+    assert "on a GPU" not in said(device="cpu")[2]
 
 
 def test_what_is_unknown_before_it_is_loaded_has_no_estimate() -> None:

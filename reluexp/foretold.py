@@ -1,0 +1,60 @@
+"""What a run would do and about what it would cost, in sentences. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from reluexp.config import LoadedConfig
+from reluexp.engine import Resources, memory_of_place, places, planned_device
+from reluexp.estimate import estimate, kind_of
+from reluexp.limits import refuse_oversized
+from reluexp.plan import Plan, make_plan, make_trials
+from reluexp.standing import take_stock
+from reluexp.store import Store, recall_speed
+from reluexp.tuning import for_choosing, settled
+
+__all__ = ["foretold"]
+
+
+def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Iterator[str]:
+    """The trials, how they stack, and an estimate of seconds, memory and disk.
+
+    Raises ConfigError for what this machine cannot hold.
+    """
+    refuse_oversized(loaded)
+    tuned = loaded.config.tune
+    first = for_choosing(loaded) if tuned else loaded
+    device = planned_device(resources)
+    plan = _planned(first, results, resources, device)
+    yield f"{first.config.study}: {len(plan.trials)} trials at {len(first.points)} settings, {plan.to_do} to do"
+    if tuned:
+        count = len(settled(loaded)) * len(loaded.seed_list)
+        yield f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen"
+    sizes = [len(stack.trials) for stack in plan.stacks]
+    yield f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else "")
+    yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
+
+
+def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
+    """The plan of what is not done yet, as `run` would make it."""
+    store, trials = Store(results / loaded.config.study), make_trials(loaded)
+    done, begun, workers = take_stock(store, trials).done, store.begun(), places(resources, device == "cuda")
+    return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
+
+
+def _costs(plan: Plan, speed: Mapping[str, float], workers: int, device: str) -> Iterator[str]:
+    cost = estimate(plan, speed, device)
+    if cost is None:
+        yield "estimate: unknown before the data set or the model of your own is loaded"
+    elif plan.stacks:
+        basis = "no run here yet to go by: within a factor of 2 or 3"
+        if any(kind_of(stack.setting, device) in speed for stack in plan.stacks):
+            basis = "as fast as earlier runs here"
+        elif device != "cpu":
+            basis = "no run here yet to go by: at most what a core takes"
+        shown = f"{workers} worker{'s' if workers > 1 else ''}{' on a GPU' if device == 'cuda' else ''}"
+        yield f"estimate: {cost.wall(workers):,.0f} s with {shown} ({basis})"
+        if cost.phases["train"]:
+            yield f"measuring: about {100 * cost.measuring:.0f} % of the time of training"
+        yield f"{cost.memory / 1e9:.1f} GB of memory per worker, {cost.disk / 1e6:,.0f} MB on disk"
