@@ -85,6 +85,17 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert message.startswith("4 problems")
 
 
+@pytest.mark.parametrize(
+    "source", [None, 42, ["quickstart"], load_config("quickstart")], ids=lambda source: type(source).__name__
+)
+def test_what_is_no_config_at_all_is_told_by_its_kind(source: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(source)
+    assert str(caught.value) == (
+        f"a config is a YAML file, the name of a shipped one, or a mapping; got: {type(source).__name__}"
+    )
+
+
 def test_overrides_are_checked_and_win_over_the_grid(tmp_path: Path) -> None:
     assert "--set train.epochs: train.epochs: got 'x'" in refusal(tmp_path, "seeds: 1\n", "train.epochs=x")
     loaded = load_config({"study": "s", "grid": {"train.lr": [1, 2]}}, ["train.lr=1e-3"])

@@ -69,6 +69,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
     Raises ConfigError with everything that is wrong, each with its file, line and dotted key.
     """
+    if not isinstance(source, (str, Path, Mapping)):
+        got = type(source).__name__  # a caller's slip: its value may be pages long
+        raise ConfigError(f"a config is a YAML file, the name of a shipped one, or a mapping; got: {got}")
     if not isinstance(source, Mapping):
         source = find_config(source)
     document = read_document(source, overrides)
