@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from reluexp import errors
 from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
+from reluexp.config.problems import problems_of
+from reluexp.config.source import dotted
 from reluexp.earlier import describe
 from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
@@ -57,7 +61,7 @@ def run(
     next run then goes on.
     """
     loaded = load_config(config, overrides)
-    means = Resources.model_validate({"device": device, "workers": workers, "stack": stack, **resources})
+    means = _resources({"device": device, "workers": workers, "stack": stack, **resources})
     part = Shard.parse(shard) if shard else None
     return run_loaded(loaded, Path(results), means, fresh, part, listener or (lambda event: None))
 
@@ -99,6 +103,15 @@ def run_loaded(
     if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
         study.measure_cost()
     return study
+
+
+def _resources(given: dict[str, Any]) -> Resources:
+    """Keywords as resources; raises ConfigError with all that is wrong with them, as a config does."""
+    try:
+        return Resources.model_validate(given)
+    except ValidationError as error:
+        lines = [f"{dotted(path)}: {text}" for path, text in problems_of(error, Resources, given)]
+        raise ConfigError("\n".join(lines)) from None
 
 
 class _Session:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reluexp
 from reluexp.config import json_schema, label_of, load_config, shipped_configs
 from reluexp.config.models import CHOICES
 from reluexp.config.source import scalar
@@ -94,6 +95,25 @@ def test_what_is_no_config_at_all_is_told_by_its_kind(source: Any) -> None:
     assert str(caught.value) == (
         f"a config is a YAML file, the name of a shipped one, or a mapping; got: {type(source).__name__}"
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": 0}, "workers: got 0; allowed: at least 1"),
+        (
+            {"stack": "two", "device": "tpu"},
+            "device: got 'tpu'; allowed: 'auto', 'cpu', 'cuda' or 'mps'\nstack: got 'two'",
+        ),
+        ({"worker": 2}, "worker: unknown key; allowed: device, workers"),
+        ({"engine": "rya"}, "did you mean 'ray'?"),
+    ],
+)
+def test_keywords_of_a_run_are_told_as_keys_of_a_config_are(tmp_path: Path, wrong: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        reluexp.run("smoke", tmp_path, **wrong)
+    assert message in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_overrides_are_checked_and_win_over_the_grid(tmp_path: Path) -> None:
