@@ -65,14 +65,14 @@ def survival_of(
             "this study has no units to follow: none of its trials wrote the table; use probe.metrics full or basic"
         )
     trials = _with_ends(study, settings(study), others)
-    units = _fates(study.units, trials)
+    fates = _fates(study.units, trials)
     keys = [*others, by]
-    lives = _lives(units, trials, keys)
+    lives = _lives(fates, trials, keys)
     compared = compare(lives, "restricted_life", by, base, others, margin=margin_of("restricted_life", margins))
     if "activation" in compared:
         compared["comparable"] = compared["activation"].map(can_die).astype(bool)
     return Survival(
-        curves=_curves(units.merge(trials[["trial", *keys]], on="trial"), keys),
+        curves=_curves(fates.merge(trials[["trial", *keys]], on="trial"), keys),
         lives=lives,
         comparison=compared,
         groups=_groups(lives, keys),
@@ -92,31 +92,31 @@ def _with_ends(study: Results, trials: pd.DataFrame, others: list[str]) -> pd.Da
 
 
 def _fates(units: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """trial, born_dead, step and fate of each unit: when and how it left the ranks of the living."""
-    found = units[["trial", "born_dead", "dead_at_end", "dead_since_step"]].merge(
-        trials[["trial", "outcome", "end", "horizon"]], on="trial"
-    )
+    """When and how units left the ranks of the living: a row, with their number, for all of a trial that did alike."""
+    told = ["trial", "born_dead", "dead_at_end", "dead_since_step"]
+    counted = units.groupby(told, dropna=False, sort=False).size().rename("units").reset_index()
+    found = counted.merge(trials[["trial", "outcome", "end", "horizon"]], on="trial")
     died = found["dead_at_end"].astype(bool) & found["dead_since_step"].notna()
     diverged = found["outcome"].eq("diverged") & ~died
     found["fate"] = np.select([died, diverged], [_DIED, _DIVERGED], _CENSORED)
     found["step"] = found["dead_since_step"].where(died, found["end"])
     found["born_dead"] = found["born_dead"].astype(bool)
-    return found[["trial", "born_dead", "fate", "step", "horizon"]]
+    return found[["trial", "born_dead", "fate", "step", "horizon", "units"]]
 
 
-def _lives(units: pd.DataFrame, trials: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    risk = units[~units["born_dead"]]
+def _lives(fates: pd.DataFrame, trials: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    risk = fates[~fates["born_dead"]]
     life = np.where(risk["fate"].eq(_DIED), risk["step"].clip(upper=risk["horizon"]), risk["horizon"])
-    risk = risk.assign(share=life / risk["horizon"].where(risk["horizon"] > 0))
-    own = units.groupby("trial")
-    counts = pd.DataFrame({"units": own.size(), "born_dead": own["born_dead"].sum()})
+    share = life / risk["horizon"].where(risk["horizon"] > 0)
+    counts = pd.DataFrame({"units": fates["units"], "born_dead": fates["units"].where(fates["born_dead"], 0)})
+    counts = counts.groupby(fates["trial"]).sum()
     for name, fate in (("died", _DIED), ("diverged_units", _DIVERGED), ("alive", _CENSORED)):
-        counts[name] = risk["fate"].eq(fate).groupby(risk["trial"]).sum()
-    counts["value"] = risk.groupby("trial")["share"].mean()
+        counts[name] = risk["units"].where(risk["fate"].eq(fate), 0).groupby(risk["trial"]).sum()
+    lived = (share * risk["units"]).groupby(risk["trial"]).sum(min_count=1)
+    counts["value"] = lived / risk.groupby("trial")["units"].sum()
     columns = list(dict.fromkeys(["trial", *keys, "activation", "seed", "outcome", "stuck"]))
     found = trials[columns].merge(counts.reset_index(), on="trial")
-    whole = ["units", "born_dead", "died", "diverged_units", "alive"]
-    return found.assign(**found[whole].fillna(0).astype(int))
+    return found.assign(**found[["units", "born_dead", "died", "diverged_units", "alive"]].fillna(0).astype(int))
 
 
 def _groups(lives: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -127,9 +127,9 @@ def _groups(lives: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return found.assign(comparable=able, restricted_life=flags.groupby(keys, sort=False)["value"].mean()).reset_index()
 
 
-def _curves(units: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _curves(fates: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     parts = []
-    for where, part in groups(units, keys):
+    for where, part in groups(fates, keys):
         risk = part[~part["born_dead"]]
         if risk.empty:
             continue
@@ -147,11 +147,11 @@ def _curves(units: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _curve(risk: pd.DataFrame, trials: int) -> pd.DataFrame:
     """The curves of one group on the steps at which anything happened, from 0 on."""
-    counted = risk.groupby(["trial", "step", "fate"]).size().rename("count").reset_index()
+    counted = risk.groupby(["trial", "step", "fate"], as_index=False)["units"].sum()
     steps = np.unique(np.append(0.0, counted["step"].to_numpy(float)))
     time, fate = counted["step"].to_numpy(float), counted["fate"].to_numpy(int)
     names = counted["trial"].astype("category").cat.codes.to_numpy()
-    weights, rng = counted["count"].to_numpy(float), np.random.default_rng(0)
+    weights, rng = counted["units"].to_numpy(float), np.random.default_rng(0)
     survival, died, diverged = _estimates(time, fate, weights, steps)
     low = high = low_died = high_died = np.full(len(steps), math.nan)
     if trials > 1 and not fate.any():  # nobody left: every resample says the same

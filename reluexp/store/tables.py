@@ -95,9 +95,9 @@ def _column(name: str, files: Mapping[Path, ParquetFile], kept: Sequence[pa.Arra
     telling = [part for part in parts if part.schema.types[0] != pa.null()] or parts[:1]
     try:
         whole = pa.concat_tables(parts, promote_options="permissive")
-        return whole.replace_schema_metadata(telling[0].schema.metadata).to_pandas()[name]
+        return whole.replace_schema_metadata(telling[0].schema.metadata).to_pandas(use_threads=False)[name]
     except pa.ArrowTypeError:
-        return pd.concat([part.to_pandas()[name].astype(object) for part in parts], ignore_index=True)
+        return pd.concat([part.to_pandas(use_threads=False)[name].astype(object) for part in parts], ignore_index=True)
 
 
 def _read(path: Path, file: ParquetFile, name: str, rows: pa.Array | None) -> pa.Table:
@@ -105,7 +105,7 @@ def _read(path: Path, file: ParquetFile, name: str, rows: pa.Array | None) -> pa
 
     known = name in file.schema_arrow.names
     try:
-        part = file.read([name]) if known else pa.table({name: pa.nulls(file.metadata.num_rows)})
+        part = file.read([name], use_threads=False) if known else pa.table({name: pa.nulls(file.metadata.num_rows)})
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
     return part if rows is None else part.filter(rows)
