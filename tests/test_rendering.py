@@ -31,7 +31,7 @@ def drawings() -> list[Drawing]:
     looks = ((("svg", "png"), Style()), (("pdf",), paper_style()))
     return [
         Drawing(figure, forms, look)
-        for spec in FIGURES[::8]
+        for spec in FIGURES[::12]
         for forms, look in looks
         if (figure := draw_figure(spec, study, look)) is not None
     ]
