@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -18,7 +18,7 @@ from reluexp.convolution import convolve
 from reluexp.operations import Applied, Recogniser
 from reluexp.seeds import generator
 
-__all__ = ["Reading", "SiteListener"]
+__all__ = ["Reading", "SiteListener", "disable"]
 
 SiteListener = Callable[[int, Tensor, Tensor, Callable[[Tensor], Tensor]], None]
 """called with a site's number, its pre-activation z, what its function makes of it, and that function"""
@@ -110,7 +110,8 @@ class Reading(TorchFunctionMode):
             z = z.clone()
         h = function(z)
         if self.masks:
-            h = h * _beside(self.masks[site] if self.replicas is not None else self.masks[site][0], h)
+            mask = self.masks[site] if self.replicas is not None else self.masks[site][0]
+            h = h * _beside(mask.to(h), h)
         if self.listener:
             self.listener(site, z, h, function)
         return h if target is None else target.copy_(h)
@@ -124,6 +125,31 @@ class Reading(TorchFunctionMode):
         kept = [torch.empty(shape).bernoulli_(1 - p, generator=g) for g in self._generators]
         mask = kept[0] if self.replicas is None else torch.stack(kept)
         return x * mask.to(x.device, non_blocking=True) / (1 - p)
+
+
+class _Disabling(Reading):
+    """Disables units and leaves everything else as it is written."""
+
+    def _execute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+    def _dropout(self, *args: Any, **kwargs: Any) -> Tensor:
+        return F.dropout(*args, **kwargs)
+
+
+def disable(module: nn.Module, masks: list[Tensor]) -> None:
+    """Keeps the units of each site [1, channel] that a mask says 0 for disabled in every pass from now on.
+
+    The module says which these are, as `disabled_units`, so that `watch` counts them among the dead.
+    """
+    reading = _Disabling(None, masks)
+    module.disabled_units = masks  # type: ignore[assignment]
+    module.register_forward_pre_hook(lambda *_: _none(reading.begin(None).__enter__()))
+    module.register_forward_hook(lambda *_: reading.__exit__(None, None, None), always_call=True)
+
+
+def _none(_: Any) -> None:
+    """What a hook returns that changes nothing."""
 
 
 def _with_replica(args: tuple[Any, ...]) -> tuple[Any, ...]:

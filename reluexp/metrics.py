@@ -31,6 +31,8 @@ TAIL = 0.001
 SMALLEST_EIGENVALUE = 1e-12
 _LANES = 32
 _CANCELS = 1e-3
+_SQUARABLE = 1e-16, 1e18  # sizes whose squares, and sums of some, single precision can hold
+_HALVES = (torch.float16, torch.bfloat16)
 _BLOCK, _GPU_BLOCK = 1 << 19, 1 << 31
 ROUNDING = 1e-28
 _AWAKE = 5
@@ -63,8 +65,14 @@ def hoyer(size: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     n = size.shape[2]
     if n == 1:
         return size.new_zeros(len(size)), size.new_zeros(len(size))
-    valid = torch.gt(length, 0, out=torch.empty_like(length))
-    ratios = size.sum(2).div_(length.clamp_min(torch.finfo(length.dtype).tiny)).mul_(valid)
+    total = size.sum(2)
+    valid = torch.gt(total, 0, out=torch.empty_like(total))
+    ratios = (total / length.clamp_min(torch.finfo(length.dtype).tiny)).mul_(valid)
+    if size.dtype == torch.float32 and not _SQUARABLE[0] < length.amin() <= length.amax() < _SQUARABLE[1]:
+        # squares of such numbers are 0 or infinite; the ratio does not depend on the scale
+        poor = (length >= _SQUARABLE[1]) | (length <= _SQUARABLE[0]) & (total > 0)
+        wide = size[poor].double()
+        ratios[poor] = (wide.sum(1) / torch.linalg.vector_norm(wide, dim=1)).to(ratios.dtype)
     count = valid.sum(1)
     return (math.sqrt(n) * count - ratios.sum(1)) / (math.sqrt(n) - 1), count
 
@@ -149,6 +157,7 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     Comparisons are written as numbers and squares summed as norms, since these are the cheapest passes over memory;
     counts are exact below 2²⁴ places.
     """
+    z, h, slope, limit = (x.float() if x.dtype in _HALVES else x for x in (z, h, slope, limit))
     size = h.abs()
     active = torch.ge(slope, limit, out=torch.empty_like(slope))
     firing = active.sum(1)
@@ -173,10 +182,14 @@ def _slices(count: int, each: int, block: int) -> list[slice]:
 
 
 def _mend(sums: Sums, z: Tensor, h: Tensor) -> None:
-    """Replaces Σ x² by one in float64 where the mean is so much larger than the spread that a variance would suffer."""
+    """Replaces Σ x² by one in float64 where single precision would not do.
+
+    So it is where the mean is so much larger than the spread that a variance would suffer, or squares leave the range.
+    """
     power = (sums["sums"][:, :2].mean(2) / z.shape[1]).square()
     square = sums["squares"] / z[0].numel()
-    poor = ~(square - power > _CANCELS * power) | torch.isinf(square)
+    there = torch.stack([sums["extremes"][:, [0, 3]].abs().amax((1, 2)), sums["extremes"][:, 1].amax(1)], 1) > 0
+    poor = ~(square - power > _CANCELS * power) | torch.isinf(square) | ((square < _SQUARABLE[0] ** 2) & there)
     if bool(poor.any()):
         for number, x in enumerate((z, h)):
             own = poor[:, number]

@@ -30,7 +30,7 @@ from reluexp.plan import own_key, stackable
 from reluexp.seeds import derive, generator
 from reluexp.sites import Site, Trace, trace
 
-__all__ = ["Network", "Snapshot", "build_module"]
+__all__ = ["Network", "Snapshot", "build_module", "disabled_units"]
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Shape = tuple[int, ...]
@@ -45,6 +45,21 @@ def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Ca
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "build"))
         return build_model(setting.architecture, shape, outputs, activate)
+
+
+def disabled_units(sites: Sequence[Site], settings: Sequence[Setting], seeds: Sequence[int]) -> list[Tensor]:
+    """For each site [replica, channel]: 0 where `init.dead` disables a unit, else 1; nothing when no setting has it."""
+    shares = [setting.init.dead for setting in settings]
+    if not any(shares):
+        return []
+    masks = []
+    for index, site in enumerate(sites):
+        mask = torch.ones(len(seeds), site.width)
+        for replica, (seed, share) in enumerate(zip(seeds, shares, strict=True)):
+            chosen = torch.randperm(site.width, generator=generator(seed, "dead", index))
+            mask[replica, chosen[: round(share * site.width)]] = 0
+        masks.append(mask)
+    return masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +106,7 @@ class Network:
         self.output_layer = self.trace.output or (linear[-1] if linear else None)
         self.gains = [self._gain(setting) for setting in settings]
         self.module = self._mixed(plain, shape, outputs)
-        self.masks = self._masks()
+        self.masks = [mask.to(device) for mask in disabled_units(self.sites, settings, seeds)]
         self._stack(shape, outputs)
         copies = own_key(settings[0]) is not None
         self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies)
@@ -219,20 +234,6 @@ class Network:
             return Mixed(functions, sizes)
 
         return _build(self.settings[0], shape, outputs, self.seeds[0], activate)
-
-    def _masks(self) -> list[Tensor]:
-        """For each site [replica, channel]: 0 where `init.dead` disables a unit, else 1; nothing when it is 0."""
-        shares = [setting.init.dead for setting in self.settings]
-        if not any(shares):
-            return []
-        masks = []
-        for index, site in enumerate(self.sites):
-            mask = torch.ones(self.replicas, site.width)
-            for replica, (seed, share) in enumerate(zip(self.seeds, shares, strict=True)):
-                chosen = torch.randperm(site.width, generator=generator(seed, "dead", index))
-                mask[replica, chosen[: round(share * site.width)]] = 0
-            masks.append(mask.to(self.device))
-        return masks
 
     def _draw(self, views: dict[str, Tensor]) -> None:
         """Fills the weights and biases of linear maps [replica, …]; a user's model with init `torch` keeps its own."""

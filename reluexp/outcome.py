@@ -47,7 +47,7 @@ def result_of(training: Training) -> StackResult:
     }
     tables["trials"] = _trials(training, tables["epochs"])
     keep = training.setting.train.save_weights
-    return StackResult(tables, {n: training.network.state(i) for i, n in enumerate(names)} if keep else {})
+    return StackResult(tables, {n: training.weights(i) for i, n in enumerate(names)} if keep else {})
 
 
 def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:

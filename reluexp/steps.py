@@ -28,12 +28,19 @@ def spikes(norms: Tensor, before: int) -> Tensor:
     """
     found = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
     for step in range(max(before, _LEAST), min(norms.shape[1], _WINDOW)):
-        found |= norms[:, step] > _SPIKE * norms[:, :step].median(1).values
+        found |= norms[:, step] > _SPIKE * _median(norms[:, :step])
     first = max(before, _WINDOW)
     if first < norms.shape[1]:
         windows = norms[:, first - _WINDOW : -1].unfold(1, _WINDOW, 1)
-        found |= (norms[:, first:] > _SPIKE * windows.median(2).values).any(1)
+        found |= (norms[:, first:] > _SPIKE * _median(windows)).any(1)
     return found
+
+
+def _median(values: Tensor) -> Tensor:
+    """Over the last dimension; of an even number the mean of the two in the middle, where torch's takes the lower."""
+    count = values.shape[-1]
+    ordered = values.sort(-1).values
+    return (ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2
 
 
 class Steps:

@@ -365,7 +365,7 @@ class Study:
         return notebook_summary(self)
 
     def model(self, trial: str) -> nn.Module:
-        """The network of a trial with its final weights, in evaluation mode.
+        """The network of a trial with its final weights, in evaluation mode; what `init.dead` disabled stays so.
 
         Raises ResultsError when there is no such trial or its weights were not kept.
         """
@@ -376,7 +376,8 @@ class Study:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
         stack = self._stacks[trial]
         about, weights = self.standing.records[stack], self._store.read_weights(stack, trial)
-        return network_of(self._wanted[trial].point.setting, about["shape"], about["outputs"], weights)
+        own = self._wanted[trial]
+        return network_of(own.point.setting, own.seed, about["shape"], about["outputs"], weights)
 
     def probe(self, trial: str) -> tuple[Tensor, Tensor]:
         """The probe set of a trial: samples [sample, …], normalised as it saw them, and labels or targets [sample, …].

@@ -180,14 +180,22 @@ class Training:
         """Running statistics of replicas that end here: as long as others train, theirs go on to be written."""
         if self.network.stacked and bool(ended.any()):
             for name, buffer in self.network.buffers().items():
-                if buffer.is_floating_point():
-                    self.ended_buffers.setdefault(name, buffer.clone())[ended] = buffer[ended]
+                wide = buffer if buffer.is_floating_point() else buffer.expand(len(self.seeds), *buffer.shape)
+                self.ended_buffers.setdefault(name, wide.clone())[ended] = wide[ended]
 
     def _put_back_buffers(self) -> None:
         with torch.no_grad():
             for name, kept in self.ended_buffers.items():
-                buffer = self.network.buffers()[name]
-                buffer[~self.alive] = kept[~self.alive]
+                if kept.is_floating_point():
+                    self.network.buffers()[name][~self.alive] = kept[~self.alive]
+
+    def weights(self, replica: int) -> dict[str, Tensor]:
+        """A replica's final parameters and buffers; counters, which a stack shares, as they were when it ended."""
+        found = self.network.state(replica)
+        if self.alive[replica]:
+            return found
+        counters = {name: kept for name, kept in self.ended_buffers.items() if not kept.is_floating_point()}
+        return found | {name: kept[replica].cpu().clone() for name, kept in counters.items()}
 
     @property
     def first_loss(self) -> Tensor:

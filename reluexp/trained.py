@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["network_of", "probe_of"]
 
 
-def network_of(setting: Setting, shape: Sequence[int], outputs: int, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The network of a setting with these weights, in evaluation mode."""
-    from reluexp.network import build_module
+def network_of(
+    setting: Setting, seed: int, shape: Sequence[int], outputs: int, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The network of a setting with these weights, in evaluation mode; units that `init.dead` disabled stay so."""
+    import torch
+
+    from reluexp.intercept import disable
+    from reluexp.network import build_module, disabled_units
+    from reluexp.sites import trace
 
     module = build_module(setting, tuple(shape), outputs)
+    if setting.init.dead:
+        sites = trace(module, torch.zeros(2, *shape)).sites
+        disable(module, disabled_units(sites, [setting], [seed]))
     module.load_state_dict(weights)
     return module.eval()
 

@@ -40,7 +40,7 @@ class Watched:
 
     def __init__(self, module: nn.Module, trace: Trace, chunk: int | None) -> None:
         self.module, self.trace, self.chunk = module, trace, chunk
-        self.masks: list[Tensor] = []
+        self.masks: list[Tensor] = list(getattr(module, "disabled_units", []))
         self.output: Any = None
         self._reading = Reading(None, self.masks, copies=True)
 

@@ -64,7 +64,8 @@ def simulated(draw: Draw, studies: int, shift: float, scale: float) -> Iterator[
             {
                 "activation": np.repeat([f"a{level}" for level in range(LEVELS)], SEEDS),
                 "seed": np.tile(np.arange(SEEDS), LEVELS),
-                **{"value": np.concatenate(whole), "base": 0.0, "difference": np.concatenate(whole), "sound": True},
+                **{"value": np.concatenate(whole), "base": 0.0, "difference": np.concatenate(whole)},
+                **{"sound": True, "unknown": False},
             }
         )
 
@@ -93,7 +94,9 @@ def bootstrap_coverage(draw: Draw, studies: int = 400, seeds: int = 20) -> float
     rng, held = np.random.default_rng(7), 0
     for _ in range(studies):
         d = draw(rng, seeds)
-        found = pd.DataFrame({"activation": "a", "value": d, "base": 0.0, "difference": d, "sound": True})
+        found = pd.DataFrame(
+            {"activation": "a", "value": d, "base": 0.0, "difference": d, "sound": True, "unknown": False}
+        )
         row = compare_pairs(found, ["activation"]).iloc[0]
         held += bool(row["bca_low"] <= 0 <= row["bca_high"])
     return held / studies

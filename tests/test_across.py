@@ -153,6 +153,17 @@ def test_friedman_and_nemenyi_equal_other_computations(seed: int) -> None:
     assert found.ranks["rank"].tolist() == pytest.approx(sorted((-table).rank(axis=1).mean()))
 
 
+def test_tiny_values_have_ranks_too() -> None:
+    rows = [
+        {"dataset": d, "activation": a, "value": size * (1 + d / 100)}
+        for d in range(7) for a, size in (("relu", 3e-13), ("elu", 2e-13), ("tanh", 1e-13))
+    ]  # fmt: skip
+    found = rank_levels(pd.DataFrame(rows), "activation")
+    assert found is not None
+    assert found.ranks["rank"].tolist() == [1, 2, 3]
+    assert found.friedman < 0.01
+
+
 def test_demsars_example_and_the_groups_of_a_diagram() -> None:
     assert critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
     frame = pd.DataFrame(

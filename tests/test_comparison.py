@@ -19,6 +19,7 @@ from statsmodels.stats.power import TTestPower
 
 from reluexp.errors import ConfigError
 from reluexp.stats import MARGINS, compare, compare_pairs, compare_study, compare_times, margin_of, pairs, readings
+from reluexp.stats.contrasts import Contrast, decide
 from reluexp.stats.signed_rank import pairs_for, pairs_to_resolve, signed_rank, smallest_p, tidy_differences
 
 
@@ -69,6 +70,29 @@ def test_effect_by_hand_and_infinite_differences_rank_first() -> None:
 def test_rounding_makes_no_differences_out_of_ties() -> None:
     assert len(set(tidy_differences([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]).tolist())) == 1
     assert tidy_differences([np.inf, np.inf, 1], [np.inf, 1, np.inf]).tolist() == [0, np.inf, -np.inf]
+    thirds = tidy_differences([1.0, 8 / 9, 1 / 9], [17 / 18, 15 / 18, 1 / 18])  # shares on both sides of a power of ten
+    assert len(set(thirds.tolist())) == 1
+
+
+@pytest.mark.parametrize("huge", [1e10, 1e31, np.inf])
+def test_a_trial_that_ran_away_blurs_no_other_difference(huge: float) -> None:
+    level, base = np.array([0.9, 0.8, 0.3, huge]), np.array([0.8, 0.7, 0.31, 0.1])
+    found = tidy_differences(level, base)
+    np.testing.assert_allclose(found[:3], [0.1, 0.1, -0.01], rtol=1e-12)
+    assert found[0] == found[1]
+    assert found[3] == pytest.approx(huge)
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), min_size=1, max_size=30), st.integers(1, 3000))
+def test_differences_of_shares_tie_exactly_where_whole_numbers_do(pairs_: list[tuple[int, int]], of: int) -> None:
+    left, right = np.array(pairs_).T
+    found = tidy_differences(left / of, right / of)
+    exact = left - right
+    assert [len(set(found[np.abs(exact) == size]) - set(-found)) <= 2 for size in set(np.abs(exact))]
+    for size in set(np.abs(exact).tolist()):
+        assert len(set(np.abs(found[np.abs(exact) == size]).tolist())) == 1
+    np.testing.assert_array_equal(np.sign(found), np.sign(exact))
+    assert len(set(np.abs(found).tolist())) == len(set(np.abs(exact).tolist()))
 
 
 def test_the_least_p_and_the_pairs_that_would_do() -> None:
@@ -199,6 +223,46 @@ def test_never_is_the_longest_time_and_censored() -> None:
     assert math.isnan(row["mean"])
     ratio = compare(rows_of({"relu": [100.0, 10], "elu": [50.0, 5]}), "steps_to_95%", "activation", "relu").iloc[0]
     assert ratio["mean"] == pytest.approx(math.log(0.5))
+
+
+def test_two_that_never_arrived_say_nothing_of_a_mean_and_are_not_equal() -> None:
+    never, margin = math.inf, math.log(1.1)
+
+    def row(relu: list[float], elu: list[float]) -> pd.Series:
+        frame = rows_of({"relu": relu, "elu": elu})
+        return compare(frame, "steps_to_95%", "activation", "relu", margin=margin).iloc[0]
+
+    nobody = row([never] * 10, [never] * 10)
+    assert (nobody["verdict"], nobody["ties"], nobody["censored"]) == ("undecided", 10, 10)
+    assert nobody[["mean", "low", "median", "sd", "mean_sound"]].isna().all()
+    half = row([100.0] * 6 + [never] * 6, [50.0] * 6 + [never] * 6)
+    assert half[["mean", "low", "median"]].isna().all()  # the median may lie anywhere from −∞ to ln ½
+    assert half["verdict"] == "undecided"
+    most = row([100.0] * 14 + [never], [50.0] * 14 + [never])
+    assert most["median"] == pytest.approx(math.log(0.5))
+    assert most["verdict"] == "better"  # whatever the one pair would have said
+
+
+def test_a_claim_about_times_is_not_decided_by_those_that_never_arrived() -> None:
+    unknown = decide(Contrast("steps", [], "greater", math.log(1.1), unknown=12))
+    assert (unknown.p_for, unknown.p_against, unknown.n) == (1.0, 1.0, 12)
+    known = decide(Contrast("steps", [1.0 + i / 100 for i in range(12)], "greater", math.log(1.1), unknown=1))
+    assert known.p_for < 0.02
+    assert math.isnan(known.mean)
+    assert math.isinf(known.seeds)
+    worst = [*(1.0 + i / 100 - math.log(1.1) for i in range(12)), -math.inf]
+    assert known.p_for == signed_rank(worst).greater
+
+
+def test_means_over_an_axis_tie_as_exactly_as_single_values() -> None:
+    frame = pd.concat(
+        [
+            rows_of({"relu": [0.7, 0.6, 0.5], "elu": [0.8, 0.7, 0.6]}).assign(depth=1),
+            rows_of({"relu": [0.1, 0.2, 0.3], "elu": [0.3, 0.4, 0.5]}).assign(depth=2),
+        ]
+    )
+    found = pairs(frame, "activation", "relu", ["depth"], over=["depth"])
+    assert len(set(found["difference"])) == 1
 
 
 def test_diverged_and_stuck_trials_stay_and_the_mean_without_them_stands_beside() -> None:

@@ -119,6 +119,26 @@ def test_hoyer_sparsity_leaves_out_vectors_of_zeros_and_is_null_for_one_unit() -
     assert look(nn.ReLU(), places)[0]["hoyer_sparsity"] == pytest.approx((1 + expected[2]) / 2)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-20, 1e-10, 1e10, 1e19, 1e25, 1e36])
+def test_what_has_no_scale_is_the_same_for_numbers_whose_squares_single_precision_cannot_hold(scale: float) -> None:
+    z = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1, (64, 12))).float()
+    z[5] = -1
+    plain, _ = look(nn.ReLU(), z, dtype=torch.float32)
+    scaled, _ = look(nn.ReLU(), z * scale, dtype=torch.float32)
+    same = ["hoyer_sparsity", "mean_shift", "zero_fraction", "dormant_fraction"]
+    assert scaled[same].tolist() == pytest.approx(plain[same].tolist(), rel=1e-5)
+    assert scaled["post_std"] == pytest.approx(plain["post_std"] * scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_counts_and_sums_of_half_precision_are_exact(dtype: torch.dtype) -> None:
+    z = torch.from_numpy(np.random.default_rng(1).normal(0.2, 1, (40, 3, 50, 50))).to(dtype)
+    half, _ = look(nn.ReLU(), z, dtype=dtype)
+    whole, _ = look(nn.ReLU(), z.double())
+    columns = ["zero_fraction", "slope_mean", "post_mean", "post_std", "pre_mean", "hoyer_sparsity", "mean_shift"]
+    assert half[columns].tolist() == pytest.approx(whole[columns].tolist(), rel=1e-4)
+
+
 def test_moments_are_pooled_and_divided_by_n() -> None:
     row, _ = look(nn.ReLU(), [[-1.0, 2.0], [3.0, -4.0]])
     assert (row["pre_mean"], row["pre_std"]) == (0, pytest.approx(math.sqrt(30 / 4)))

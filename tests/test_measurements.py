@@ -240,9 +240,11 @@ def test_spikes_by_a_slow_reference() -> None:
     norms = torch.rand(40, 260, generator=random).exp() + 100 * (torch.rand(40, 260, generator=random) < 0.003)
     for before in (0, 20, 50, 150, 259):
         expected = [
-            any(row[i] > 10 * row[max(0, i - 100) : i].median() for i in range(max(before, 20), 260)) for row in norms
+            any(row[i] > 10 * np.median(row[max(0, i - 100) : i]) for i in range(max(before, 20), 260)) for row in norms
         ]
         assert spikes(norms, before).tolist() == expected
+    halves = torch.tensor([[1.0] * 50 + [2.0] * 50 + [last] for last in (14.9, 15.1)])
+    assert spikes(halves, 0).tolist() == [False, True]
 
 
 def test_networks_at_birth_have_measurements_and_no_training() -> None:

@@ -29,6 +29,7 @@ from reluexp.stats import (
     steps_to_target,
     summary,
 )
+from reluexp.stats.ends import over_all_units
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,16 @@ def test_fractions_over_sites_are_weighted_by_width() -> None:
     assert final["zero_fraction"] == pytest.approx((2 + 18) / 40)
     assert final["born_dead_fraction"] == pytest.approx(1 / 40)
     assert final["dead_fraction"] == pytest.approx(0.2)  # no column of the trials says otherwise
+
+
+def test_zeros_of_live_units_are_weighted_by_live_units() -> None:
+    layers = pd.DataFrame(
+        [(0, 10, 0.5, 0.2), (1, 30, 0.9, 0.6), (2, 5, 1.0, math.nan)],
+        columns=["site", "width", "dead_fraction", "zero_fraction_live"],
+    ).assign(trial="t", epoch=1, step=10)
+    expected = (5 * 0.2 + 3 * 0.6) / 8
+    assert over_sites(layers, "zero_fraction_live")["zero_fraction_live"].tolist() == pytest.approx([expected])
+    assert over_all_units(layers, "zero_fraction_live")["t"] == pytest.approx(expected)
 
 
 def test_sites_without_a_value_have_no_weight() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.loading import load_dataset
+from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
 from reluexp.gains import auto_gain, derivative, reference_slope
 from reluexp.intercept import Reading
@@ -20,6 +24,7 @@ from reluexp.plan import make_plan, make_trials
 from reluexp.schedule import early_steps, full_epochs
 from reluexp.train import Training
 
+WIDE = {"width": [2000]}
 TINY = {"name": "digits", "train_size": 100, "test_size": 50}
 
 
@@ -214,6 +219,61 @@ def test_disabled_units_are_dead_and_seeds_pair_the_weights() -> None:
     setting = load_config({"study": "s", "grid": {"activation": ["relu", "prelu"]}}).points
     relu, prelu = (Network([point.setting], [3], (1, 8, 8), 10).state(0)["dense1.linear.weight"] for point in setting)
     torch.testing.assert_close(relu / relu.std(), prelu / prelu.std())
+
+
+def test_a_trial_of_disabled_units_is_had_back_with_them(tmp_path: Path) -> None:
+    own = {"dataset": TINY, "architecture": {"width": [20, 10]}, "init": {"dead": 0.5}, "train": {"epochs": 1}}
+    study = reluexp.run({"study": "s", "seeds": 1, **own}, tmp_path, workers=1)
+    (trial,) = study.trials["trial"]
+    model = study.model(trial)
+    data = load_dataset(load_config({"study": "s", **own}).config.dataset)
+    right = (model(data.test_x).argmax(1) == data.test_y).double().mean()
+    assert float(right) == pytest.approx(study.epochs["test_accuracy"].iloc[-1])
+    watched = reluexp.watch(model, study.probe(trial)[0])
+    watched.measure()
+    assert watched.units()["dead_at_end"].tolist() == study.units["dead_at_end"].tolist()
+    assert torch.equal(copy.deepcopy(model)(data.test_x), model(data.test_x))
+
+
+def test_rai_draws_biases_with_the_weights() -> None:
+    (setting,) = [own.setting for own in load_config({"study": "s", "init": "rai", "architecture": WIDE}).points]
+    state = Network([setting], [0], (1, 8, 8), 10).state(0)
+    whole = torch.cat([state["dense1.linear.weight"], state["dense1.linear.bias"][:, None]], 1)  # [2000, 65]
+    own = Network([setting, setting], [0, 1], (1, 8, 8), 10).state(0)
+    assert all(torch.equal(own[name], value) for name, value in state.items())
+    sigma = 0.6007 / math.sqrt(64)
+    extreme = whole.gt(5 * sigma).double()  # hardly ever of a normal entry, nearly always of one from Beta(2, 1)
+    beyond = 1 - (5 * sigma) ** 2
+    assert float(extreme.sum(1).mean()) == pytest.approx(beyond, abs=0.05)
+    assert extreme.sum(1).max() <= 1
+    assert float(extreme[:, -1].mean()) == pytest.approx(beyond / 65, abs=0.01)  # the bias is one of 65 places
+    assert float(whole[:, -1][extreme[:, -1] == 0].std()) == pytest.approx(sigma, rel=0.1)
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+def test_every_schedule_does_for_a_study_of_births(schedule: str) -> None:
+    found = tables(trainings({"train": {"epochs": 0, "schedule": schedule}, "seeds": 1}))
+    assert found["epochs"]["lr"].gt(0).all()
+
+
+def test_counters_of_a_trial_that_diverged_are_those_it_has_alone() -> None:
+    config = {
+        **{"architecture": {"width": [8], "normalization": "batch"}, "seeds": 1, "train": {"epochs": 4}},
+        "grid": {"train.lr": [0.05, 1e6]},
+    }
+    counters = []
+    for largest in (None, 1):
+        found = trainings(config, largest)
+        tables(found)
+        counters.append(
+            {
+                trial: int(state["dense1.norm.num_batches_tracked"])
+                for training in found
+                for trial, state in training.result().weights.items()
+            }
+        )
+    assert counters[0] == counters[1]
+    assert len(set(counters[0].values())) == 2
 
 
 def test_backprop_norm_and_weight_gradient_by_a_slow_reference() -> None:

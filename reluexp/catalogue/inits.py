@@ -163,6 +163,8 @@ def draw_layers(
     """
     import torch
 
+    if biases is not None:
+        _draw_biases(options, biases, fans[0], keys)
     random, drawn = torch.Generator(), torch.empty(weights.shape)
     for number, (own, weight) in enumerate(zip(options, drawn.unbind(), strict=True)):
         entry = INITS[own.name]
@@ -176,11 +178,10 @@ def draw_layers(
         else:
             entry.draw(weight, fans, gains[number], random)
     weights.copy_(drawn)
-    if biases is not None:
-        _draw_biases(options, biases, fans[0], keys)
 
 
 def _draw_biases(options: Sequence[Any], biases: Tensor, fan_in: int, keys: Sequence[tuple[int | str, ...]]) -> None:
+    """Those that are not drawn together with the weights."""
     import torch
 
     bound = 1 / math.sqrt(fan_in)

@@ -55,7 +55,7 @@ SCHEDULES: Registry[Schedule] = Registry(
             "half a cosine down to `final`",
             "Loshchilov & Hutter 2017, arXiv 1608.03983",
             Cosine,
-            lambda o, e, n: o.final + (1 - o.final) * (1 + math.cos(math.pi * min(e / n, 1))) / 2,
+            lambda o, e, n: o.final + (1 - o.final) * (1 + math.cos(math.pi * min(e / max(n, 1), 1))) / 2,
         ),
         Schedule(
             "step", "Step", "times gamma every so many epochs", "—", Step, lambda o, e, n: o.gamma ** (e // o.every)

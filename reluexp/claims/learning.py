@@ -27,19 +27,13 @@ def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: f
 def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
     """ln of the ratio of steps to 95 % probe accuracy, one activation over another, above ln 1.1."""
     label, reached = f"steps {slow} / {fast}", field.steps("probe_accuracy", _TARGET)
-    values = _apart(field, group, slow, fast, {k: math.log(max(v, 1.0)) for k, v in reached.items()})
+    values = field.paired(group, slow, fast, {k: math.log(max(v, 1.0)) for k, v in reached.items()})
+    own, other = group.trials[slow], group.trials[fast]
+    neither = sum(reached.get(own[s]) == reached.get(other[s]) == math.inf for s in own if s in other)
     never = {name: _nevers(field.single(group, name, reached)) for name in (slow, fast)}
     numbers = f"never within the budget: {slow} {never[slow]}, {fast} {never[fast]}"
-    return Part(f"{label} ({group.about})", [Contrast(label, values, "greater", _FASTER)], "ratio", numbers=numbers)
-
-
-def _apart(field: Field, group: Group, level: str, base: str, values: dict[str, float]) -> np.ndarray:
-    """The paired difference in which two that never arrived are tied."""
-    with np.errstate(invalid="ignore"):
-        found = field.paired(group, level, base, values)
-    own, other = group.trials[level], group.trials[base]
-    both = [values.get(own[s]) == values.get(other[s]) == math.inf for s in own if s in other]
-    return np.where(both, 0.0, found)
+    contrast = Contrast(label, values, "greater", _FASTER, neither)
+    return Part(f"{label} ({group.about})", [contrast], "ratio", numbers=numbers)
 
 
 def _nevers(steps: np.ndarray) -> str:

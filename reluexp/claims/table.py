@@ -13,6 +13,7 @@ from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.stats import Decision, page
 from reluexp.stats.contrasts import Verdict
+from reluexp.stats.intervals import median_with
 
 _MANY = 1000
 _BETWEEN = "; "  # sentences of what was seen
@@ -115,7 +116,8 @@ def _shown(part: Part, decision: Decision) -> str:
     unit = "×" if ratio else f" {part.unit}" if part.unit else ""
     middle = decision.mean
     if math.isnan(middle):  # some never arrived: the median can say so
-        middle = float(np.nanmedian(np.asarray(decision.contrast.values, float)))
+        values = np.asarray(decision.contrast.values, float)
+        middle = median_with(values[~np.isnan(values)], decision.contrast.unknown)
         return f"median {number(middle)}{unit} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
@@ -129,6 +131,8 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
     if own.lacks:
         return f"needs {'; '.join(own.lacks)}"
     open_ = [d for part in own.parts for d in part.decisions(max(tested, 1)) if max(d.p_for, 0) > 0.05 / max(tested, 1)]
+    if waiting := sum(d.contrast.unknown for d in open_):
+        return f"more epochs: in {waiting} {'pairs' if waiting > 1 else 'pair'} neither arrived within the budget"
     seeds = max((d.seeds for d in open_), default=math.nan)
     if math.isinf(seeds) or math.isnan(seeds):
         return "lies on its threshold: no number of seeds would decide it"

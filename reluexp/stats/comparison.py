@@ -11,13 +11,13 @@ import pandas as pd
 from scipy import stats
 
 from reluexp.errors import ConfigError
-from reluexp.stats.intervals import mean_interval
+from reluexp.stats.intervals import mean_interval, median_with
 from reluexp.stats.margins import better_sign, is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order
-from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_resolve, pairs_to_see, rounded, signed_rank, smallest_p
+from reluexp.stats.signed_rank import beyond, holm, pairs_for, pairs_to_resolve, pairs_to_see, signed_rank, smallest_p
 
 __all__ = ["ALPHA", "BCA_FROM", "compare", "compare_pairs", "compare_study"]
 
@@ -79,7 +79,7 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     """One row for each combination of `keys` in a frame of `pairs`; the rows are one family.
 
     - n, missing: pairs, and trials without a partner or a value; censored: pairs in which one or both never arrived.
-    - mean, low, high: mean difference and its 95 % t interval (NaN if any difference is infinite); median; sd;
+    - mean, low, high: mean difference and its 95 % t interval (NaN if any pair is censored); median; sd;
       bca_low, bca_high: the bootstrap's from 20 pairs on; spread: False where all differences are equal.
     - wins, ties, losses: pairs in which the level is better, as good, worse (`sign` −1: less is better);
       effect: rank-biserial, positive where the level's values are the larger ones.
@@ -122,38 +122,38 @@ _COLUMNS = (
 def _row(part: pd.DataFrame, sign: int, margin: float) -> dict[str, Any]:
     whole = part["difference"].to_numpy(float)
     known = ~np.isnan(whole)
-    d, sound = whole[known], part["sound"].to_numpy(bool)[known]
+    d, sound, unknown = (part[name].to_numpy()[known] for name in ("difference", "sound", "unknown"))
     infinite = np.isinf(part["value"].to_numpy(float)[known]) | np.isinf(part["base"].to_numpy(float)[known])
-    interval = mean_interval(d if np.isfinite(d).all() else [])
+    whole = np.where(infinite, math.nan, d)
+    measured = not infinite.any()
+    interval = mean_interval(whole if measured else [])
     flat = d.size > 1 and bool(np.all(d == d[0]))
-    if flat and np.isfinite(d[0]):
+    if flat and measured:
         interval = interval._replace(mean=float(d[0]), low=float(d[0]), high=float(d[0]))
     test = signed_rank(d)
-    low, high = _bca(d) if d.size >= BCA_FROM and not flat else (math.nan, math.nan)
+    low, high = _bca(d) if d.size >= BCA_FROM and measured and not flat else (math.nan, math.nan)
     ahead = d if sign >= 0 else -d
     return {
         **{"n": int(d.size), "missing": int((~known).sum()), "censored": int(infinite.sum())},
         **{"mean": interval.mean, "low": interval.low, "high": interval.high, "bca_low": low, "bca_high": high},
-        "median": float(np.median(d)) if d.size else math.nan,
-        "sd": float(np.std(d, ddof=1)) if d.size > 1 and np.isfinite(d).all() else math.nan,
+        "median": median_with(d[~unknown], int(unknown.sum())),
+        "sd": float(np.std(d, ddof=1)) if d.size > 1 and measured else math.nan,
         **{"spread": not flat, "wins": int((ahead > 0).sum()), "ties": int((d == 0).sum())},
         **{"losses": int((ahead < 0).sum()), "effect": test.effect if d.size else math.nan, "p": test.both},
-        **{"margin": margin, **_against_margin(d, margin)},
-        **{"mean_sound": mean_interval(d[sound]).mean, "n_sound": int((sound & np.isfinite(d)).sum())},
+        **{"margin": margin, **_against_margin(d[~unknown], margin, int(unknown.sum()))},
+        **{"mean_sound": mean_interval(whole[sound]).mean, "n_sound": int((sound & ~infinite).sum())},
     }
 
 
-def _against_margin(d: np.ndarray, margin: float) -> dict[str, float]:
+def _against_margin(d: np.ndarray, margin: float, unknown: int) -> dict[str, float]:
     """Which side of the margin the differences lie beyond, the two-sided p of that, and the p of lying within."""
-    if math.isnan(margin) or d.size == 0:
+    if math.isnan(margin) or d.size + unknown == 0:
         return {"beyond": math.nan, "p_beyond": math.nan, "p_equal": math.nan}
-    scale = max(margin, float(np.abs(d[np.isfinite(d)]).max(initial=0.0)))
-    above, below = (signed_rank(rounded(d + shift, scale)) for shift in (-margin, margin))
-    higher = above.greater <= below.less
+    (higher, not_higher), (not_lower, lower) = (beyond(d, side, unknown) for side in (margin, -margin))
     return {
-        "beyond": 1.0 if higher else -1.0,
-        "p_beyond": min(1.0, 2 * min(above.greater, below.less)),
-        "p_equal": max(above.less, below.greater),
+        "beyond": 1.0 if higher <= lower else -1.0,
+        "p_beyond": min(1.0, 2 * min(higher, lower)),
+        "p_equal": max(not_higher, not_lower),
     }
 
 
@@ -175,9 +175,7 @@ def _to_decide(row: Mapping[Any, Any], comparisons: int) -> float:
 
 
 def _bca(d: np.ndarray) -> tuple[float, float]:
-    """The bias-corrected accelerated bootstrap interval (Efron 1987) of the mean; NaN where one is infinite."""
-    if not np.isfinite(d).all():
-        return math.nan, math.nan
+    """The bias-corrected accelerated bootstrap interval (Efron 1987) of the mean of finite differences."""
     found = stats.bootstrap(
         (d,), np.mean, n_resamples=_RESAMPLES, method="BCa", vectorized=True, random_state=np.random.default_rng(0)
     ).confidence_interval

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reluexp.stats.intervals import mean_interval
-from reluexp.stats.signed_rank import holm, pairs_for, pairs_to_see, rounded, signed_rank
+from reluexp.stats.signed_rank import beyond, holm, pairs_for, pairs_to_see
 
 __all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "simes", "together"]
 
@@ -20,18 +20,23 @@ Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """A statement about the centre of one number per seed: above a threshold, below it, or within ±threshold of 0."""
+    """A statement about the centre of one number per seed: above a threshold, below it, or within ±threshold of 0.
+
+    Of `unknown` further seeds the number cannot be known, as where neither of a pair arrived; they speak for no side.
+    """
 
     label: str
     values: Any
     direction: Direction = "greater"
     threshold: float = 0.0
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
 class Decision:
     """A contrast's numbers: p that it holds by chance alone, p that it fails so, mean with its 95 % t interval, n, and
-    the seeds that would decide it if the mean were the one seen (inf where the mean lies on the threshold).
+    the seeds that would decide it if the mean were the one seen (inf where no number would, since the mean lies on the
+    threshold or some values cannot be known).
     """
 
     contrast: Contrast
@@ -51,30 +56,30 @@ def decide(contrast: Contrast, comparisons: int = 1) -> Decision:
     """
     values = np.asarray(contrast.values, float)
     values = values[~np.isnan(values)]
-    if values.size == 0:
+    n = values.size + contrast.unknown
+    if n == 0:
         return Decision(contrast, math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan)
     p_for, p_against = _tests(values, contrast)
-    interval = mean_interval(values if np.isfinite(values).all() else [])
-    spread = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
+    measured = bool(np.isfinite(values).all()) and not contrast.unknown
+    interval = mean_interval(values if measured else [])
+    spread = float(np.std(values, ddof=1)) if n > 1 and measured else math.nan
     gap = (
         abs(interval.mean) - contrast.threshold if contrast.direction == "equal" else interval.mean - contrast.threshold
     )
-    seeds = pairs_to_see(spread, abs(gap), comparisons) if gap else math.inf
+    seeds = math.inf if contrast.unknown or not gap else pairs_to_see(spread, abs(gap), comparisons)
     if math.isnan(seeds):
         seeds = float(pairs_for(comparisons, tails=1))
-    return Decision(contrast, p_for, p_against, interval.mean, interval.low, interval.high, values.size, seeds)
+    return Decision(contrast, p_for, p_against, interval.mean, interval.low, interval.high, n, seeds)
 
 
 def _tests(values: np.ndarray, contrast: Contrast) -> tuple[float, float]:
-    threshold = contrast.threshold
-    scale = max(abs(threshold), float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
-    above = signed_rank(rounded(values - threshold, scale))
+    above, below = beyond(values, contrast.threshold, contrast.unknown)
     if contrast.direction == "greater":
-        return above.greater, above.less
+        return above, below
     if contrast.direction == "less":
-        return above.less, above.greater
-    below = signed_rank(rounded(values + threshold, scale))
-    return max(above.less, below.greater), min(1.0, 2 * min(above.greater, below.less))
+        return below, above
+    not_below, far_below = beyond(values, -contrast.threshold, contrast.unknown)
+    return max(below, not_below), min(1.0, 2 * min(above, far_below))
 
 
 def together(decisions: Sequence[Decision]) -> tuple[float, float]:

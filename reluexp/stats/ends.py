@@ -26,6 +26,7 @@ def end_of_training(study: Results, trials: pd.DataFrame, metric: str) -> pd.Ser
 def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", "epoch", "step")) -> pd.DataFrame:
     """A site metric averaged over the hidden sites by their widths, so that every unit counts once.
 
+    `zero_fraction_live` is a mean over units that are not dead: of each site only those count.
     Rows without a site (the output layer) and values that are not finite enter no average.
     """
     keys = list(by)
@@ -34,6 +35,8 @@ def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", 
     value = finite(layers[metric])
     known = layers["site"].notna() & value.notna()
     weight = layers.loc[known, "width"].astype(float)
+    if metric == "zero_fraction_live":
+        weight = weight * (1 - layers.loc[known, "dead_fraction"])
     sums = layers.loc[known, keys].assign(_total=value[known] * weight, _weight=weight).groupby(keys).sum()
     return (sums["_total"] / sums["_weight"]).rename(metric).reset_index()
 
@@ -42,7 +45,8 @@ def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd
     """A site metric over all hidden units of each trial, at its first or last measurement."""
     if layers.empty or metric not in layers:
         return pd.Series(dtype=float)
-    rows = layers.loc[layers["site"].notna() & layers[metric].notna(), ["trial", "step", "site", "width", metric]]
+    needed = list(dict.fromkeys(["trial", "step", "site", "width", "dead_fraction", metric]))
+    rows = layers.loc[layers["site"].notna() & layers[metric].notna(), needed]
     step = rows.groupby("trial")["step"].transform("min" if first else "max")
     return over_sites(rows[rows["step"] == step], metric, ["trial"]).set_index("trial")[metric]
 

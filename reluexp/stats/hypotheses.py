@@ -95,7 +95,10 @@ def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]
     found = pairs(frame[frame[own.by].isin([level, against])], own.by, against, others, log=is_time(own.metric))
     limit = {"greater": margin, "less": -margin, "equal": margin}[own.direction]
     found_in = [(", ".join(f"{k} {v}" for k, v in where.items()), part) for where, part in groups(found, others)]
-    return [Contrast(label, part["difference"], own.direction, limit) for label, part in found_in]
+    return [
+        Contrast(label, part.loc[~part["unknown"], "difference"], own.direction, limit, int(part["unknown"].sum()))
+        for label, part in found_in
+    ]
 
 
 def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:

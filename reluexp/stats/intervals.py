@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-__all__ = ["Interval", "aggregate", "column_intervals", "curves", "finite", "mean_interval", "sound"]
+__all__ = ["Interval", "aggregate", "column_intervals", "curves", "finite", "mean_interval", "median_with", "sound"]
 
 
 class Interval(NamedTuple):
@@ -40,6 +40,21 @@ def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     """
     mean, low, high, n = column_intervals(np.asarray(list(values), dtype=float)[:, None], level)
     return Interval(float(mean[0]), float(low[0]), float(high[0]), int(n[0]))
+
+
+def median_with(values: Iterable[float], unknown: int = 0) -> float:
+    """The median of values and of `unknown` more, NaN where it depends on those.
+
+    >>> median_with([1.0, 2.0, 3.0, 3.0], unknown=1), median_with([1.0, 2.0, 3.0], unknown=1)
+    (nan, nan)
+    >>> median_with([1.0, 2.0, 2.0, 2.0, 3.0], unknown=2)
+    2.0
+    """
+    known = np.asarray(list(values), dtype=float)
+    if not known.size + unknown:
+        return math.nan
+    low, high = (float(np.median(np.append(known, np.full(unknown, worst)))) for worst in (-math.inf, math.inf))
+    return low if low == high else math.nan
 
 
 def aggregate(frame: pd.DataFrame, by: Sequence[str], metric: str, level: float = 0.95) -> pd.DataFrame:

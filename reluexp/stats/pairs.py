@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.errors import ConfigError
-from reluexp.stats.signed_rank import tidy_differences
+from reluexp.stats.signed_rank import rounded, tidy_differences
 
 __all__ = ["pairs"]
 
@@ -17,8 +17,10 @@ __all__ = ["pairs"]
 def pairs(
     frame: pd.DataFrame, by: str, baseline: Any, others: Sequence[str] = (), over: Sequence[str] = (), log: bool = False
 ) -> pd.DataFrame:
-    """Every pair of a level of `by` with the baseline: the other axes, `by`, seed, value, base, difference, and whether
-    both trials learned (`sound`: neither diverged nor stuck).
+    """Every pair of a level of `by` with the baseline: the other axes, `by`, seed, value, base and difference.
+
+    `sound`: both trials learned, neither diverged nor stuck; `unknown`: neither value is finite, since both never
+    arrived, and 0 stands for a difference that nobody knows.
 
     A row without a partner, or whose partner has no value, has NaN as difference. `over` names axes that are averaged
     within a seed first, where all of the axis's pairs are there. `log` takes the difference of logarithms (values below
@@ -40,12 +42,13 @@ def pairs(
         partners = base if where is None else base.merge(where, on=list(others))
         both = own.merge(partners, on=keys, how="outer", suffixes=("", "_base"))
         parts.append(both.assign(**{by: level}))
-    columns = [*keys, by, "value", "base", "difference", "sound"]
+    columns = [*keys, by, "value", "base", "difference", "sound", "unknown"]
     if not parts:
         return pd.DataFrame({column: [] for column in columns})
     found = pd.concat(parts, ignore_index=True).rename(columns={"value_base": "base"})
     found["sound"] = found["sound"].eq(True) & found["sound_base"].eq(True)
     found["difference"] = tidy_differences(found["value"], found["base"])
+    found["unknown"] = np.isinf(found["value"]) & found["value"].eq(found["base"])
     return _averaged(found[columns], by, others, over) if over else found[columns]
 
 
@@ -63,8 +66,9 @@ def _averaged(found: pd.DataFrame, by: str, others: Sequence[str], over: Sequenc
     kept = [axis for axis in others if axis not in over]
     grouped = found.groupby([*kept, "seed", by], sort=False, dropna=False)
     means = grouped[["value", "base", "difference"]].agg(lambda values: values.mean(skipna=False))
-    means["sound"] = grouped["sound"].all()
+    means["difference"] = rounded(means["difference"], means[["value", "base"]].abs().max(axis=1))
+    means["sound"], means["unknown"] = grouped["sound"].all(), grouped["unknown"].any()
     places = grouped.size()
     whole = places.groupby([*kept, by]).transform("max") if kept else places.groupby(by).transform("max")
     means.loc[places < whole, ["value", "base", "difference"]] = np.nan
-    return means.reset_index()[[*kept, "seed", by, "value", "base", "difference", "sound"]]
+    return means.reset_index()[[*kept, "seed", by, "value", "base", "difference", "sound", "unknown"]]

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from reluexp.stats.settings import in_order
+from reluexp.stats.signed_rank import rounded
 
 __all__ = ["LEAST_DATASETS", "Ranks", "critical_difference", "nemenyi", "rank_levels"]
 
@@ -48,7 +49,8 @@ def rank_levels(frame: pd.DataFrame, by: str, dataset: str = "dataset", sign: in
     if len(table) < LEAST_DATASETS or table.shape[1] < 3:
         return None
     table = table[in_order(table.columns, by)]
-    placed = pd.DataFrame(stats.rankdata(-sign * table.round(12), axis=1), columns=table.columns)
+    tidy = [rounded(row, np.abs(row)) for row in table.to_numpy(float)]
+    placed = pd.DataFrame(stats.rankdata(-sign * np.array(tidy), axis=1), columns=table.columns)
     average = placed.mean().sort_values(kind="stable")
     friedman = float(stats.friedmanchisquare(*(placed[level] for level in placed)).pvalue)
     critical = critical_difference(placed.shape[1], len(placed))

@@ -11,6 +11,7 @@ from scipy import stats
 
 __all__ = [
     "SignedRank",
+    "beyond",
     "holm",
     "pairs_for",
     "pairs_to_resolve",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _LARGEST = 1000
+_TIED = 1e-12  # of their scale: differences closer than that are equal but for rounding
 
 
 class SignedRank(NamedTuple):
@@ -72,29 +74,52 @@ def _null(doubled: np.ndarray, total: int) -> np.ndarray:
     return chances
 
 
+def beyond(differences: Any, threshold: float, unknown: int = 0) -> tuple[float, float]:
+    """One-sided p-values of "the differences lie above the threshold" and "below it".
+
+    Of `unknown` further pairs nothing is known but that they are there: they speak against both.
+    """
+    known = tidy_differences(differences, threshold)
+    low, high = (signed_rank(np.append(known, np.full(unknown, worst))) for worst in (-np.inf, np.inf))
+    return low.greater, high.less
+
+
 def tidy_differences(level: Any, baseline: Any) -> np.ndarray:
     """level − baseline without the rounding of floating point, so that ties are ties; both infinite and equal gives 0.
 
     >>> tidy_differences([0.9, 0.8, np.inf], [0.8, 0.7, np.inf]).tolist()
     [0.1, 0.1, 0.0]
     """
-    left, right = np.asarray(level, float), np.asarray(baseline, float)
+    left, right = np.broadcast_arrays(np.asarray(level, float), np.asarray(baseline, float))
     with np.errstate(invalid="ignore"):
         found = np.where(left == right, 0.0, left - right)
-    return rounded(found, _scale(left, right))
+    return rounded(found, np.maximum(np.abs(left), np.abs(right)))
 
 
-def rounded(values: np.ndarray, scale: float) -> np.ndarray:
-    """The values to twelve digits after that of `scale`."""
-    digits = 12 - math.floor(math.log10(scale)) if scale > 0 else 12
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = np.round(values, min(digits, 300))
-    return np.where(np.isfinite(found), found, values)
+def rounded(values: Any, scales: Any) -> np.ndarray:
+    """Values to twelve digits after the first of their own scales; those whose sizes differ by less are made equal.
+
+    What is not finite stays as it is. Each value has a scale of its own, so that one that ran away blurs no other.
+
+    >>> rounded([0.1 + 0.2, -0.3, 1e-20, 1e20], [0.3, 0.3, 0.3, 1e20]).tolist()
+    [0.3, -0.3, 0.0, 1e+20]
+    """
+    values, scales = np.array(values, float), np.asarray(scales, float)
+    known = np.flatnonzero(np.isfinite(values))
+    size, near = np.abs(values[known]), _TIED * scales[known]
+    order = np.argsort(size, kind="stable")
+    size, near = np.where(size <= near, 0.0, size)[order], near[order]
+    apart = np.diff(size) > np.minimum(near[1:], near[:-1])
+    first = np.flatnonzero(np.append(True, apart)[: size.size])
+    run = np.append(0, np.cumsum(apart))[: size.size]
+    tidy = [_to_digits(value, scale) for value, scale in zip(size[first], near[first], strict=True)]
+    values[known[order]] = np.copysign(np.array(tidy)[run], values[known[order]]) + 0.0
+    return values
 
 
-def _scale(*parts: np.ndarray) -> float:
-    finite = np.abs(np.concatenate([part[np.isfinite(part)] for part in parts]))
-    return float(finite.max()) if finite.size else 0.0
+def _to_digits(value: float, unit: float) -> float:
+    """The value rounded to the decimal place of a unit."""
+    return round(value, -math.floor(math.log10(unit))) if value and unit else value
 
 
 def smallest_p(pairs: int, comparisons: int) -> float:
