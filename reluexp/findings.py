@@ -267,7 +267,8 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     row = _top(rows, "zero_fraction_mean")
+    was = " was the sparsest" if table["activation"].nunique() > 1 else ""
     return [
-        f"{_name(row['activation'])} was the sparsest{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its "
-        f"hidden activations were exactly 0 at the end ({_nets(int(row['zero_fraction_n']))})."
+        f"{_name(row['activation'])}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its hidden "
+        f"activations were exactly 0 at the end ({_nets(int(row['zero_fraction_n']))})."
     ]

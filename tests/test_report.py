@@ -199,6 +199,13 @@ def test_the_same_study_gives_the_same_bytes(written: tuple[Made, Path], tmp_pat
     assert [str(path) for path in first if first[path] != second[path]] == []
 
 
+def test_one_activation_alone_is_not_the_sparsest_of_any() -> None:
+    alone, two = (" ".join(findings(made_study(names, 3, 3))) for names in (("relu",), ("relu", "tanh")))
+    assert "of its hidden activations were exactly 0" in alone
+    assert "sparsest" not in alone
+    assert "ReLU was the sparsest" in two
+
+
 def test_unknown_format_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'png'"):
         write_report(made_study(("relu",), 1, 1), formats=("pgn",))
