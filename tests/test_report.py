@@ -200,10 +200,11 @@ def test_the_same_study_gives_the_same_bytes(written: tuple[Made, Path], tmp_pat
 
 
 def test_one_activation_alone_is_not_the_sparsest_of_any() -> None:
-    alone, two = (" ".join(findings(made_study(names, 3, 3))) for names in (("relu",), ("relu", "tanh")))
+    names = (("relu",), ("relu", "tanh"))
+    alone, two = (" ".join(findings(made_study(own, 3, 3, accidents=False))) for own in names)
     assert "of its hidden activations were exactly 0" in alone
     assert "sparsest" not in alone
-    assert "ReLU was the sparsest" in two
+    assert "was the sparsest" in two
 
 
 def test_unknown_format_names_the_nearest() -> None:
