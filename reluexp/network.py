@@ -255,49 +255,59 @@ class Network:
 
     def _stack(self, input_shape: Shape, outputs: int) -> None:
         """Replaces parameters and buffers by their stacked forms, and draws each replica's values."""
-        learned = {id(p) for m in self.module.modules() if isinstance(m, Function) for p in m.parameters()}
-        learned |= {id(p) for m in self.module.modules() if isinstance(m, nn.PReLU) for p in m.parameters()}
-        learned |= {
-            id(p)
-            for m in self.module.modules()
-            if isinstance(getattr(m, "function", None), nn.Module)
-            for p in m.function.parameters()  # type: ignore[union-attr]
-        }
-        named = [(name, p, *self._rows(name)) for name, p in self.module.named_parameters()]
-        named.sort(key=lambda item: id(item[1]) in learned)
-        self.columns: dict[str, slice] = {}
-        total = 0
-        for _, parameter, plain, _ in named:
-            if plain not in self.columns:
-                self.columns[plain] = slice(total, total + parameter.numel())
-                total += parameter.numel()
-        self.plain = sum(p.numel() for _, p, _, _ in named if id(p) not in learned)
+        learned = self._learned()
+        named = [(parameter, *self._rows(name)) for name, parameter in self.module.named_parameters()]
+        named.sort(key=lambda item: id(item[0]) in learned)
+        self._named = [(plain, rows, parameter.shape) for parameter, plain, rows in named]
+        self.columns = self._lay_out()
+        self.plain = sum(p.numel() for p, *_ in named if id(p) not in learned)
+        total = max((columns.stop for columns in self.columns.values()), default=0)
         self.decayed = torch.zeros(total, device=self.device)
         self.decayed[: self.plain] = 1
         self.flat = torch.zeros(self.replicas, total, device=self.device)
         self._gradient = torch.zeros_like(self.flat)
-        self._named: list[tuple[str, slice, torch.Size]] = []
         self._places: list[Tensor] = []
-        placed: dict[int, nn.Parameter] = {}
-        for _, parameter, plain, rows in named:
-            columns, shape = self.columns[plain], parameter.shape
-            view = self._view(self.flat[rows, columns], shape)
-            with torch.no_grad():
-                view.copy_(parameter)
-            self._named.append((plain, rows, shape))
-            placed[id(parameter)] = nn.Parameter(view, requires_grad=parameter.requires_grad)
-            if parameter.requires_grad:
-                self._places.append(self._view(self._gradient[rows, columns], shape))
-            else:
-                self.decayed[columns] = 0
+        placed = {id(parameter): self._place(parameter, plain, rows) for parameter, plain, rows in named}
         if self.stacked and ":" in self.settings[0].architecture.name:
             self._take_drawn(input_shape, outputs)
+        shapes = {plain: shape for plain, _, shape in self._named}
         with torch.no_grad():
-            by_name = {
-                plain: self._view(self.flat[:, c], p.shape) for _, p, plain, _ in named for c in [self.columns[plain]]
-            }
-            self._draw(by_name if self.stacked else {name: view.unsqueeze(0) for name, view in by_name.items()})
+            views = {plain: self._view(self.flat[:, own], shapes[plain]) for plain, own in self.columns.items()}
+            self._draw(views if self.stacked else {name: view.unsqueeze(0) for name, view in views.items()})
         self.leaves = [leaf for leaf in placed.values() if leaf.requires_grad]
+        self._put_in(placed)
+
+    def _learned(self) -> set[int]:
+        """The ids of what activations learn, which stands last and does not decay."""
+        modules = list(self.module.modules())
+        inner = [m.function for m in modules if isinstance(getattr(m, "function", None), nn.Module)]
+        owners = [m for m in modules if isinstance(m, (Function, nn.PReLU))] + inner
+        return {id(parameter) for owner in owners for parameter in owner.parameters()}  # type: ignore[union-attr]
+
+    def _lay_out(self) -> dict[str, slice]:
+        """Which columns of `flat` each parameter of the plain model has; those of mixed activations share them."""
+        columns: dict[str, slice] = {}
+        total = 0
+        for plain, _, shape in self._named:
+            if plain not in columns:
+                columns[plain] = slice(total, total + shape.numel())
+                total += shape.numel()
+        return columns
+
+    def _place(self, parameter: nn.Parameter, plain: str, rows: slice) -> nn.Parameter:
+        """A parameter as a view of `flat`, with its values; its gradient has a place beside it."""
+        columns, shape = self.columns[plain], parameter.shape
+        view = self._view(self.flat[rows, columns], shape)
+        with torch.no_grad():
+            view.copy_(parameter)
+        if parameter.requires_grad:
+            self._places.append(self._view(self._gradient[rows, columns], shape))
+        else:
+            self.decayed[columns] = 0
+        return nn.Parameter(view, requires_grad=parameter.requires_grad)
+
+    def _put_in(self, placed: dict[int, nn.Parameter]) -> None:
+        """Gives the module its stacked parameters, by the ids of those it had, and buffers of its own."""
         for module in self.module.modules():
             for name, before in list(module._parameters.items()):
                 if before is not None:
