@@ -17,7 +17,7 @@ from made_results import Made
 
 from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of
 from reluexp.claims.price import partial_conjunction
-from reluexp.claims.signals import lost_per_layer
+from reluexp.claims.signals import _skippable, lost_per_layer
 from reluexp.config import Setting, label_of, load_config
 from reluexp.cost import measure_cost
 from reluexp.stats import Contrast
@@ -155,6 +155,13 @@ def test_a_missing_part_leaves_a_claim_undecided_and_says_what_it_needs() -> Non
     assert row["decides"] == "needs relu and identity on the data set spirals"
     worse = planted([both("relu", "digits"), both("identity", "digits")], accuracies(relu=0.8, identity=0.9))
     assert verdicts(worse)["nonlinear"] == "contradicted"  # one part that fails is enough
+
+
+def test_multiply_adds_with_a_zero_factor_by_hand() -> None:
+    rows = [(0, "dense", 4, 0.5), (1, "dense", 8, 0.25), (math.nan, "dense", 3, math.nan)]
+    last = pd.DataFrame(rows, columns=["site", "kind", "width", "zero_fraction"]).assign(step=9, trial="a")
+    layers = pd.concat([last.assign(step=0, zero_fraction=0.9), last, last.assign(trial="b", kind="conv")])
+    assert _skippable(layers) == {"a": pytest.approx((4 * 8 * 0.5 + 8 * 3 * 0.25) / (4 * 8 + 8 * 3))}
 
 
 def test_gradient_is_decided_apart_at_birth_and_later_and_by_gain() -> None:

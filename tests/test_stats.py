@@ -153,6 +153,9 @@ def test_targets_without_a_wish_are_shares_of_the_way_to_the_baseline() -> None:
     # the median of 0.8, 0.9, 0.2 is 0.8; chance is 0.1
     np.testing.assert_allclose(found.loc[found["trial"] == "t0", "value"], 0.1 + np.array([0.5, 0.9, 0.95, 0.99]) * 0.7)
     assert "median final probe accuracy of ReLU" in describe_targets(study)
+    rows = [("relu", 0, []), ("relu", 1, [0.1, 0.9])]
+    first_failed = small(rows, outcomes=["failed", "finished"], extra=[{"classes": math.nan}, {}])
+    assert steps_to_target(first_failed)["value"].iloc[0] == pytest.approx(0.5)
 
 
 def test_without_a_baseline_the_best_activation_sets_the_targets_and_the_rule_says_so() -> None:

@@ -29,7 +29,7 @@ def sparsity(field: Field) -> Evidence:
     ordered = rows.sort_values("step").groupby("trial")["zero_fraction_live"]
     end = {str(k): float(v) for k, v in ordered.last().items()}
     change = {str(k): float(v) for k, v in (ordered.last() - ordered.first()).items()}
-    skip = mean_interval(100 * field.single(home, "relu", _skippable(live)))
+    skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean
     return Evidence(
         [
             Part(f"zeros of live units at the end ({home.about})",
@@ -37,17 +37,21 @@ def sparsity(field: Field) -> Evidence:
             Part(f"their change since birth ({home.about})",
                  [Contrast("change", field.single(home, "relu", change), "greater", 0.0)], "points", 100),
         ],
-        notes=[f"{skip.mean:.0f} % of the multiply-adds of the layers after the first have a zero factor"],
+        notes=[] if math.isnan(skip) else [f"{skip:.0f} % of the multiply-adds after the first layer have a zero factor"],
     )  # fmt: skip
 
 
 def _skippable(layers: pd.DataFrame) -> dict[str, float]:
-    """Share of the multiply-adds that hidden activations enter whose factor is 0: widths of both ends as weights."""
-    rows = layers[layers["site"].notna() & layers["zero_fraction"].notna()]
-    rows = rows[rows["step"] == rows.groupby("trial")["step"].transform("max")].sort_values(["trial", "site"])
-    after = rows.groupby("trial")["width"].shift(-1).fillna(10)
-    weight = rows["width"].astype(float) * after.astype(float)
-    sums = rows.assign(total=rows["zero_fraction"] * weight, weight=weight).groupby("trial")[["total", "weight"]].sum()
+    """Share of the multiply-adds that hidden activations enter whose factor is 0: widths of both ends as weights.
+
+    Of trials with dense layers alone; elsewhere widths do not tell how often a value is used.
+    """
+    rows = layers[layers["step"] == layers.groupby("trial")["step"].transform("max")]
+    rows = rows.sort_values(["trial", "site"])  # the output comes last
+    after = rows.groupby("trial")["width"].shift(-1)
+    rows = rows.assign(weight=rows["width"].astype(float) * after.astype(float))[rows["site"].notna()]
+    dense = rows["kind"].eq("dense").groupby(rows["trial"]).transform("all")
+    sums = rows.assign(total=rows["zero_fraction"] * rows["weight"])[dense].groupby("trial")[["total", "weight"]].sum()
     return {str(k): float(v) for k, v in (sums["total"] / sums["weight"]).items()}
 
 
