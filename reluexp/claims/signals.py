@@ -30,6 +30,7 @@ def sparsity(field: Field) -> Evidence:
     end = {str(k): float(v) for k, v in ordered.last().items()}
     change = {str(k): float(v) for k, v in (ordered.last() - ordered.first()).items()}
     skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean
+    note = f"{skip:.0f} % of the multiply-adds of the layers after the first have a zero factor"
     return Evidence(
         [
             Part(f"zeros of live units at the end ({home.about})",
@@ -37,7 +38,7 @@ def sparsity(field: Field) -> Evidence:
             Part(f"their change since birth ({home.about})",
                  [Contrast("change", field.single(home, "relu", change), "greater", 0.0)], "points", 100),
         ],
-        notes=[] if math.isnan(skip) else [f"{skip:.0f} % of the multiply-adds after the first layer have a zero factor"],
+        notes=[] if math.isnan(skip) else [note],
     )  # fmt: skip
 
 
