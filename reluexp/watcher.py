@@ -58,6 +58,16 @@ def watch(
     return Watch(model, probe, loss, causes=causes, spectra=spectra, chunk=chunk)
 
 
+def _traced(module: nn.Module, x: Tensor) -> Trace:
+    try:
+        return trace(module, x.to(device_of(module)))
+    except RuntimeError as error:
+        if not str(error).startswith("vmap:"):
+            raise
+        text = "an activation of the model is inside torch.func.vmap, where values cannot be looked at"
+        raise WatchError(f"{text}; write the model for a batch of samples to watch it") from error
+
+
 class Watch:
     """A model under watch; use it as it is or in a `with` block, after which it holds neither model nor probe."""
 
@@ -75,7 +85,7 @@ class Watch:
         x, y = _pair(probe)
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
-        found: Trace = trace(module, x[:2].to(device_of(module)))
+        found = _traced(module, x[:2])
         self._watched: Watched | None = Watched(module, found, chunk)
         self._probe: Probe | None = self._probing(x, y)
         self._records, self._lives = Records(), Lives()

@@ -383,6 +383,17 @@ def test_hooks_on_parameters_are_not_called_and_frozen_layers_are_measured() -> 
     assert rows["weight_grad_norm"].gt(0).all()
 
 
+class Mapped(nn.Module):
+    """A model that is written for one sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.vmap(lambda own: self.linear(own).relu())(x)
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "compiled": (lambda: torch.compile(network()), "compiled by torch.compile"),
     "compiled part": (lambda: nn.Sequential(torch.compile(network()), nn.ReLU()), "part '0' is compiled"),
@@ -390,6 +401,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "scripted": (lambda: torch.jit.script(network()), "ScriptModule"),
     "traced": (lambda: torch.jit.trace(network(), probe()[0]), "ScriptModule"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3), nn.ReLU()), "lazy"),
+    "mapped": (lambda: Mapped(), "inside torch.func.vmap"),
     "no module": (lambda: torch.relu, "torch.nn.Module"),
 }
 
