@@ -52,8 +52,8 @@ class Function(nn.Module):
     piecewise_linear = False
     """whether f'(z) is the same for a float32 z and the same z in float64"""
 
-    rises = False
-    """whether f'(z) ≥ 0 everywhere, so that it need not be told from |f'(z)|"""
+    rises: bool = False
+    """whether f'(z) ≥ 0 everywhere: it need not be told from |f'(z)|, and f(max z) is max f(z)"""
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """Writes h = f(z)."""
@@ -133,7 +133,11 @@ class Mixed(Function):
         super().__init__()
         self.parts, self.sizes = nn.ModuleList(functions), list(sizes)
         self.piecewise_linear = all(function.piecewise_linear for function in functions)
-        self.rises = all(function.rises for function in functions)
+
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        """Whether all of them do."""
+        return all(function.rises for function in self.functions)
 
     @property
     def functions(self) -> list[Function]:
@@ -200,6 +204,11 @@ class Prelu(Function):
     def __init__(self, channels: int, init: float) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.full((channels,), init))
+
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        """Whether no slope is negative just now; a GPU is not kept waiting for the answer."""
+        return not self.slope.is_cuda and bool(self.slope.detach().ge(0).all())
 
     def steepest(self) -> Tensor:
         """max(1, |a|)."""

@@ -5,7 +5,7 @@ Shapes: [replica, sample, channel, *positions] in a batched reading, without the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,18 +37,27 @@ class Reading(TorchFunctionMode):
     dropout and pooling are read as operations on the whole stack, everything else must not care about leading
     dimensions. `seeds` draw dropout's masks, each replica's from its own generator keyed by (seed, "dropout", *moment).
     `copies` is for code of the user's: there what a linear map got may be a parameter itself, or be written over.
+    What the activations of the sites in `pooled` give goes into a max pool and nowhere else: for a function that rises
+    everywhere the pool may come first, f(max z) being max f(z), and the function has a quarter of the work.
     """
 
     def __init__(
-        self, replicas: int | None, masks: list[Tensor], seeds: Iterable[int] = (), copies: bool = False
+        self,
+        replicas: int | None,
+        masks: list[Tensor],
+        seeds: Iterable[int] = (),
+        copies: bool = False,
+        pooled: Collection[int] = (),
     ) -> None:
         super().__init__()
         self.replicas, self.masks, self.seeds, self.copies = replicas, masks, tuple(seeds), copies
+        self.pooled = frozenset(pooled)
         self.moment: tuple[int, ...] | None = None
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
         self._known = Recogniser()
         self._site = 0
+        self._postponed: Callable[[Tensor], Tensor] | None = None
         self._wanted: dict[int, str] = {}
         self._heard: dict[str, Tensor] = {}
 
@@ -64,6 +73,7 @@ class Reading(TorchFunctionMode):
     def begin(self, moment: tuple[int, ...] | None, listener: SiteListener | None = None) -> Reading:
         """Prepares a forward pass: in training its moment (epoch, step), in measuring mode None."""
         self.moment, self.listener, self._generators, self._site = moment, listener, None, 0
+        self._postponed = None
         self._known = Recogniser()
         return self
 
@@ -72,7 +82,15 @@ class Reading(TorchFunctionMode):
         applied = self._known(func, args, kwargs)
         if applied:
             site, self._site = self._site, self._site + 1
-            return self._activate(site, applied) if self.listener or self.masks else func(*args, **kwargs)
+            if self.listener or self.masks:
+                return self._activate(site, applied)
+            if site in self.pooled and getattr(applied.function, "rises", False):
+                self._postponed = applied.function
+                return applied.z
+            return func(*args, **kwargs)
+        if self._postponed:
+            function, self._postponed = self._postponed, None
+            return function(self._execute(func, args, kwargs))
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         out = self._execute(func, args, kwargs)

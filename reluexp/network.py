@@ -109,7 +109,8 @@ class Network:
         self.masks = [mask.to(device) for mask in disabled_units(self.sites, settings, seeds)]
         self._stack(shape, outputs)
         copies = own_key(settings[0]) is not None
-        self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies)
+        pooled = [] if copies else [number for number, site in enumerate(self.sites) if site.pooled]
+        self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies, pooled)
 
     @property
     def sites(self) -> list[Site]:

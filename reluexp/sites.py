@@ -29,8 +29,9 @@ _TRANSPOSED = {
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 _NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm}
+_MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 _POOLINGS = {
-    *(torch.max_pool2d, F.max_pool2d, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
+    *(*_MAX_POOLS, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
 }
 _TRANSPARENT = {
@@ -54,7 +55,8 @@ class Site:
     the feeding linear map's module, if there is one. `shift` names the parameter whose gradient tells whether a unit
     starves: the normalisation's shift, else the layer's bias, else its weight. `norm` names a batch norm on the way
     from the layer; `affine` says that for fixed running statistics z is an affine map of the layer's input, whose own
-    source is the site number `below`, if it is one. `half_line` says that the function is exactly 0 far below 0.
+    source is the site number `below`, if it is one. `half_line` says that the function is exactly 0 far below 0;
+    `pooled` that the next operation is a max pool of what it gives.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Site:
     below: int | None = None
     function: str = ""
     half_line: bool = False
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,18 @@ class _Tracer(TorchFunctionMode):
         self.sites: list[Site] = []
         self.origins = WeakTensorKeyDictionary()
         self.known = Recogniser()
+        self.latest: Tensor | None = None  # what the latest operation gave, if that was an activation
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         applied = self.known(func, args, kwargs)
+        if func in _MAX_POOLS and self.latest is not None and args[0] is self.latest:
+            self.sites[-1] = replace(self.sites[-1], pooled=True)
         origin = self._record(applied) if applied else self._origin(func, args, kwargs)
         out = func(*args, **kwargs)
         if not applied:
             self.known.note(func, args, out)
+        self.latest = out if applied else None
         changed = out if isinstance(out, Tensor) else applied.target if applied else None
         if changed is not None:
             self.origins[changed] = origin

@@ -16,6 +16,7 @@ from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.loading import load_dataset
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
+from reluexp.functions import Prelu
 from reluexp.gains import auto_gain, derivative, reference_slope
 from reluexp.intercept import Reading
 from reluexp.metrics import merge, site_sums, summarise, top_count
@@ -202,6 +203,40 @@ def test_pools_without_gradients_are_torchs(pool: torch.nn.Module, size: tuple[i
     with torch.no_grad(), Reading(None, []).begin(None):
         found = pool(x)
     torch.testing.assert_close(found, pool(x), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS.names)
+@pytest.mark.parametrize("negative", [False, True])
+def test_an_activation_after_the_pool_is_the_activation_before_it(name: str, negative: bool) -> None:
+    config = {"study": "s", "dataset": "digits", "architecture": {"name": "cnn", "channels": [3, 4]}}
+    (point,) = load_config({**config, "activation": name}).points
+    networks = [Network([point.setting], [0], (1, 8, 8), 10) for _ in range(2)]
+    assert networks[0].reading.pooled == {0, 1}
+    networks[0].reading.pooled = frozenset()
+    x = torch.randn(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    results = []
+    for network in networks:
+        if negative:  # of a learned slope; then the order is not exchanged
+            for own in network.module.modules():
+                if isinstance(own, Prelu):
+                    own.slope.data.neg_()
+        logits = network.forward(x, moment=(0, 0))
+        gradient = torch.autograd.grad(logits.logsumexp(-1).sum(), network.leaves)
+        results.append((logits.detach(), network.flatten(gradient).clone()))
+        with torch.no_grad():
+            torch.testing.assert_close(network.forward(x), logits, rtol=1e-5, atol=1e-5)
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_but_a_max_pool_may_come_before_an_activation() -> None:
+    def pooled(**options: Any) -> set[int]:
+        (point,) = load_config({"study": "s", "dataset": "mnist", "architecture": {"name": "cnn", **options}}).points
+        return set(Network([point.setting], [0], (1, 28, 28), 10).reading.pooled)
+
+    assert pooled() == {0, 1}
+    assert pooled(convolutions=2) == {1, 3}
+    assert pooled(pooling="average") == pooled(dropout=0.5) == set()
 
 
 def test_divergence_is_an_outcome_and_does_not_touch_the_others() -> None:
