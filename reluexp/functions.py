@@ -277,23 +277,42 @@ class Sigmoid(Function):
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """The logistic function, every element by the vectorised loop."""
-        count = z.numel()
-        if z.is_cuda or (count % _LANES == 0 and z.is_contiguous() and out.is_contiguous()):
-            torch.sigmoid(z, out=out)
-            return
-        padded = z.new_zeros(count + -count % _LANES)
-        padded[:count] = z.flatten()
-        out.copy_(padded.sigmoid_()[:count].view(z.shape))
+        _logistic(z, out)
+
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """h·(1 − h), in float64 σ(z)·σ(−z), which is as exact above 0, where h is 1 from 37 on, as below."""
+        return _logistic_slope(z) if z.dtype == torch.float64 else super().derivative(z, h)
 
     def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
         """g·h·(1 − h)."""
         _aten.sigmoid_backward.grad_input(g, h, grad_input=out)
 
 
+def _logistic(z: Tensor, out: Tensor) -> None:
+    count = z.numel()
+    if z.is_cuda or (count % _LANES == 0 and z.is_contiguous() and out.is_contiguous()):
+        torch.sigmoid(z, out=out)
+        return
+    padded = z.new_zeros(count + -count % _LANES)
+    padded[:count] = z.flatten()
+    out.copy_(padded.sigmoid_()[:count].view(z.shape))
+
+
+def _logistic_slope(z: Tensor) -> Tensor:
+    above, below = torch.empty_like(z), torch.empty_like(z)
+    _logistic(z, above)
+    _logistic(-z, below)
+    return above.mul_(below)
+
+
 class Tanh(Function):
     """Hyperbolic tangent."""
 
     rises = True
+
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """1 − h², in float64 4·σ(2z)·σ(−2z), which is not 0 where h is 1 but for rounding."""
+        return _logistic_slope(2 * z).mul_(4) if z.dtype == torch.float64 else super().derivative(z, h)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """tanh z."""

@@ -46,9 +46,19 @@ def throwaway_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def unstepped_norms(module: nn.Module) -> list[_BatchNorm]:
-    """The batch norms whose running statistics no training step has touched."""
-    norms = (own for own in module.modules() if isinstance(own, _BatchNorm) and own.track_running_stats)
-    return [own for own in norms if own.num_batches_tracked is not None and not bool(own.num_batches_tracked.any())]
+    """The batch norms whose running statistics no training step has touched: none was counted, and they are (0, 1).
+
+    Weights of old versions of torch come without a count, which is 0 then.
+    """
+    norms = [own for own in module.modules() if isinstance(own, _BatchNorm) and own.track_running_stats]
+    return [own for own in norms if not _is_stepped(own)]
+
+
+def _is_stepped(norm: _BatchNorm) -> bool:
+    count, mean, var = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    if count is None or mean is None or var is None:
+        return True
+    return bool(count.any()) or bool(mean.any()) or bool(var.ne(1).any())
 
 
 @contextmanager

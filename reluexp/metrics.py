@@ -280,8 +280,9 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     min z > 0; saturated: max |f'(z)| < 10⁻³ s_f; dormant: mean|h| ≤ 0.025 of the layer's mean (Sokar et al. 2023);
     firing rate: share of places with |f'(z)| ≥ 10⁻³ s_f (Dohare et al. 2024); rare: such a place in under 1 % of the
     samples but in some, null below 300 samples; mean shift: √mean_i(mean h_i)²/√mean h² (Clevert et al. 2015).
-    A unit with a z that is not finite is in none of the states. Two numbers of each unit serve other thresholds:
-    slope_ratio, max |f'(z)|/s_f, and activity, mean|h| over the layer's mean (0 in a layer of zeros).
+    A unit with a z that is not finite is in none of the states, and its layer has no share of dormant ones. Two numbers
+    of each unit serve other thresholds: slope_ratio, max |f'(z)|/s_f, and activity, mean|h| over the layer's mean
+    (0 in a layer of zeros).
     """
     places, samples = sums["places"], sums["samples"]
     top, size, steepest, fall = sums["extremes"].unbind(-2)
@@ -304,6 +305,7 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
     states = [units[name] for name in ("dead", "off", "always_on", "saturated")]
     shares = torch.stack([*states, mean_abs <= DORMANT * whole, rare]).double().mean(-1)
     layer = dict(zip(_SHARES, shares, strict=True))
+    layer["dormant_fraction"] = layer["dormant_fraction"].where(whole[..., 0].isfinite(), math.nan)
     if samples < RARE_NEEDS:
         layer["rare_fraction"] = torch.full_like(layer["rare_fraction"], math.nan)
     layer["zero_fraction"] = zero.mean(-1)

@@ -97,9 +97,9 @@ class _CrossEntropy(torch.autograd.Function):
         return found.mul_(g.unsqueeze(-1)), None
 
 
-def chunks(network: Measured, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of nearly equal size, the same whatever shares the stack, on the network's device."""
-    count = math.ceil(len(x) / (network.chunk or _chunk(network)))
+def chunks(network: Measured, x: Tensor, y: Tensor, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of nearly equal size, on the network's device: no sample's numbers depend on its companions there."""
+    count = math.ceil(len(x) / (size or network.chunk or _chunk(network)))
     for part, labels in zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True):
         yield part.to(network.device), labels.to(network.device)
 
@@ -107,10 +107,14 @@ def chunks(network: Measured, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Te
 def _chunk(network: Measured) -> int:
     """Samples in a part: what a core's cache likes, or a share of a GPU's memory: there the number of parts counts."""
     if torch.device(network.device).type != "cuda":
-        return _IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK
+        return _plain_chunk(network)
     share = torch.cuda.get_device_properties(network.device).total_memory // _GPU_SHARE
     numbers = network.replicas * sum(site.width * site.positions for site in network.sites)
     return max(_LEAST_CHUNK, min(_MOST_CHUNK, share // (4 * max(1, numbers))))
+
+
+def _plain_chunk(network: Measured) -> int:
+    return _IMAGE_CHUNK if any(site.positions > 1 for site in network.sites) else _DENSE_CHUNK
 
 
 def evaluate(network: Measured, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,14 +142,19 @@ def settled_norms(network: Measured, x: Tensor, y: Tensor) -> Iterator[None]:
 
 
 def settle(network: Measured, norms: Sequence[nn.modules.batchnorm._BatchNorm], x: Tensor, y: Tensor) -> None:
-    """Sets the running statistics of these norms by one cumulative pass over x, in chunks; leaves them evaluating."""
+    """Sets the running statistics of these norms by one cumulative pass over x; leaves them evaluating.
+
+    Batch statistics depend on the batches: these are of one size, whatever shares the stack and on whatever device, or
+    as large as `network.chunk` allows where that is smaller.
+    """
+    size = min(_plain_chunk(network), network.chunk or _plain_chunk(network))
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:
             norm.momentum = None
             norm.train()
         with torch.no_grad():
-            for part, _ in chunks(network, x, y) if norms else ():
+            for part, _ in chunks(network, x, y, size) if norms else ():
                 network.forward(part)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

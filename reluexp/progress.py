@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,8 +61,13 @@ class _State:
         return [(style_of(label)[0], _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
 
 
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
 def _mean(rows: list[tuple[float, float, int]], column: int) -> float:
-    return sum(row[column] * row[2] for row in rows) / sum(row[2] for row in rows)
+    known = [row for row in rows if not math.isnan(row[column])]  # between measurements nothing is known of deaths
+    return sum(row[column] * row[2] for row in known) / sum(row[2] for row in known) if known else math.nan
 
 
 @contextmanager
@@ -101,7 +107,7 @@ def _live(console: Console) -> Iterator[Listener]:
             bar.update(task, description="trials", total=state.total, completed=round(state.trials_worked))
             table = Table("activation", "test accuracy %", "dead %", box=None)
             for label, accuracy, dead in state.by_activation():
-                table.add_row(label, f"{100 * accuracy:.1f}", f"{100 * dead:.1f}")
+                table.add_row(label, _percent(accuracy), _percent(dead))
             live.update(Group(bar, table))
 
         yield listen
@@ -142,7 +148,7 @@ def _lines(console: Console) -> Listener:
         elif now - last > _LINES_APART or state.before + state.done == state.total:
             last = now
             left = _left(now - start, state.trials_worked - state.before, state.total - state.before)
-            shown = "  ".join(f"{a} {100 * b:.1f}/{100 * c:.1f}" for a, b, c in state.by_activation())
+            shown = "  ".join(f"{a} {_percent(b)}/{_percent(c)}" for a, b, c in state.by_activation())
             text = f"{state.trials_worked:.0f}/{state.total} trials, {left}; accuracy/dead %: {shown}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import socket
 import subprocess
@@ -26,12 +25,14 @@ def now() -> str:
 
 def provenance() -> dict[str, Any]:
     """What is known before anything is trained."""
+    from loky import cpu_count
+
     return {
         "versions": _versions(),
         "numerics": NUMERICS,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cpu_count(),
         "threads": 1,
         "host": socket.gethostname(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -98,10 +98,11 @@ def run_loaded(
                 session.compare(engine, plan)
                 session.train(engine, session.plan())
         session.end()
-    study = Study(store)
+        study = Study(store)
+        learned = study.trials["outcome"].ne("failed").any() if len(study.trials) else False
+        if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty and learned:
+            study.measure_cost()
     _remember_speed(study, session.trained, session.device, results)
-    if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty:
-        study.measure_cost()
     return study
 
 

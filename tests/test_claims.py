@@ -157,6 +157,26 @@ def test_a_missing_part_leaves_a_claim_undecided_and_says_what_it_needs() -> Non
     assert verdicts(worse)["nonlinear"] == "contradicted"  # one part that fails is enough
 
 
+def test_rates_that_nobody_diverged_at_say_nothing_of_stability() -> None:
+    rates = [0.1, 0.2, 0.4, 0.8]
+
+    def verdict(limit: float) -> str:
+        def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+            rate = own.train.optimizer.lr
+            return {"trial": {"outcome": "diverged" if label == "relu" and rate > limit else "finished"}}
+
+        settings = [
+            setting(**{"activation": label, "train.optimizer.lr": rate})
+            for rate in rates for label in ("relu", "relu6")
+        ]  # fmt: skip
+        evidence = evidence_of(planted(settings, truth))
+        parts = claim_parts(evidence)
+        return str(parts[parts["part"].str.contains("largest stable rate")]["verdict"].iloc[0])
+
+    assert verdict(0.2) == "supported"
+    assert verdict(1.0) == "undecided"
+
+
 def test_multiply_adds_with_a_zero_factor_by_hand() -> None:
     rows = [(0, "dense", 4, 0.5), (1, "dense", 8, 0.25), (math.nan, "dense", 3, math.nan)]
     last = pd.DataFrame(rows, columns=["site", "kind", "width", "zero_fraction"]).assign(step=9, trial="a")

@@ -16,8 +16,10 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 import reluexp
+from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
+from reluexp.gains import exact_slope
 from reluexp.layers import activate
 from reluexp.plan import make_plan, make_trials
 from reluexp.train import Training
@@ -80,6 +82,22 @@ def test_a_sigmoid_dies_of_underflow_alone_and_alike_on_both_sides(function: nn.
     assert row["saturated_fraction"] == 1
     slope = 4 * math.exp(-18) / (1 + math.exp(-18)) ** 2
     assert units["slope_ratio"][:2].tolist() == pytest.approx([slope, slope], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_slopes_of_the_catalogues_sigmoids_are_exact_on_both_sides(name: str) -> None:
+    function = build_activation(ACTIVATIONS.models[name](), 1)
+    z = torch.tensor([1.0, 18.0, 40.0, 300.0], dtype=torch.float64)
+    above, below = (exact_slope(function, side) for side in (z, -z))
+    exact = [math.exp(-v) / (1 + math.exp(-v)) ** 2 if name == "sigmoid" else 1 / math.cosh(v) ** 2 for v in z.tolist()]
+    assert above.tolist() == pytest.approx(exact, rel=1e-12)
+    assert torch.equal(above, below)
+
+
+def test_one_infinite_unit_makes_no_other_dormant() -> None:
+    row, units = look(nn.ReLU(), [[math.inf, 1.0, 2.0], [1.0, 2.0, 3.0]])
+    assert math.isnan(row["dormant_fraction"])
+    assert not units["dead_at_end"].any()
 
 
 def test_torchs_sigmoid_is_dead_at_minus_800() -> None:

@@ -129,7 +129,7 @@ def test_curves_give_a_band_at_each_epoch() -> None:
         ([0.1, 0.2, 0.3], math.inf),
         ([0.6, 0.7], 0.0),  # held from birth
         ([0.9], math.inf),
-        ([0.1, math.nan, 0.8, 0.9], 20.0),  # nothing to interpolate from
+        ([0.1, math.nan, 0.8, 0.9], 20 * 0.4 / 0.7),  # an epoch between measurements
         ([0.1, 0.5, 0.5], 10.0),  # at the target counts
     ],
 )
@@ -137,6 +137,15 @@ def test_steps_to_target_by_hand(path: list[float], steps: float) -> None:
     found = steps_to_target(small([("relu", 0, path)], targets={"probe_accuracy": [0.5]}))
     assert found["steps"].tolist() == [pytest.approx(steps)]
     assert found["rule"].tolist() == ["probe accuracy ≥ 0.5"]
+
+
+def test_epochs_between_measurements_do_not_keep_a_target_from_being_reached() -> None:
+    path = [0.1, math.nan, 0.9, math.nan, 0.95, math.nan, 0.97]
+    study = small([("relu", 0, path)], targets={"probe_accuracy": [0.8]})
+    assert steps_to_target(study)["steps"].tolist() == pytest.approx([20 * 0.7 / 0.8])
+    wild = study.epochs.assign(probe_loss=[2.0, math.nan, math.inf, math.nan, 0.1, math.nan, 0.1])
+    unsound = Small(study.trials, wild, targets=study.targets)  # what was measured at step 20 made no sense
+    assert steps_to_target(unsound)["steps"].tolist() == [40.0]
 
 
 def test_a_loss_target_is_reached_from_above() -> None:

@@ -240,10 +240,15 @@ def test_nothing_but_a_max_pool_may_come_before_an_activation() -> None:
 
 
 def test_divergence_is_an_outcome_and_does_not_touch_the_others() -> None:
-    found = tables(trainings({"activation": "identity", "seeds": 3, "train": {"epochs": 4, "lr": 50.0}}))
-    assert set(found["trials"]["outcome"]) == {"diverged"}
-    assert found["trials"]["diverged_at_step"].gt(0).all()
-    assert found["epochs"].groupby("trial")["epoch"].max().lt(4).any() or found["epochs"]["epoch"].max() <= 4
+    config = {"activation": "identity", "seeds": 2, "train": {"epochs": 4}, "grid": {"train.lr": [0.05, 50.0]}}
+    together, alone = tables(trainings(config)), tables(trainings(config, 1))
+    same(together, alone)
+    outcomes = together["trials"].set_index("lr")["outcome"]
+    assert set(outcomes[50.0]) == {"diverged"}
+    assert set(outcomes[0.05]) == {"finished"}
+    diverged = together["trials"][together["trials"]["outcome"] == "diverged"]
+    assert diverged["diverged_at_step"].gt(0).all()
+    assert together["epochs"].groupby("trial")["epoch"].max()[diverged["trial"]].lt(4).all()
 
 
 def test_disabled_units_are_dead_and_seeds_pair_the_weights() -> None:

@@ -44,6 +44,12 @@ class InitOptions(Options):
     dead: float = Field(0.0, ge=0, lt=1, description="share of each hidden site's units disabled for good")
 
 
+class NoGainOptions(InitOptions):
+    """What an initialisation has whose weights have a scale of their own."""
+
+    gain: Literal["auto"] = Field("auto", description="this initialisation has no gain")
+
+
 Fans = tuple[int, int]
 """fan-in and fan-out: inputs and outputs of one position times the kernel's area"""
 
@@ -119,6 +125,7 @@ INITS: Registry[Init] = Registry(
             "LeCun et al. 1998",
             _normal(lambda f, g: _he(f, 1)),
             False,
+            NoGainOptions,
         ),
         Init(
             "orthogonal",
@@ -134,6 +141,7 @@ INITS: Registry[Init] = Registry(
             "LeCun et al. 1998",
             _uniform(lambda f, g: _he(f, 1) / math.sqrt(3)),
             False,
+            NoGainOptions,
         ),
         Init(
             "rai",

@@ -137,10 +137,13 @@ def _instability(field: Field, parts: list[Part], missing: list[str]) -> Evidenc
     if len(series) >= 4:
         outcomes = dict(zip(field.study.trials["trial"], field.study.trials["outcome"], strict=True))
         own, other = (_largest_rate(series, label, outcomes) for label in ("relu", "relu6"))
-        values = np.array([math.log2(other[s] / own[s]) for s in own if s in other])
+        both = [seed for seed in own if seed in other]
+        untold = [seed for seed in both if own[seed] == other[seed] == max(series)]  # stable wherever it was tried
+        values = np.array([math.log2(other[s] / own[s]) for s in both if s not in untold])
         numbers = f"median: relu {np.median([*own.values()]):g}, relu6 {np.median([*other.values()]):g}"
         label = f"largest stable rate, log₂ relu6 / relu, of {min(series):g} to {max(series):g}"
-        parts.append(Part(label, [Contrast("rate", values, "greater", 0.5)], "doublings", numbers=numbers))
+        contrast = Contrast("rate", values, "greater", 0.5, len(untold))
+        parts.append(Part(label, [contrast], "doublings", numbers=numbers))
     else:
         missing.append("relu and relu6 at four learning rates or more, all else equal")
     small = field.where("relu", "relu6", dataset__train_size=_SMALL, train__epochs=_LONG)

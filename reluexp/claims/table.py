@@ -132,7 +132,8 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
         return f"needs {'; '.join(own.lacks)}"
     open_ = [d for part in own.parts for d in part.decisions(max(tested, 1)) if max(d.p_for, 0) > 0.05 / max(tested, 1)]
     if waiting := sum(d.contrast.unknown for d in open_):
-        return f"more epochs: in {waiting} {'pairs' if waiting > 1 else 'pair'} neither arrived within the budget"
+        words = "pairs" if waiting > 1 else "pair"
+        return f"a wider range: in {waiting} {words} neither came to the point within what was tried"
     seeds = max((d.seeds for d in open_), default=math.nan)
     if math.isinf(seeds) or math.isnan(seeds):
         return "lies on its threshold: no number of seeds would decide it"

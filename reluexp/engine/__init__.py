@@ -6,7 +6,6 @@ name of our own error, `memory`, or None), `text` and `trace`; each says its `st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ ENVIRONMENT = {
     "MKL_CBWR": "AUTO,STRICT",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # Without it cuBLAS may take another way each time; see train.deterministic.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # glibc must keep its pages: giving them back after every step costs a third of a convolution's time.
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -55,8 +56,10 @@ class Resources(Options):
 
 def places(resources: Resources, on_gpus: bool) -> int:
     """How many jobs this machine does at a time: one on each core, or `per_gpu` on each GPU."""
+    from loky import cpu_count
+
     shared = resources.per_gpu * len(visible_gpus()) if on_gpus else 0
-    return resources.workers or shared or len(os.sched_getaffinity(0))
+    return resources.workers or shared or cpu_count()
 
 
 def planned_device(resources: Resources) -> str:

@@ -156,7 +156,8 @@ class RayEngine:
         limit = _END_SECONDS if self._stopping else self._patience
         for reference, job in self._running.items():
             last = self._heard.get(job["stack"])
-            if last is not None and time.monotonic() - last > limit:
+            reading = job["kind"] == "prepare" and not self._stopping  # data may take their time
+            if last is not None and not reading and time.monotonic() - last > limit:
                 ray.cancel(reference, force=True)
                 self._heard.pop(job["stack"])
         if self._stopping:  # tasks that wait for a place would wait for the whole study

@@ -121,10 +121,14 @@ class Work:
         return self._data[job["fingerprint"]]
 
     def _train(self, job: Job) -> Event:
+        import torch
+
         from reluexp.train import Training
 
         store, about, start = Store(Path(job["root"])), about_of(job), time.time()
         stack, data = stack_of(job), self._dataset(job).to(job["device"])
+        if job["device"] == "cuda":
+            torch.use_deterministic_algorithms(stack.setting.train.deterministic, warn_only=True)
         training = Training(stack, data, job["study"], job["device"], job["batched"])
         labels = [label_of(setting.activation) for setting in stack.settings]
         saved = store.checkpoints.load(job["stack"], about)

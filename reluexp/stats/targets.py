@@ -111,10 +111,18 @@ def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[floa
 
 
 def _paths(epochs: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and finite values of each trial's measurements, in order."""
+    """Steps and values of each trial's measurements, in order; NaN where a measurement made no sense.
+
+    Epochs between measurements (`probe.every`) have neither a loss nor an accuracy, and are none.
+    """
     if epochs.empty or metric not in epochs:
         return {}
-    rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric)).sort_values(["trial", "step"], kind="stable")
+    pair = {metric.replace(*words) for words in (("loss", "accuracy"), ("accuracy", "loss"))}
+    measured = epochs[[name for name in epochs if name in pair]].notna().any(axis=1)
+    rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric))[measured]
+    rows = rows.sort_values(["trial", "step"], kind="stable")
+    if rows.empty:
+        return {}
     names, starts = np.unique(rows["trial"].to_numpy(str), return_index=True)
     steps = np.split(rows["step"].to_numpy(float), starts[1:])
     values = np.split(rows["value"].to_numpy(float), starts[1:])

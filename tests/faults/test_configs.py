@@ -135,7 +135,7 @@ def test_mutants_of_the_shipped_configs_are_told_what_is_wrong(
         kinds[kind] = kinds.get(kind, 0) + 1
         assert names_the_key(message, path), (name, kind, path, message)
         assert f"{name}.yaml" in message or "has" in message, message
-        assert message.isprintable() or "\n" in message
+        assert message.replace("\n", "").isprintable()
         assert len(message) < 10_000
         assert "\x1b" not in message
     assert not accepted, accepted
