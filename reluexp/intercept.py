@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from reluexp.convolution import convolve
-from reluexp.operations import Applied, Recogniser
+from reluexp.operations import MAX_POOLS, Applied, Recogniser
 from reluexp.seeds import generator
 
 __all__ = ["Reading", "SiteListener", "disable"]
@@ -113,7 +113,7 @@ class Reading(TorchFunctionMode):
             if func in _FOLDED:
                 folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
                 return folded.unflatten(0, args[0].shape[:2])
-        elif func in _MAX_POOLS and not torch.is_grad_enabled():
+        elif func in MAX_POOLS and not torch.is_grad_enabled():
             return _max_pool2d(*args, **kwargs)
         elif func is F.batch_norm and kwargs.get("training") and args[0].numel() == args[0].shape[1]:
             # torch refuses to train on a single value for each channel, which a last batch of one sample may be
@@ -286,9 +286,8 @@ _BATCHED: dict[Any, Callable[..., Tensor]] = {
 }
 _FLATTENINGS = {torch.flatten, Tensor.flatten}
 _VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
-_MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 _FOLDED = {
-    *_MAX_POOLS,
+    *MAX_POOLS,
     F.avg_pool2d,
     *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
 }

@@ -7,6 +7,9 @@ __all__ = ["COMPARED", "METRICS"]
 METRICS = {
     "dead_fraction": "units with f'(z) = 0 at every probe sample and position",
     "off_fraction": "units with max z ≤ 0",
+    "starved_fraction": "units whose shift had a gradient of exactly 0 at every step of the epoch",
+    "confirmed_dead_fraction": "units dead on the whole training set, at the end",
+    "born_dead_fraction": "units dead before training",
     "always_on_fraction": "units with min z > 0",
     "saturated_fraction": "units with max |f'(z)| < 10⁻³ s_f",
     "dormant_fraction": "units with mean |h| ≤ 0.025 of the layer's mean",
@@ -14,17 +17,27 @@ METRICS = {
     "zero_fraction": "share of h exactly 0",
     "zero_fraction_live": "the same over units that are not dead",
     "hoyer_sparsity": "(√n − ‖h‖₁/‖h‖₂)/(√n − 1), averaged",
+    "pre_mean": "mean of z",
+    "pre_std": "standard deviation of z",
+    "post_mean": "mean of h",
+    "post_std": "standard deviation of h",
+    "post_absmax": "largest |h|",
+    "post_q999": "0.999 quantile of |h|",
+    "effective_rank": "exp of the entropy of the normalised singular values of the centred h",
     "mean_shift": "√mean_i(mean h_i)²/√mean h²: 0 centred, 1 constant units",
     "slope_mean": "mean |f'(z)|",
     "backprop_norm": "RMS of ∂ℓ_p/∂z_p over samples, positions, units",
     "weight_norm": "Frobenius norm of the feeding layer's weights",
     "weight_grad_norm": "norm of the mean probe loss's gradient of those weights",
+    "update_ratio": "RMS of ‖ΔW‖/‖W‖ over the epoch's last steps",
+    "learned_slope_mean": "mean of the slopes that the activation learned",
+    "learned_slope_min": "the least of them",
+    "learned_slope_max": "the largest of them",
     "grad_norm": "mean over the epoch's steps of the whole gradient's L2 norm, before clipping",
 }
 
 COMPARED = (
     *(f"{split}_{kind}" for split in ("test", "validation", "probe", "train") for kind in ("accuracy", "loss")),
-    *("confirmed_dead_fraction", "born_dead_fraction", "starved_fraction", "effective_rank", "update_ratio"),
     *("grad_norm_max", "output_range", "dead_layers_at_end", "stuck", *METRICS),
 )
 """metrics that hypotheses can be about, besides steps_to_<target>"""

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from reluexp.functions import Function
 from reluexp.layers import activate
 
-__all__ = ["Applied", "Operation", "Recogniser"]
+__all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser"]
 
 _NAMES = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -31,7 +31,7 @@ _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
 
 
 class Operation:
-    """A function of z alone, never in place; `slope` is what it learned, if that is an argument."""
+    """A function of z alone, never in place."""
 
     def __init__(self, name: str, function: Callable[..., Tensor], *rest: Any, **options: Any) -> None:
         self.name, self.function, self.rest, self.options = name, function, rest, options
@@ -56,6 +56,9 @@ class _Prelu(Function):
     def forward(self, z: Tensor) -> Tensor:
         """h; the slope is taken in z's own precision."""
         return torch.prelu(z, self.used.to(z.dtype))
+
+
+MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 
 
 class Applied(NamedTuple):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from reluexp.measuring import measuring_mode
-from reluexp.operations import Applied, Recogniser
+from reluexp.operations import MAX_POOLS, Applied, Recogniser
 
 __all__ = ["Kind", "Site", "Trace", "trace"]
 
@@ -29,9 +29,8 @@ _TRANSPOSED = {
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 _NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm}
-_MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 _POOLINGS = {
-    *(*_MAX_POOLS, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
+    *(*MAX_POOLS, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
 }
 _TRANSPARENT = {
@@ -112,7 +111,7 @@ class _Tracer(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         applied = self.known(func, args, kwargs)
-        if func in _MAX_POOLS and self.latest is not None and args[0] is self.latest:
+        if func in MAX_POOLS and self.latest is not None and args[0] is self.latest:
             self.sites[-1] = replace(self.sites[-1], pooled=True)
         origin = self._record(applied) if applied else self._origin(func, args, kwargs)
         out = func(*args, **kwargs)

@@ -19,7 +19,8 @@ from reluexp.config import load_config
 from reluexp.functions import Prelu
 from reluexp.gains import auto_gain, derivative, reference_slope
 from reluexp.intercept import Reading
-from reluexp.metrics import merge, site_sums, summarise, top_count
+from reluexp.metrics import LAYER_METRICS, merge, site_sums, summarise, top_count
+from reluexp.metrics_names import COMPARED, METRICS
 from reluexp.network import Network, build_module
 from reluexp.plan import make_plan, make_trials
 from reluexp.schedule import early_steps, full_epochs
@@ -114,6 +115,12 @@ def test_chunking_changes_nothing() -> None:
     for whole, parts in zip(measured(z), measured(z, 5), strict=True):
         for name in whole:
             torch.testing.assert_close(whole[name], parts[name], equal_nan=True)
+
+
+def test_every_metric_of_a_layer_is_listed_and_can_be_in_a_hypothesis() -> None:
+    assert set(LAYER_METRICS) <= set(METRICS)
+    assert set(METRICS) <= set(COMPARED)
+    assert len(COMPARED) == len(set(COMPARED))
 
 
 def test_schedule_of_measurements() -> None:

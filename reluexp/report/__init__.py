@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError, ResultsError
+from reluexp.store.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,17 +205,8 @@ def _sweep(folder: Path) -> None:
 
 
 def _write(path: Path, data: bytes) -> Path:
-    """Write to a temporary name beside it, flush, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        with suppress(OSError):  # what could not be written may not be removable either
-            temporary.unlink()
         raise ResultsError(f"cannot write the report: {path}: {error.strerror or error}") from error
     return path

@@ -39,12 +39,7 @@ def compare_times(
     whole = pd.concat(parts, ignore_index=True)
     table = compare_pairs(whole, keys, -1, margin_of("steps_to_", margins))
     with np.errstate(over="ignore"):
-        for name, column in (
-            ("ratio", "mean"),
-            ("ratio_low", "low"),
-            ("ratio_high", "high"),
-            ("ratio_median", "median"),
-        ):
+        for name, column in _RATIOS.items():
             table[name] = np.exp(table[column].to_numpy(float))
     return table.merge(_nevers(whole, keys), on=keys, how="left")
 

@@ -65,7 +65,7 @@ class Store:
         return self.root / "stacks" / name
 
     def ended(self, depth: Depth = "records") -> tuple[dict[str, Record], list[Damage]]:
-        """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `classes`, …), and the damaged."""
+        """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `outputs`, …), and the damaged."""
         found, damaged = {}, []
         for folder in self._stack_folders():
             try:
