@@ -12,6 +12,7 @@ from reluexp.stats.finals import final_metrics
 from reluexp.stats.intervals import Interval, aggregate
 from reluexp.stats.results import Results
 from reluexp.stats.settings import matching, other_axes, setting_columns
+from reluexp.stats.signed_rank import tidy_differences
 
 __all__ = ["paired_difference", "paired_differences"]
 
@@ -35,7 +36,7 @@ def paired_differences(
     pairs = final.loc[final[by] != base, [*others, by, "seed", metric]].merge(
         own, on=[*others, "seed"], suffixes=("", "_base"), how="inner"
     )
-    pairs["difference"] = pairs[metric] - pairs[f"{metric}_base"]
+    pairs["difference"] = tidy_differences(pairs[metric], pairs[f"{metric}_base"])
     found = aggregate(pairs, [*others, by], "difference")
     found.insert(len(others) + 1, "metric", metric)
     found.insert(len(others) + 2, "baseline", base)
