@@ -14,14 +14,17 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.stats import (
+    ALPHA,
     Interval,
     Results,
     aggregate,
     can_die,
+    differences,
     final_metrics,
+    headline_rows,
     headline_target,
+    matching,
     other_axes,
-    paired_differences,
     setting_columns,
     setting_name,
     settings,
@@ -46,7 +49,7 @@ def findings(study: Results) -> list[str]:
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *_accuracy(study, final),
+        *_accuracy(study),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),
@@ -168,33 +171,40 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     ]
 
 
-def _accuracy(study: Results, final: pd.DataFrame) -> list[str]:
-    if study.baseline is None or final["activation"].nunique() < 2:
-        return []
-    base = _name(study.baseline)
-    rows = paired_differences(study, "test_accuracy", final=final)
-    rows = rows[rows["n"] > 1]
+def _accuracy(study: Results) -> list[str]:
+    """What the corrected tests say; where so few seeds can't pass any, what the intervals do, as exploration."""
+    found = differences(study)
+    rows = found[(found["metric"] == "test_accuracy") & (found["n"] > 0)]
     if rows.empty:
+        return []
+    if rows["n"].max() < 2:
         return ["One seed says nothing about differences in accuracy between activations: run more seeds."]
-    pairs = _range(rows["n"])
-    clear = rows[(rows["low"] > 0) | (rows["high"] < 0)].sort_values("mean", ascending=False)
+    base, pairs = _name(study.baseline), _range(rows["n"])
     count = f"{len(rows)} comparisons" if len(rows) > 1 else "1 comparison"
+    few = rows["pairs_needed"].max()
+    if math.isnan(few):
+        clear = rows[rows["p_holm"] <= ALPHA]
+        how = f"signed-rank tests, Holm-corrected: {len(clear)} of {count} differ"
+    else:
+        clear = rows[(rows["low"] > 0) | (rows["high"] < 0)]
+        how = f"exploratory: intervals that exclude 0, of {count}: {len(clear)}; tests need {few:.0f} seeds"
     if clear.empty:
         return [
             f"No activation differs from {base} in test accuracy by more than the seeds' spread "
             f"({count}, paired over {pairs} seeds; that is not evidence that they are equal)."
         ]
+    clear = clear.sort_values("mean", ascending=False)
     ends = [clear.iloc[0]] if len(clear) == 1 else [clear.iloc[0], clear.iloc[-1]]
-    return [
-        f"{'; '.join(_beat(study, row, base) for row in ends)} (test accuracy, paired over {pairs} seeds; exploratory: "
-        f"intervals that exclude 0, of {count}: {len(clear)}, uncorrected)."
-    ]
+    told = "; ".join(_beat(study, row, base) for row in ends)
+    return [f"{told} (test accuracy, paired over {pairs} seeds; {how})."]
 
 
 def _beat(study: Results, row: Any, base: str) -> str:
     found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
     verb = "beat" if found.mean > 0 else "fell behind"
-    return f"{_name(row['activation'])} {verb} {base} by {_points(found)}{at_setting(study, row)}"
+    ahead = int(row["wins"] if found.mean > 0 else row["losses"])
+    where = at_setting(study, row)
+    return f"{_name(row['activation'])} {verb} {base} by {_points(found)} (in {ahead} of {found.n} seeds){where}"
 
 
 def _range(counts: pd.Series) -> str:
@@ -203,34 +213,50 @@ def _range(counts: pd.Series) -> str:
 
 
 def _speed(study: Results, table: pd.DataFrame) -> list[str]:
-    """The fastest to the headline target against the baseline, in the setting where their ratio is largest."""
+    """The lowest median of steps to the headline target, in the setting where the target asks most, and the pairs."""
     column, rule = headline_target(study)
     if table["test_accuracy_n"].eq(0).all() or study.epochs["step"].nunique() < 2:
         return []
-    if rule.endswith("beyond chance"):
+    targets = headline_rows(study)
+    if targets["value"].isna().all():
         return ["No activation got beyond chance in half of its nets."]
-    rows = table[np.isfinite(table[f"{column}_median"])]
+    others = other_axes(study)
+    rows = table.merge(targets, on=others) if others else table.merge(targets, how="cross")
+    rows = rows[np.isfinite(rows[f"{column}_median"])]
     if rows.empty:
         return [f"No activation reached the target in half of its nets: {rule}."]
-    row = _top(rows, f"{column}_median", least=True)
-    same = (table[other_axes(study)] == row[other_axes(study)]).all(axis=1)
-    own = table[same & (table["activation"] == study.baseline)]
-    rest = ""
-    if len(own) and row["activation"] != study.baseline:
-        rest = f"; {_name(study.baseline)} took {_median(own.iloc[0], column)}"
-    elif same.sum() > 1:
-        slow = _top(table[same], f"{column}_median")
-        tied = slow[f"{column}_median"] == row[f"{column}_median"]
-        rest = "; none was slower" if tied else f"; {_name(slow['activation'])} was slowest: {_median(slow, column)}"
-    if table["activation"].nunique() < 2:
-        return [f"{_name(row['activation'])} reached {rule} after {_median(row, column)}{at_setting(study, row)}."]
-    return [f"{_name(row['activation'])} was fastest{at_setting(study, row)}: {_median(row, column)} to {rule}{rest}."]
+    row = _top(rows[rows["value"] == rows["value"].max()], f"{column}_median", least=True)
+    name, took, where = _name(row["activation"]), _median(row, column), at_setting(study, row)
+    same = matching(table, {axis: row[axis] for axis in others})
+    if len(same) < 2:
+        return [f"{name} reached {row['rule']} after a median of {took}{where}."]
+    return [f"By medians {name} was fastest{where}: {took} to {row['rule']}; {_rival(study, same, row, column)}."]
+
+
+def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
+    """The baseline's steps beside the fastest's, or the next one's beside the baseline's, and what the pairs say."""
+    rest = same[same["activation"] != row["activation"]]
+    other = rest[rest["activation"] == study.baseline]
+    slow = other.iloc[0] if len(other) else rest.sort_values(f"{column}_median").iloc[0]
+    level = row if len(other) else slow
+    found = differences(study)
+    pairs = matching(found[found["metric"] == column], {k: level[k] for k in setting_columns(study)})
+    told = f"{_name(slow['activation'])} took {_median(slow, column)}"
+    if len(pairs) != 1 or not pairs["n"].iloc[0] > 1:
+        return told
+    pair = pairs.iloc[0]
+    name, base = _name(level["activation"]), _name(study.baseline)
+    told += f"; paired over {int(pair['n'])} seeds {name}"
+    if math.isnan(pair["low"]):
+        return f"{told} was faster than {base} in {int(pair['wins'])}, slower in {int(pair['losses'])}"
+    ratio, low, high = (math.exp(pair[name]) for name in ("mean", "low", "high"))
+    return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]"
 
 
 def _median(row: Any, column: str) -> str:
-    """`a median of 140 steps (1 of 10 never)`."""
+    """`140 steps (1 of 10 never)`."""
     median, never, n = row[f"{column}_median"], int(row[f"{column}_never"]), int(row[f"{column}_n"])
-    shown = f"a median of {median:,.0f} steps" if math.isfinite(median) else "longer than it was trained"
+    shown = f"{median:,.0f} steps" if math.isfinite(median) else "longer than it was trained"
     return shown + (f" ({never} of {n} never)" if never else "")
 
 
@@ -247,14 +273,15 @@ def _gradients(study: Results) -> list[str]:
         ]
     bounds = "" if math.isnan(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]"
     same = (decades[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)
-    sites = int(decades.loc[same, "sites"].max())
+    sites, lost = int(decades.loc[same, "sites"].max()), int(decades.loc[same, "decades"].isna().sum())
+    gone = f"; in {lost} more it vanished altogether" if lost else ""
     others = other_axes(study)
     own = rows[(rows["activation"] == study.baseline) & (rows[others] == row[others]).all(axis=1)]
     rest = f"; {_name(study.baseline)} {_change(own['mean'].iloc[0])}" if len(own) and len(rows) > 1 else ""
     rest = "" if row["activation"] == study.baseline else rest
     return [
         f"At birth {_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last of "
-        f"{sites} hidden layers to the first{at_setting(study, row)} ({_nets(int(row['n']))}){rest}."
+        f"{sites} hidden layers to the first{at_setting(study, row)} ({_nets(int(row['n']))}{gone}){rest}."
     ]
 
 

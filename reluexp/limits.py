@@ -45,8 +45,7 @@ def _problems(setting: Setting, limit: int) -> list[str]:
         )
     entry = setting.architecture.name
     if hints.width is not None and entry in ARCHITECTURES:
-        layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
-        parameters = sum((inputs + 1) * outputs for inputs, outputs, _ in layers)
+        parameters = ARCHITECTURES[entry].parameters(setting.architecture, hints.shape, hints.width)
         need = 4 * _COPIES * parameters
         if need > limit:
             label = label_of(setting.architecture)

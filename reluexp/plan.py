@@ -294,11 +294,12 @@ def workload(setting: Setting) -> Workload | None:
     if hints.shape is None or hints.width is None or hints.train is None or entry not in ARCHITECTURES:
         return None
     layers = ARCHITECTURES[entry].layers(setting.architecture, hints.shape, hints.width)
+    parameters = ARCHITECTURES[entry].parameters(setting.architecture, hints.shape, hints.width)
     samples = min(setting.dataset.train_size or hints.train, hints.train)
     samples -= validation_count(samples, setting.dataset.validation)
     hidden = layers[:-1]
     return Workload(
-        parameters=sum((inputs + 1) * outputs for inputs, outputs, _ in layers),
+        parameters=parameters,
         products=float(sum(inputs * outputs * positions for inputs, outputs, positions in layers)),
         elements=sum(outputs * positions for _, outputs, positions in hidden),
         spectra=float(sum(2 * outputs * outputs * positions for _, outputs, positions in hidden)),

@@ -160,10 +160,10 @@ def test_a_missing_part_leaves_a_claim_undecided_and_says_what_it_needs() -> Non
 def test_rates_that_nobody_diverged_at_say_nothing_of_stability() -> None:
     rates = [0.1, 0.2, 0.4, 0.8]
 
-    def verdict(limit: float) -> str:
+    def verdict(limit: float, other: float = 1.0) -> str:
         def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
-            rate = own.train.optimizer.lr
-            return {"trial": {"outcome": "diverged" if label == "relu" and rate > limit else "finished"}}
+            beyond = own.train.optimizer.lr > (limit if label == "relu" else other)
+            return {"trial": {"outcome": "diverged" if beyond else "finished"}}
 
         settings = [
             setting(**{"activation": label, "train.optimizer.lr": rate})
@@ -175,6 +175,8 @@ def test_rates_that_nobody_diverged_at_say_nothing_of_stability() -> None:
 
     assert verdict(0.2) == "supported"
     assert verdict(1.0) == "undecided"
+    assert verdict(0.05, 0.05) == "undecided"  # both diverge at every rate
+    assert verdict(0.2, 0.2) == "contradicted"
 
 
 def test_multiply_adds_with_a_zero_factor_by_hand() -> None:
@@ -209,7 +211,41 @@ def test_gradient_is_decided_apart_at_birth_and_later_and_by_gain() -> None:
 def test_decades_lost_per_layer_by_hand() -> None:
     rows = pd.DataFrame({"backprop_norm": [1e-6, 1e-4, 1e-2, 1.0]})
     assert lost_per_layer(rows) == pytest.approx(2.0)
-    assert math.isnan(lost_per_layer(pd.DataFrame({"backprop_norm": [0.0, 1.0]})))
+    assert math.isnan(lost_per_layer(rows.iloc[:1]))
+
+
+def test_a_gradient_that_vanished_altogether_is_the_greatest_loss() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        def sites(decades: float, gone: bool) -> list[dict[str, Any]]:
+            lost = decades + rng.normal(0, 0.01)
+            return [{"backprop_norm": 0.0 if gone and i < 8 else 10.0 ** (-lost * (15 - i))} for i in range(16)]
+
+        gone = label == "relu" and rng.random() < 0.9  # where it is not, sigmoid's is the smaller one
+        found = sites({"relu": 0.0, "sigmoid": 0.4, "tanh": 0.0}[label], gone)
+        return {"sites": {"birth": found, "end": found}}
+
+    settings = [
+        setting(**{"activation": label, "architecture.depth": 16, "init.gain": gain})
+        for gain in ("auto", 1.0) for label in ("relu", "sigmoid", "tanh")
+    ]  # fmt: skip
+    evidence = evidence_of(planted(settings, truth, seeds=10))
+    part = evidence["gradient"].parts[0]
+    assert part.label == "sigmoid − relu at birth, auto gain"
+    assert len(part.contrasts[0].values) == 10
+    assert (part.contrasts[0].values == -math.inf).sum() >= 7
+    assert claim_parts(evidence).query("claim == 'gradient'")["verdict"].iloc[0] == "contradicted"
+    assert "vanished altogether: sigmoid 0 of 10, relu" in part.numbers
+
+
+def test_who_vanishes_in_both_says_nothing() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        return {"sites": {when: [{"backprop_norm": 0.0}, {"backprop_norm": 1.0}] for when in ("birth", "end")}}
+
+    settings = [setting(**{"activation": label, "architecture.depth": 16}) for label in ("relu", "sigmoid")]
+    part = evidence_of(planted(settings, truth))["gradient"].parts[0]
+    assert (len(part.contrasts[0].values), part.contrasts[0].unknown) == (10, 10)
+    assert np.isnan(part.contrasts[0].values).all()
+    assert part.p == (1.0, 1.0)
 
 
 def test_convergence_counts_never_as_slowest() -> None:
@@ -268,6 +304,38 @@ def test_depth_takes_the_largest_depth_that_was_trained() -> None:
     parts = {part.label: part for part in evidence_of(planted(settings, truth))["depth"].parts}
     found = {label.split(" ")[4]: part.contrasts[0].values[0] for label, part in parts.items()}
     assert found == {"sigmoid": 2.0, "tanh": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("depths", "limits", "verdict"),
+    [
+        ((2, 4, 8), (2, 2), "contradicted"),
+        ((2, 4, 8), (8, 8), "undecided"),  # both may train deeper
+        ((2, 4, 8), (1, 1), "undecided"),  # neither trains any
+        ((8, 16, 32), (32, 32), "contradicted"),  # the claim asks no more
+        ((8, 10, 32, 64), (10, 8), "contradicted"),  # a third of a doubling
+        ((6, 8, 10), (10, 8), "undecided"),  # as much, but relu may train deeper
+        ((6, 8, 10), (10, 6), "supported"),
+        ((33, 34, 35), (35, 35), None),
+        ((32, 33, 34), (32, 32), None),
+    ],
+)
+def test_depths_that_were_not_tried_are_not_known(
+    depths: tuple[int, ...], limits: tuple[int, int], verdict: str | None
+) -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        trained = own.architecture.depth <= limits[label == "sigmoid"]
+        return {"path": [0.1, 0.95, 0.95] if trained else [0.1, 0.1, 0.1]}
+
+    settings = [
+        setting(**{"activation": label, "architecture.depth": d, "train.epochs": 10})
+        for d in depths for label in ("relu", "sigmoid")
+    ]  # fmt: skip
+    evidence = evidence_of(planted(settings, truth))
+    parts = claim_parts(evidence).query("claim == 'depth'")["verdict"].tolist()
+    assert parts == ([verdict] if verdict else [])
+    if not verdict:
+        assert "relu and sigmoid at three depths or more up to 32, 10 epochs" in evidence["depth"].missing
 
 
 def test_cost_needs_three_sizes_of_four() -> None:

@@ -19,7 +19,7 @@ from statsmodels.stats.power import TTestPower
 
 from reluexp.errors import ConfigError
 from reluexp.stats import MARGINS, compare, compare_pairs, compare_study, compare_times, margin_of, pairs, readings
-from reluexp.stats.contrasts import Contrast, decide
+from reluexp.stats.contrasts import Contrast, decide, seeds_for
 from reluexp.stats.signed_rank import pairs_for, pairs_to_resolve, signed_rank, smallest_p, tidy_differences
 
 
@@ -250,6 +250,10 @@ def test_a_claim_about_times_is_not_decided_by_those_that_never_arrived() -> Non
     assert known.p_for < 0.02
     assert math.isnan(known.mean)
     assert math.isinf(known.seeds)
+    censored = decide(Contrast("", [0.3, 0.2, -0.1, 0.05, math.inf, 0.2, -0.3, 0.1, 0, 0.4], "greater", math.log(1.1)))
+    assert math.isnan(seeds_for([censored]))
+    assert seeds_for([decide(Contrast("", [0.3, 0.2, 0.25]))]) == 5.0
+    assert seeds_for([decide(Contrast("", [0.3, 0.2, 0.25, 0.1, 0.2, 0.3]))]) == 7.0  # more than there were
     worst = [*(1.0 + i / 100 - math.log(1.1) for i in range(12)), -math.inf]
     assert known.p_for == signed_rank(worst).greater
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
+from reluexp.catalogue.architectures import ARCHITECTURES, build_model
 from reluexp.config import load_config
 from reluexp.engine import Resources
 from reluexp.engine.gpus import Gpu
 from reluexp.estimate import Cost, estimate
 from reluexp.foretold import foretold
-from reluexp.plan import make_plan, make_trials
+from reluexp.plan import make_plan, make_trials, workload
 
 BASE: dict[str, Any] = {
     "study": "s",
@@ -41,6 +43,17 @@ def test_more_of_anything_takes_longer(more: dict[str, Any]) -> None:
     few, many = cost(), cost(**more)
     assert all(many.phases[phase] > few.phases[phase] for phase in few.phases)
     assert many.wall(2) > few.wall(2)
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+@pytest.mark.parametrize("name", ARCHITECTURES.names)
+def test_parameters_are_those_of_the_model(name: str, normalization: str) -> None:
+    config = {**BASE, "architecture": {"name": name, "normalization": normalization}}
+    options = load_config(config).points[0].setting
+    work = workload(options)
+    model = build_model(options.architecture, (1, 28, 28), 10, lambda width: nn.ReLU())
+    assert work is not None
+    assert work.parameters == sum(p.numel() for p in model.parameters())
 
 
 def test_measuring_less_costs_less() -> None:

@@ -21,10 +21,11 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
 from reluexp.report import FORMATS, write_report, write_tables, write_together
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.figures.lives import _spike_note
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
-from reluexp.report.frames.lives import survival_curves
+from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.lines import facets_of, lines_of
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
@@ -391,8 +392,49 @@ def test_findings_name_a_difference_that_excludes_zero() -> None:
     epochs = study.epochs.copy()
     epochs.loc[epochs["epoch"] == 3, "test_accuracy"] = [0.90, 0.92, 0.94, 0.91, 0.931, 0.949]
     sentence = next(s for s in findings(replace(study, epochs=epochs)) if "beat" in s)
-    assert sentence.startswith("Tanh beat ReLU by 1.0 points [+0.8, +1.2]")
-    assert "exploratory" in sentence
+    assert sentence.startswith("Tanh beat ReLU by 1.0 points [+0.8, +1.2] (in 3 of 3 seeds)")
+    assert "exploratory: intervals that exclude 0, of 1 comparison: 1; tests need 6 seeds" in sentence
+
+
+def test_findings_name_what_the_corrected_tests_say_where_they_can() -> None:
+    study = made_study(("relu", "tanh", "elu"), 8, 3, accidents=False)
+    epochs, final = study.epochs.copy(), study.epochs["epoch"] == 3
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.9, 0.95, 8)
+    epochs.loc[final, "test_accuracy"] = [*base, *(base - rng.uniform(0.01, 0.02, 8)), *(base + rng.normal(0, 0.01, 8))]
+    own = replace(study, epochs=epochs)
+    sentence = next(s for s in findings(own) if "fell behind" in s)
+    assert sentence.startswith("Tanh fell behind ReLU by 1.")
+    assert "signed-rank tests, Holm-corrected: 1 of 2 comparisons differ" in sentence
+    assert "ELU" not in sentence
+
+
+def test_the_sentence_on_speed_is_of_one_setting_and_shows_the_pairs() -> None:
+    study = made_study(("relu", "tanh"), 6, 6, axis="depth", values=(2, 4), accidents=False)
+    epochs = study.epochs.merge(study.trials[["trial", "activation", "depth", "seed"]], on="trial")
+    deep, relu, epoch, seed = (epochs[c] for c in ("depth", "activation", "epoch", "seed"))
+    # At depth 4 nobody learns much, so that the little they learn is learned at once.
+    late = np.where(relu == "relu", 3 + (seed == 0), 2 + 2 * (seed == 1))
+    easy, hard = np.where(epoch > 0, 0.2, 0.1), np.where(epoch >= late, 0.9, 0.1)
+    accuracy = pd.Series(np.where(deep == 4, easy, hard), index=study.epochs.index)
+    own = replace(study, epochs=study.epochs.assign(probe_accuracy=accuracy, test_accuracy=accuracy))
+    sentence = next(s for s in findings(own) if "fastest" in s)
+    assert sentence.startswith("By medians Tanh was fastest at depth = 2: ")
+    steps = {"relu": 22 * np.array([4, 3, 3, 3, 3, 3]), "tanh": 22 * np.array([2, 4, 2, 2, 2, 2])}
+    exact = {k: v - 22 * (0.8 - 0.95 * 0.8) / 0.8 for k, v in steps.items()}
+    ratio = float(np.exp(np.log(exact["tanh"] / exact["relu"]).mean()))
+    assert f"paired over 6 seeds Tanh took {ratio:.2f} times ReLU's steps [" in sentence
+    assert f"ReLU took {np.median(exact['relu']):.0f} steps" in sentence
+
+
+def test_the_note_on_spikes_counts_the_deaths_of_the_figure() -> None:
+    study = made_study(("relu", "sigmoid"), 3, 3, accidents=False)
+    died = study.units.assign(died_at_step=44.0, spike=True, cause="bias")
+    died["spike"] = died["trial"].str.startswith("sigmoid")
+    own = replace(study, units=died)
+    note = _spike_note(own)
+    deaths = int(causes(own)["deaths"].sum())
+    assert note == f" A gradient spike came before 0 of {deaths} deaths."
 
 
 def test_findings_say_when_there_is_one_seed_and_when_nothing_ended() -> None:

@@ -18,13 +18,13 @@ from reluexp.stats import (
     column_intervals,
     curves,
     describe_targets,
+    differences,
     final_metrics,
+    headline_rows,
     headline_target,
     in_order,
     mean_interval,
     over_sites,
-    paired_difference,
-    paired_differences,
     settings,
     steps_to_target,
     summary,
@@ -173,6 +173,21 @@ def test_without_a_baseline_the_best_activation_sets_the_targets_and_the_rule_sa
     assert "Tanh (the best" in describe_targets(study)
 
 
+def test_the_headline_target_is_each_settings_own() -> None:
+    rows = [("relu", 0, [0.1, 0.1]), ("tanh", 0, [0.1, 0.1]), ("relu", 0, [0.1, 0.8]), ("tanh", 0, [0.1, 0.9])]
+    rows += [("relu", 0, [0.1, 0.1]), ("tanh", 0, [0.1, 0.6])]
+    extra = [{"depth": depth} for depth in (2, 2, 4, 4, 8, 8)]
+    study = small(rows, extra=extra, axes=["activation", "depth"])
+    found = headline_rows(study)
+    assert found["depth"].tolist() == [2, 4, 8]
+    np.testing.assert_allclose(found["value"], [math.nan, 0.1 + 0.95 * 0.7, 0.1 + 0.95 * 0.5])
+    whose = [rule.rpartition("accuracy of ")[2].split(" (")[0] for rule in found["rule"]]
+    assert whose == ["nobody: no activation got beyond chance", "ReLU", "Tanh"]
+    column, rule = headline_target(study)
+    assert column == "steps_to_95%"
+    assert rule.endswith("of ReLU, or of the best activation where that is absent or not beyond chance")
+
+
 def test_when_nobody_learns_no_target_is_ever_reached() -> None:
     study = small([("relu", 0, [0.1, 0.1, 0.1])])
     assert np.isinf(steps_to_target(study)["steps"]).all()
@@ -250,31 +265,33 @@ def test_sites_without_a_value_have_no_weight() -> None:
     assert over_sites(pd.DataFrame(), "zero_fraction").empty
 
 
+def accuracies(study: Small) -> pd.DataFrame:
+    found = differences(study)
+    return found[found["metric"] == "test_accuracy"]
+
+
 def test_differences_are_paired_by_seed_not_by_row() -> None:
     rows = [("relu", 2, [0.5]), ("relu", 0, [0.9]), ("relu", 1, [0.7]), ("tanh", 0, [0.92]), ("tanh", 2, [0.51])]
-    found = paired_difference(small(rows), "test_accuracy", "tanh", "relu")
+    found = accuracies(small(rows)).iloc[0]
     expected = stats.ttest_1samp([0.02, 0.01], 0).confidence_interval()
-    assert found.n == 2
-    np.testing.assert_allclose([found.mean, found.low, found.high], [0.015, expected.low, expected.high])
+    assert found["n"] == 2
+    np.testing.assert_allclose(found[["mean", "low", "high"]].astype(float), [0.015, expected.low, expected.high])
 
 
 def test_other_axes_are_never_pooled() -> None:
     rows = [("relu", 0, [0.5]), ("tanh", 0, [0.6]), ("relu", 0, [0.8]), ("tanh", 0, [0.7])]
     extra = [{"depth": 2}, {"depth": 2}, {"depth": 4}, {"depth": 4}]
     study = small(rows, extra=extra, axes=["activation", "depth"])
-    found = paired_differences(study, "test_accuracy")
+    found = accuracies(study)
     np.testing.assert_allclose(found["mean"], [0.1, -0.1])
     assert found["n"].tolist() == [1, 1]
-    with pytest.raises(ValueError, match="depth"):
-        paired_difference(study, "test_accuracy", "tanh", "relu")
-    assert paired_difference(study, "test_accuracy", "tanh", "relu", {"depth": 4}).mean == pytest.approx(-0.1)
+    assert found["depth"].tolist() == [2, 4]
 
 
 def test_no_partner_gives_no_difference() -> None:
-    found = paired_difference(small([("relu", 0, [0.5]), ("tanh", 1, [0.6])]), "test_accuracy", "tanh", "relu")
-    assert found.n == 0
-    assert math.isnan(found.mean)
-    assert paired_differences(small([("elu", 0, [0.5])], baseline=None)).empty
+    assert differences(small([("relu", 0, [0.5]), ("tanh", 1, [0.6])])).empty
+    assert differences(small([("elu", 0, [0.5]), ("tanh", 0, [0.6])], baseline=None)).empty
+    assert differences(small([("relu", 0, [0.5])])).empty
 
 
 def test_settings_stand_in_the_catalogues_order_and_numbers_by_size() -> None:

@@ -26,7 +26,7 @@ Width = Annotated[int, Field(ge=1, le=1_000_000)]
 Shape = tuple[int, ...]
 Activate = Callable[[int], "nn.Module"]
 Layer = tuple[int, int, int]
-"""of a linear map: inputs (times the kernel's area), outputs, positions that it is applied at"""
+"""of a linear map, the last being the output: inputs (times the kernel's area), outputs, positions it is applied at"""
 
 
 class ArchitectureOptions(Options):
@@ -83,6 +83,12 @@ class Architecture:
     check: Callable[[Any, Shape], str]
     layers: Callable[[Any, Shape, int], list[Layer]]
     convolutional: bool = False
+
+    def parameters(self, options: Any, shape: Shape, outputs: int) -> int:
+        """Weights and biases of the linear maps and of the norms before activations; not those of activations."""
+        layers = self.layers(options, shape, outputs)
+        norms = 0 if options.normalization == "none" else sum(2 * units for _, units, _ in layers[:-1])
+        return norms + sum((inputs + 1) * units for inputs, units, _ in layers)
 
 
 def _fits_any(options: Any, shape: Shape) -> str:

@@ -133,6 +133,12 @@ class Field:
         shared = [seed for seed in own if seed in other]
         return np.array([values.get(own[s], math.nan) - values.get(other[s], math.nan) for s in shared])
 
+    def neither(self, group: Group, level: str, base: str, values: Mapping[str, float]) -> int:
+        """The seeds at which a metric is infinite for both, so that `paired` has no difference."""
+        own, other = group.trials[level], group.trials[base]
+        both = [(values.get(own[s], math.nan), values.get(other[s], math.nan)) for s in own if s in other]
+        return sum(left == right and math.isinf(left) for left, right in both)
+
     def single(self, group: Group, label: str, values: Mapping[str, float]) -> np.ndarray:
         """A metric of one activation, one number per seed."""
         return np.array([values.get(trial, math.nan) for trial in group.trials[label].values()])

@@ -8,6 +8,7 @@ import numpy as np
 
 from reluexp.claims.claim import Evidence, Part
 from reluexp.claims.field import Field, Group
+from reluexp.claims.largest import median_of, ratio_contrast, smaller_than
 from reluexp.stats import Contrast, mean_interval
 
 __all__ = ["accuracy", "convergence", "depth", "dying_setting", "elu", "leaky", "nonlinear", "prelu"]
@@ -28,8 +29,7 @@ def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
     """ln of the ratio of steps to 95 % probe accuracy, one activation over another, above ln 1.1."""
     label, reached = f"steps {slow} / {fast}", field.steps("probe_accuracy", _TARGET)
     values = field.paired(group, slow, fast, {k: math.log(max(v, 1.0)) for k, v in reached.items()})
-    own, other = group.trials[slow], group.trials[fast]
-    neither = sum(reached.get(own[s]) == reached.get(other[s]) == math.inf for s in own if s in other)
+    neither = field.neither(group, slow, fast, reached)
     never = {name: _nevers(field.single(group, name, reached)) for name in (slow, fast)}
     numbers = f"never within the budget: {slow} {never[slow]}, {fast} {never[fast]}"
     contrast = Contrast(label, values, "greater", _FASTER, neither)
@@ -142,19 +142,23 @@ def depth(field: Field) -> Evidence:
         found = [
             series
             for group in field.where("relu", rival, tuned=False, train__epochs=_at_most(_BUDGET))
-            if len(series := field.alike(group, "architecture.depth", "relu", rival)) >= 3
+            if len(series := _depths(field, group, rival)) >= 3
         ]
         if not found:
-            missing.append(f"relu and {rival} at three depths or more, 10 epochs")
+            missing.append(f"relu and {rival} at three depths or more up to {_DEEPEST}, {_BUDGET} epochs")
             continue
-        series = {int(value): group for value, group in found[0].items() if int(value) <= _DEEPEST}
+        series = found[0]
         own, other = (_deepest(field, series, name) for name in ("relu", rival))
-        shared = [seed for seed in own if seed in other]
-        values = np.array([math.log2(own[s] / other[s]) for s in shared])
-        numbers = f"median depths: relu {np.median([*own.values()]):g}, {rival} {np.median([*other.values()]):g}"
+        numbers = f"median depths: relu {median_of(own, series)}, {rival} {median_of(other, series)}"
         about = f"{rival} at depths {', '.join(map(str, sorted(series)))}"
-        parts.append(Part(f"log₂ depth relu / {about}", [Contrast(rival, values, "greater", 0.5)], numbers=numbers))
+        contrast = ratio_contrast(rival, own, other, series, 0.5, _DEEPEST)
+        parts.append(Part(f"log₂ depth relu / {about}", [contrast], numbers=numbers))
     return Evidence(parts, missing)
+
+
+def _depths(field: Field, group: Group, rival: str) -> dict[int, Group]:
+    series = field.alike(group, "architecture.depth", "relu", rival)
+    return {int(value): own for value, own in series.items() if int(value) <= _DEEPEST}
 
 
 def _deepest(field: Field, series: dict[int, Group], label: str) -> dict[int, float]:
@@ -164,7 +168,7 @@ def _deepest(field: Field, series: dict[int, Group], label: str) -> dict[int, fl
     return {
         seed: max(
             (d for d, group in series.items() if math.isfinite(steps.get(group.trials[label][seed], math.inf))),
-            default=min(series) / 2,
+            default=smaller_than(series),
         )
         for seed in sorted(seeds)
     }

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reluexp.claims.claim import Evidence, Part
 from reluexp.claims.field import Field, Group
+from reluexp.claims.largest import median_of, ratio_contrast, smaller_than
 from reluexp.stats import Contrast, mean_interval, over_sites
 
 __all__ = ["gradient", "selu", "sparsity", "unbounded"]
@@ -57,10 +58,15 @@ def _skippable(layers: pd.DataFrame) -> dict[str, float]:
 
 
 def lost_per_layer(rows: pd.DataFrame) -> float:
-    """Decades of backprop norm lost per layer on the way back: the least-squares slope over the sites."""
+    """Decades of backprop norm lost per layer on the way back: the least-squares slope over the sites.
+
+    inf where the gradient vanished altogether, with a norm of 0 at some site.
+    """
     norm = rows["backprop_norm"].to_numpy(float)
-    if len(norm) < 2 or (norm <= 0).any():
+    if len(norm) < 2:
         return math.nan
+    if (norm <= 0).any():
+        return math.inf
     return float(np.polyfit(np.arange(len(norm)), np.log10(norm), 1)[0])
 
 
@@ -75,10 +81,18 @@ def gradient(field: Field) -> Evidence:
                 missing.append(f"relu and {rival} at depth 16 with {gain}")
             for when, at in (("at birth", "birth"), ("after an epoch", "epoch 1")):
                 for group in found[:1]:
-                    values = field.paired(group, rival, "relu", field.sites("backprop_norm", lost_per_layer, at))
-                    contrast = Contrast(rival, values, "greater", 0.05)
-                    parts.append(Part(f"{rival} − relu {when}, {gain}", [contrast], "decades per layer"))
+                    parts.append(_loss(field, group, rival, at, f"{rival} − relu {when}, {gain}"))
     return Evidence(parts, missing)
+
+
+def _loss(field: Field, group: Group, rival: str, at: str, label: str) -> Part:
+    lost = field.sites("backprop_norm", lost_per_layer, at)
+    values, both = field.paired(group, rival, "relu", lost), field.neither(group, rival, "relu", lost)
+    own = {name: field.single(group, name, lost) for name in (rival, "relu")}
+    wholly = [f"{name} {np.isinf(found).sum()} of {len(found)}" for name, found in own.items()]
+    some = any(np.isinf(found).any() for found in own.values())
+    numbers = f"vanished altogether: {', '.join(wholly)}" if some else ""
+    return Part(label, [Contrast(rival, values, "greater", 0.05, both)], "decades per layer", numbers=numbers)
 
 
 def worst_spread(rows: pd.DataFrame) -> float:
@@ -137,12 +151,9 @@ def _instability(field: Field, parts: list[Part], missing: list[str]) -> Evidenc
     if len(series) >= 4:
         outcomes = dict(zip(field.study.trials["trial"], field.study.trials["outcome"], strict=True))
         own, other = (_largest_rate(series, label, outcomes) for label in ("relu", "relu6"))
-        both = [seed for seed in own if seed in other]
-        untold = [seed for seed in both if own[seed] == other[seed] == max(series)]  # stable wherever it was tried
-        values = np.array([math.log2(other[s] / own[s]) for s in both if s not in untold])
-        numbers = f"median: relu {np.median([*own.values()]):g}, relu6 {np.median([*other.values()]):g}"
+        numbers = f"median: relu {median_of(own, series)}, relu6 {median_of(other, series)}"
         label = f"largest stable rate, log₂ relu6 / relu, of {min(series):g} to {max(series):g}"
-        contrast = Contrast("rate", values, "greater", 0.5, len(untold))
+        contrast = ratio_contrast("rate", other, own, series, 0.5)
         parts.append(Part(label, [contrast], "doublings", numbers=numbers))
     else:
         missing.append("relu and relu6 at four learning rates or more, all else equal")
@@ -163,7 +174,7 @@ def _largest_rate(series: dict[Any, Group], label: str, outcomes: dict[str, str]
     """The rate up to which no net of a seed diverged; half the smallest for none."""
     found = {}
     for seed in set.intersection(*(set(group.trials[label]) for group in series.values())):
-        stable = min(series) / 2
+        stable = smaller_than(series)
         for rate in sorted(series):
             if outcomes[series[rate].trials[label][seed]] == "diverged":
                 break

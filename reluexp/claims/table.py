@@ -11,8 +11,8 @@ import pandas as pd
 from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
-from reluexp.stats import Decision, page
-from reluexp.stats.contrasts import Verdict
+from reluexp.stats import ALPHA, Decision, page
+from reluexp.stats.contrasts import Verdict, seeds_for
 from reluexp.stats.intervals import median_with
 
 _MANY = 1000
@@ -130,12 +130,15 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
         return ""
     if own.lacks:
         return f"needs {'; '.join(own.lacks)}"
-    open_ = [d for part in own.parts for d in part.decisions(max(tested, 1)) if max(d.p_for, 0) > 0.05 / max(tested, 1)]
+    share = max(tested, 1)
+    open_ = [d for part in own.parts for d in part.decisions(share) if max(d.p_for, 0) > ALPHA / share]
     if waiting := sum(d.contrast.unknown for d in open_):
         words = "pairs" if waiting > 1 else "pair"
-        return f"a wider range: in {waiting} {words} neither came to the point within what was tried"
-    seeds = max((d.seeds for d in open_), default=math.nan)
-    if math.isinf(seeds) or math.isnan(seeds):
+        return f"a wider range: what was tried does not tell {waiting} {words} apart"
+    seeds = seeds_for(open_)
+    if math.isnan(seeds):
+        return "more seeds; how many cannot be told from values some of which are infinite"
+    if math.isinf(seeds):
         return "lies on its threshold: no number of seeds would decide it"
     if seeds > _MANY:
         return f"more than {_MANY:,} seeds: what was seen lies near a threshold"

@@ -11,8 +11,8 @@ from reluexp.catalogue.activations import style_of
 from reluexp.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
-from reluexp.report.tables.differences import differences, seeds_to_tell
-from reluexp.stats import Results, can_die, other_axes, summary
+from reluexp.report.tables.differences import seeds_to_tell
+from reluexp.stats import Results, can_die, differences, other_axes, summary
 
 __all__ = ["answer"]
 

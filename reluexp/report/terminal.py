@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.plain import plain
 from reluexp.report.answer import answer
-from reluexp.report.tables.differences import differences
 from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.verdicts import claims, hypotheses
-from reluexp.stats import Results, common_setting, has_many_axes, summary
+from reluexp.stats import Results, common_setting, differences, has_many_axes, summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

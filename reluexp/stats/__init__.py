@@ -10,7 +10,7 @@ from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, together
-from reluexp.stats.differences import paired_difference, paired_differences
+from reluexp.stats.differences import differences
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
@@ -28,17 +28,19 @@ from reluexp.stats.settings import (
     groups,
     has_many_axes,
     in_order,
+    matching,
     other_axes,
     setting_columns,
     setting_name,
     settings,
 )
-from reluexp.stats.signed_rank import SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
+from reluexp.stats.signed_rank import ALPHA, SignedRank, holm, pairs_for, pairs_to_resolve, signed_rank, smallest_p
 from reluexp.stats.survival import Survival, survival_of
-from reluexp.stats.targets import describe_targets, headline_target, steps_to_level, steps_to_target
+from reluexp.stats.targets import describe_targets, headline_rows, headline_target, steps_to_level, steps_to_target
 from reluexp.stats.times import compare_times
 
 __all__ = [
+    "ALPHA",
     "MARGINS",
     "METRICS",
     "MOMENTS",
@@ -65,21 +67,22 @@ __all__ = [
     "curves",
     "decide",
     "describe_targets",
+    "differences",
     "final_metrics",
     "groups",
     "has_many_axes",
+    "headline_rows",
     "headline_target",
     "holm",
     "hypothesis_table",
     "in_order",
     "margin_of",
     "marked",
+    "matching",
     "mean_interval",
     "other_axes",
     "over_sites",
     "page",
-    "paired_difference",
-    "paired_differences",
     "pairs",
     "pairs_for",
     "pairs_to_resolve",

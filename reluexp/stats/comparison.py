@@ -17,11 +17,19 @@ from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order
-from reluexp.stats.signed_rank import beyond, holm, pairs_for, pairs_to_resolve, pairs_to_see, signed_rank, smallest_p
+from reluexp.stats.signed_rank import (
+    ALPHA,
+    beyond,
+    holm,
+    pairs_for,
+    pairs_to_resolve,
+    pairs_to_see,
+    signed_rank,
+    smallest_p,
+)
 
-__all__ = ["ALPHA", "BCA_FROM", "compare", "compare_pairs", "compare_study"]
+__all__ = ["BCA_FROM", "compare", "compare_pairs", "compare_study"]
 
-ALPHA = 0.05
 BCA_FROM = 20
 """pairs from which the bootstrap interval stands beside the t interval; at 5 it covers 85 %"""
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from reluexp.stats.intervals import mean_interval
-from reluexp.stats.signed_rank import beyond, holm, pairs_for, pairs_to_see
+from reluexp.stats.signed_rank import ALPHA, beyond, holm, pairs_for, pairs_to_see
 
-__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "simes", "together"]
+__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "seeds_for", "simes", "together"]
 
 Direction = Literal["greater", "less", "equal"]
 Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
@@ -36,7 +36,7 @@ class Contrast:
 class Decision:
     """A contrast's numbers: p that it holds by chance alone, p that it fails so, mean with its 95 % t interval, n, and
     the seeds that would decide it if the mean were the one seen (inf where no number would, since the mean lies on the
-    threshold or some values cannot be known).
+    threshold or some values cannot be known; NaN where some are infinite, so that there is no mean).
     """
 
     contrast: Contrast
@@ -67,7 +67,7 @@ def decide(contrast: Contrast, comparisons: int = 1) -> Decision:
         abs(interval.mean) - contrast.threshold if contrast.direction == "equal" else interval.mean - contrast.threshold
     )
     seeds = math.inf if contrast.unknown or not gap else pairs_to_see(spread, abs(gap), comparisons)
-    if math.isnan(seeds):
+    if math.isnan(seeds) and measured:  # one seed has no spread
         seeds = float(pairs_for(comparisons, tails=1))
     return Decision(contrast, p_for, p_against, interval.mean, interval.low, interval.high, n, seeds)
 
@@ -80,6 +80,12 @@ def _tests(values: np.ndarray, contrast: Contrast) -> tuple[float, float]:
         return below, above
     not_below, far_below = beyond(values, -contrast.threshold, contrast.unknown)
     return max(below, not_below), min(1.0, 2 * min(above, far_below))
+
+
+def seeds_for(decisions: Sequence[Decision]) -> float:
+    """The seeds that would decide contrasts that are undecided: more than there were; NaN where it cannot be told."""
+    found = [max(decision.seeds, decision.n + 1.0) for decision in decisions if not math.isnan(decision.seeds)]
+    return max(found) if found and len(found) == len(decisions) else math.nan
 
 
 def together(decisions: Sequence[Decision]) -> tuple[float, float]:
@@ -102,7 +108,7 @@ def simes(p_values: Sequence[float]) -> float:
     return float(min(1.0, (ordered * len(ordered) / np.arange(1, len(ordered) + 1)).min()))
 
 
-def page(p_values: Sequence[tuple[float, float]], alpha: float = 0.05) -> list[tuple[Verdict, float, float]]:
+def page(p_values: Sequence[tuple[float, float]], alpha: float = ALPHA) -> list[tuple[Verdict, float, float]]:
     """The verdicts of statements that stand on one page: p for and against, each corrected by Holm over the page.
 
     >>> [verdict for verdict, *_ in page([(0.001, 1.0), (1.0, 0.001), (0.04, 0.9), (math.nan, math.nan)])]

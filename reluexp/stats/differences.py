@@ -1,60 +1,39 @@
-"""Mean paired differences, uncorrected: for figures and sentences."""
+"""Every activation against the study's baseline, as all its tables, sentences and pages take it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
-from reluexp.stats.finals import final_metrics
-from reluexp.stats.intervals import Interval, aggregate
+from reluexp.catalogue.activations import style_of
+from reluexp.stats.comparison import compare_study
+from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
-from reluexp.stats.settings import matching, other_axes, setting_columns
-from reluexp.stats.signed_rank import tidy_differences
+from reluexp.stats.settings import other_axes, settings
+from reluexp.stats.targets import headline_target
 
-__all__ = ["paired_difference", "paired_differences"]
+__all__ = ["differences"]
 
 
-def paired_differences(
-    study: Results,
-    metric: str = "test_accuracy",
-    by: str = "activation",
-    baseline: str | None = None,
-    final: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Level minus baseline, paired by seed and every other axis: one row per other-axes combination and level.
+@remembered
+def differences(study: Results) -> pd.DataFrame:
+    """Every activation against the baseline in accuracy, silent units and speed: `compare_study`, a family for each.
 
-    Columns: the other axes, `by`, metric, baseline, mean, low, high, n (pairs). Pairs without a finite difference are
-    dropped; without a baseline the frame is empty. These are exploratory: nothing is corrected for their number.
+    Empty without a baseline, without another activation, and before any trial has ended.
     """
-    base = baseline or study.baseline
-    others = [axis for axis in setting_columns(study) if axis != by]
-    final = final_metrics(study) if final is None else final
-    own = final.loc[final[by] == base, [*others, "seed", metric]]
-    pairs = final.loc[final[by] != base, [*others, by, "seed", metric]].merge(
-        own, on=[*others, "seed"], suffixes=("", "_base"), how="inner"
-    )
-    pairs["difference"] = tidy_differences(pairs[metric], pairs[f"{metric}_base"])
-    found = aggregate(pairs, [*others, by], "difference")
-    found.insert(len(others) + 1, "metric", metric)
-    found.insert(len(others) + 2, "baseline", base)
+    frame = settings(study) if len(study.trials) else study.trials
+    keys = [*other_axes(study), "activation", "metric", "baseline", "n", "mean", "low", "high", "p_holm", "verdict"]
+    nothing = pd.DataFrame({key: [] for key in keys})
+    levels = set(frame["activation"]) if len(frame) else set()
+    if study.baseline not in levels or len(levels) < 2:
+        return nothing
+    margins = getattr(study, "margins", None)
+    parts = [compare_study(study, metric, margins=margins) for metric in _metrics(study)]
+    kept = [part for part in parts if part["n"].gt(0).any()]
+    found = pd.concat(kept, ignore_index=True) if kept else nothing
+    found.attrs["baseline"] = style_of(str(study.baseline))[0]
     return found
 
 
-def paired_difference(
-    study: Results, metric: str, level: str, baseline: str, where: Mapping[str, Any] | None = None
-) -> Interval:
-    """Mean difference of one activation to another, paired by seed, in the one combination of other axes `where`.
-
-    Raises ValueError when `where` leaves several combinations: axes are never pooled as if they were seeds.
-    """
-    found = paired_differences(study, metric, baseline=baseline)
-    found = matching(found[found["activation"] == level], where or {})
-    if len(found) > 1:
-        raise ValueError(f"several settings have {level!r}; name one by {', '.join(other_axes(study))}")
-    if found.empty:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    row = found.iloc[0]
-    return Interval(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
+def _metrics(study: Results) -> list[str]:
+    silent = ["off_fraction"] if "off_fraction" in study.layers else []
+    return ["test_accuracy", *silent, headline_target(study)[0]]

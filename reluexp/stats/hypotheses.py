@@ -10,7 +10,7 @@ import pandas as pd
 
 from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
-from reluexp.stats.contrasts import Contrast, decide, page, together
+from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
 from reluexp.stats.margins import is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import readings
@@ -58,7 +58,7 @@ def hypothesis_table(
                 **{"level": level, "against": against, "direction": own.direction, "margin": margin},
                 **{"settings": len(decisions), "n": min((d.n for d in decisions), default=0)},
                 **{name: getattr(weakest, name) if weakest else math.nan for name in ("mean", "low", "high")},
-                "seeds_to_decide": max((d.seeds for d in decisions), default=math.nan),
+                "seeds_to_decide": seeds_for(decisions),
                 "kind": "confirmatory" if place in confirmatory else "exploratory",
             }
         )

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 __all__ = [
+    "ALPHA",
     "SignedRank",
     "beyond",
     "holm",
@@ -21,6 +22,9 @@ __all__ = [
     "smallest_p",
     "tidy_differences",
 ]
+
+ALPHA = 0.05
+"""the level of every test, corrected for the number of its family"""
 
 _LARGEST = 1000
 _TIED = 1e-12  # of their scale: differences closer than that are equal but for rounding
@@ -131,7 +135,7 @@ def smallest_p(pairs: int, comparisons: int) -> float:
     return min(1.0, comparisons * 2.0 ** (1 - pairs))
 
 
-def pairs_for(comparisons: int, alpha: float = 0.05, tails: int = 2) -> int:
+def pairs_for(comparisons: int, alpha: float = ALPHA, tails: int = 2) -> int:
     """The fewest pairs with which a family of that many comparisons can reach alpha.
 
     >>> [pairs_for(m) for m in (1, 6, 12)]
@@ -141,7 +145,7 @@ def pairs_for(comparisons: int, alpha: float = 0.05, tails: int = 2) -> int:
 
 
 def pairs_to_resolve(
-    spread: float, margin: float, comparisons: int = 1, alpha: float = 0.05, power: float = 0.8
+    spread: float, margin: float, comparisons: int = 1, alpha: float = ALPHA, power: float = 0.8
 ) -> float:
     """The pairs that would show, with that power, that a true difference of 0 lies within ±margin; NaN if unknown.
 
@@ -150,7 +154,7 @@ def pairs_to_resolve(
     return pairs_to_see(spread, margin, comparisons, alpha, (1 + power) / 2)
 
 
-def pairs_to_see(spread: float, gap: float, comparisons: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:
+def pairs_to_see(spread: float, gap: float, comparisons: int = 1, alpha: float = ALPHA, power: float = 0.8) -> float:
     """The pairs with which the one-sided test sees, with that power, a true mean that lies `gap` beyond its threshold.
 
     The t test's number (z₁₋ₐ + z)²·(spread/gap)² + z₁₋ₐ²/2 (Guenther 1981), with alpha divided by the comparisons,

@@ -13,9 +13,9 @@ from reluexp.stats.intervals import finite, sound
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, other_axes, settings
 
-__all__ = ["describe_targets", "headline_target", "steps_to_level", "steps_to_target"]
+__all__ = ["describe_targets", "headline_rows", "headline_target", "steps_to_level", "steps_to_target"]
 
-_WAY = (50, 90, 95, 99)
+_WAY, _HEADLINE = (50, 90, 95, 99), 95
 
 
 def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFrame:
@@ -59,11 +59,32 @@ def describe_targets(study: Results) -> str:
 
 
 def headline_target(study: Results) -> tuple[str, str]:
-    """The target that tables show when they show one, as its column in `final_metrics` and its rule in words."""
-    metric = next(iter(study.targets), "probe_accuracy") if study.targets else "probe_accuracy"
-    rows = _targets(study, metric).drop_duplicates("target")
-    chosen = rows[rows["target"] == "95%"] if not study.targets else rows.tail(1)
-    return f"steps_to_{chosen['target'].iloc[0]}", str(chosen["rule"].iloc[0])
+    """The target that tables show when they show one, as its column in `final_metrics` and its rule in words.
+
+    The words hold for all settings: where a share of somebody's accuracy is meant, it may be somebody else's in each.
+    """
+    rows = headline_rows(study)
+    rules = rows["rule"].unique()
+    rule = str(rules[0]) if len(rules) == 1 else _way(_HEADLINE, "probe_accuracy", _whose(study.baseline))
+    return f"steps_to_{rows['target'].iloc[0]}", rule
+
+
+def headline_rows(study: Results) -> pd.DataFrame:
+    """The headline target in each combination of the other axes: those columns, target, rule and value.
+
+    The value is NaN where nobody got beyond chance.
+    """
+    if not study.targets:
+        rows = _targets(study, "probe_accuracy")
+        return rows[rows["target"] == f"{_HEADLINE}%"]
+    rows = _targets(study, next(iter(study.targets)))
+    return rows[rows["target"] == rows["target"].iloc[-1]]
+
+
+def _whose(baseline: str | None) -> str:
+    if baseline is None:
+        return "the best activation of each setting"
+    return f"{style_of(baseline)[0]}, or of the best activation where that is absent or not beyond chance"
 
 
 def _targets(study: Results, metric: str) -> pd.DataFrame:
@@ -83,7 +104,7 @@ def _targets(study: Results, metric: str) -> pd.DataFrame:
 
 
 def _relative_targets(study: Results, metric: str) -> pd.DataFrame:
-    others, shown = other_axes(study), metric.replace("_", " ")
+    others = other_axes(study)
     trials = settings(study)
     ended = trials["outcome"] != "failed"
     final = trials.assign(value=end_of_training(study, trials, metric).where(ended))
@@ -92,10 +113,14 @@ def _relative_targets(study: Results, metric: str) -> pd.DataFrame:
         chance = 1 / float(finite(part["classes"]).max())  # one that failed does not know
         goal, whose = _goal(part, chance, study.baseline)
         for share in _WAY:
-            rule = f"{share} % of the way from chance to the median final {shown} of {whose}"
+            rule = _way(share, metric, whose)
             value = chance + share / 100 * (goal - chance)
             rows.append({**where, "target": f"{share}%", "rule": rule, "value": value})
     return pd.DataFrame(rows, columns=[*others, "target", "rule", "value"])
+
+
+def _way(share: int, metric: str, whose: str) -> str:
+    return f"{share} % of the way from chance to the median final {metric.replace('_', ' ')} of {whose}"
 
 
 def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[float, str]:

@@ -18,6 +18,7 @@ from reluexp.report.frames.lives import (
     FATES,
     cause_sentences,
     causes,
+    deaths,
     fates,
     followed,
     lasting_deaths,
@@ -228,10 +229,9 @@ def _sentences(study: Results, most: int = 3) -> str:
 
 
 def _spike_note(study: Results) -> str:
-    units = study.units
-    if not followed(study) or not units["died_at_step"].notna().any():
+    if not followed(study):
         return ""
-    spiked = units.loc[units["died_at_step"].notna() & units["spike"].notna(), "spike"].astype(bool)
+    spiked = deaths(study, "spike")["spike"].dropna().astype(bool)
     return f" A gradient spike came before {int(spiked.sum())} of {len(spiked)} deaths." if len(spiked) else ""
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "FATES",
     "cause_sentences",
     "causes",
+    "deaths",
     "fates",
     "followed",
     "lasting_deaths",
@@ -159,6 +160,12 @@ def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusiv
     return found.assign(**{x: np.tile(grid, len(about)), "share": shares.ravel()})
 
 
+def deaths(study: Results, column: str) -> pd.DataFrame:
+    """The units that died in training, of activations that can: setting, trial, site and a column of `units`."""
+    units = joined(study, study.units.loc[study.units["died_at_step"].notna(), ["trial", "site", column]])
+    return units[units["activation"].map(can_die).astype(bool)]
+
+
 @remembered
 def causes(study: Results) -> pd.DataFrame:
     """Deaths counted by setting, site and cause: deaths, trials, and the share of the site's deaths.
@@ -169,9 +176,7 @@ def causes(study: Results) -> pd.DataFrame:
     columns = ["activation", *other_axes(study), "site", "site_name", "kind", "cause", "deaths", "trials", "share"]
     if not followed(study):
         return pd.DataFrame({column: [] for column in columns})
-    own = study.units.loc[study.units["died_at_step"].notna(), ["trial", "site", "cause"]]
-    units = joined(study, own).merge(sites_of(study), on=["trial", "site"])
-    dead = units[units["activation"].map(can_die).astype(bool)]
+    dead = deaths(study, "cause").merge(sites_of(study), on=["trial", "site"])
     keys = columns[: columns.index("cause")]
     rows = dead.assign(cause=dead["cause"].astype(object).where(dead["cause"].notna(), "unexplained"))
     found = rows.groupby([*keys, "cause"], sort=False, dropna=False).size().rename("deaths").reset_index()

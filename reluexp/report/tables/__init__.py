@@ -8,7 +8,7 @@ from reluexp.report.frames.costs import phase_seconds
 from reluexp.report.frames.lives import causes, starved_and_dead, survival_curves
 from reluexp.report.tables.across import across_table, ranks_table
 from reluexp.report.tables.cells import Cell, Table, TableSpec
-from reluexp.report.tables.differences import differences, differences_table
+from reluexp.report.tables.differences import differences_table
 from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
 from reluexp.report.tables.numbers import fate_means
 from reluexp.report.tables.summary import summary_rows, summary_table
@@ -21,7 +21,7 @@ from reluexp.report.tables.verdicts import (
     hypotheses,
     hypotheses_table,
 )
-from reluexp.stats import summary
+from reluexp.stats import differences, summary
 
 __all__ = ["TABLES", "Cell", "Table", "TableSpec", "summary_rows", "to_csv", "to_latex", "to_markdown"]
 

@@ -1,4 +1,4 @@
-"""Differences to the baseline: size, interval, test and verdict, for accuracy, silent units and speed."""
+"""The differences to the baseline as a table: size, interval, test and verdict."""
 
 from __future__ import annotations
 
@@ -11,48 +11,19 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
-from reluexp.stats import Results, compare_study, headline_target, other_axes, settings
-from reluexp.stats.memory import remembered
+from reluexp.stats import ALPHA, Results
 
-__all__ = ["NAMES", "differences", "differences_table", "marks_of", "seeds_to_tell"]
+__all__ = ["NAMES", "differences_table", "marks_of", "seeds_to_tell"]
 
 NAMES = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
 """the metrics that are compared, besides the steps to the headline target"""
-
-_ALPHA = 0.05
-
-
-@remembered
-def differences(study: Results) -> pd.DataFrame:
-    """Every activation against the baseline in each metric, as `Study.compare` gives it: a family for each metric.
-
-    Empty without a baseline, without another activation, and before any trial has ended.
-    """
-    frame = settings(study) if len(study.trials) else study.trials
-    keys = [*other_axes(study), "activation", "metric", "baseline", "n", "mean", "low", "high", "p_holm", "verdict"]
-    nothing = pd.DataFrame({key: [] for key in keys})
-    levels = set(frame["activation"]) if len(frame) else set()
-    if study.baseline not in levels or len(levels) < 2:
-        return nothing
-    margins = getattr(study, "margins", None)
-    parts = [compare_study(study, metric, margins=margins) for metric in _metrics(study)]
-    kept = [part for part in parts if part["n"].gt(0).any()]
-    found = pd.concat(kept, ignore_index=True) if kept else nothing
-    found.attrs["baseline"] = style_of(str(study.baseline))[0]
-    return found
-
-
-def _metrics(study: Results) -> list[str]:
-    layers = study.layers
-    steps = headline_target(study)[0]
-    return ["test_accuracy", *(["off_fraction"] if "off_fraction" in layers else []), steps]
 
 
 def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, bool]]:
     """For each setting the verdict by the margin, and whether the difference is significant in its family."""
     rows = frame[(frame["metric"] == metric) & (frame["n"] > 0)]
     return {
-        tuple(row[key] for key in keys): (str(row["verdict"]), bool(row["p_holm"] <= _ALPHA))
+        tuple(row[key] for key in keys): (str(row["verdict"]), bool(row["p_holm"] <= ALPHA))
         for row in rows.to_dict("records")
     }
 

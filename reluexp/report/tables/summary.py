@@ -18,8 +18,17 @@ from reluexp.report.tables.cells import (
     target_name,
     whole_cells,
 )
-from reluexp.report.tables.differences import differences, marks_of
-from reluexp.stats import Results, can_die, common_setting, has_many_axes, headline_target, other_axes, summary
+from reluexp.report.tables.differences import marks_of
+from reluexp.stats import (
+    Results,
+    can_die,
+    common_setting,
+    differences,
+    has_many_axes,
+    headline_target,
+    other_axes,
+    summary,
+)
 
 __all__ = ["summary_rows", "summary_table"]
 
