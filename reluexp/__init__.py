@@ -21,3 +21,8 @@ def __getattr__(name: str) -> Any:
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
     return getattr(importlib.import_module(places[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not, for completion."""
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

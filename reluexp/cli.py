@@ -22,11 +22,31 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config.")]
+_PIPED = 160
+"""characters of a line that no terminal breaks"""
 Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        _say(f"reluexp {version('reluexp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass
 
 
 def _say(text: str = "") -> None:
@@ -302,8 +322,9 @@ def _show(study: Any, path: Path, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 110)
-    for part in shown(study):
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED
+    console = Console(markup=False, highlight=False, width=wide)
+    for part in shown(study, console):
         console.print(part)
     for sentence in findings(study):
         console.print(f"• {plain(sentence)}")
@@ -338,7 +359,8 @@ def _guarded(command: Callable[..., Any]) -> int:
         return error.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong usage, as Typer's parser found it
-            _warn_plain(f"error: {error.format_message()}")
+            if message := error.format_message():  # none where a call without a command has shown the help
+                _warn_plain(f"error: {message}")
             return 2
         raise
     return code if isinstance(code, int) else 0

@@ -27,13 +27,29 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     first = for_choosing(loaded) if tuned else loaded
     device = planned_device(resources)
     plan = _planned(first, results, resources, device)
-    yield f"{first.config.study}: {len(plan.trials)} trials at {len(first.points)} settings, {plan.to_do} to do"
+    trials, at = _count(len(plan.trials), "trial"), _count(len(first.points), "setting")
+    yield f"{first.config.study}: {trials} at {at}, {plan.to_do} to do"
     if tuned:
         count = len(settled(loaded)) * len(loaded.seed_list)
         yield f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen"
     sizes = [len(stack.trials) for stack in plan.stacks]
     yield f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else "")
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _time(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever are read at a glance.
+
+    >>> [_time(s) for s in (12.4, 400, 26455)]
+    ['12 s', '7 min', '7.3 h']
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
@@ -54,7 +70,7 @@ def _costs(plan: Plan, speed: Mapping[str, float], workers: int, device: str) ->
         elif device != "cpu":
             basis = "no run here yet to go by: at most what a core takes"
         shown = f"{workers} worker{'s' if workers > 1 else ''}{' on a GPU' if device == 'cuda' else ''}"
-        yield f"estimate: {cost.wall(workers):,.0f} s with {shown} ({basis})"
+        yield f"estimate: {_time(cost.wall(workers))} with {shown} ({basis})"
         if cost.phases["train"]:
             yield f"measuring: about {100 * cost.measuring:.0f} % of the time of training"
         yield f"{cost.memory / 1e9:.1f} GB of memory per worker, {cost.disk / 1e6:,.0f} MB on disk"

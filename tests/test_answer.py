@@ -61,9 +61,11 @@ def test_accuracies_on_different_data_choose_no_activation() -> None:
 
 def test_seeds_that_would_tell_are_those_of_what_was_seen_and_more_than_there_are() -> None:
     row = {"mean": -0.8, "margin": 0.005, "n": 10, "pairs_to_decide": 11.0, "pairs_to_resolve": 50_000.0}
+    row["pairs_needed"] = np.nan
     assert seeds_to_tell(row) == 11
     assert seeds_to_tell({**row, "mean": 0.001, "pairs_to_resolve": 40.0}) == 40
     assert seeds_to_tell({**row, "n": 20}) == 21
+    assert seeds_to_tell({**row, "n": 4, "pairs_to_decide": 6.0, "pairs_needed": 7.0}) == 7  # six reach no verdict
     assert np.isnan(seeds_to_tell({**row, "pairs_to_decide": np.nan}))
 
 

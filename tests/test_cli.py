@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
         assert "Example: reluexp" in found.stdout
 
 
+def test_what_one_asks_of_any_command_line(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "reluexp", "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (found.returncode, found.stdout) == (0, f"reluexp {version('reluexp')}\n")
+    assert command("-h", cwd=tmp_path).stdout == command("--help", cwd=tmp_path).stdout
+    alone = command(cwd=tmp_path)
+    assert (alone.returncode, alone.stderr) == (2, "")
+    assert {"run", "load", "watch", "Study", "Watch"} <= set(dir(reluexp))
+
+
 LONG = "x" * 10_000
 BAD = [
     (["run", "missing.yaml"], "no such config"),
@@ -57,6 +69,7 @@ BAD = [
     (["run", "small.yaml", "--set", "activation=rellu"], "did you mean 'relu'"),
     (["run", "small.yaml", "--set", "dataset={name: mnist, root: nowhere, download: false}"], "mnist"),
     (["run", "small.yaml", "--set", "train.epochs=1", "--device", "cuda"], "no cuda device"),
+    (["run", "small.yaml", "--set", "architecture={name: ':x'}"], "cannot be imported"),
     (["run", "small.yaml", "--device", "gpu"], "allowed: auto"),
     (["plan", "small.yaml", "--device", "gpu"], "allowed: auto, cpu, cuda"),
     (["run", "small.yaml", "--workers", "0"], "greater than or equal to 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
+from rich.console import Console
 
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.findings import findings, gradient_loss
@@ -30,7 +32,8 @@ from reluexp.report.lines import facets_of, lines_of
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
-from reluexp.stats import can_die
+from reluexp.report.terminal import shown
+from reluexp.stats import can_die, compare_study, final_metrics
 
 
 def shown_summary(study: Made) -> Table:
@@ -366,6 +369,45 @@ def test_underflow_is_marked_and_not_compared() -> None:
     dead = headers.index("dead %")
     assert not rows[0][dead].endswith("†")
     assert rows[1][dead].endswith("†")
+
+
+def test_a_narrow_terminal_keeps_the_columns_that_tell_settings_apart() -> None:
+    study = made_study(("relu", "sigmoid"), 3, 3, axis="depth", values=(2, 16))
+
+    def printed(width: int) -> str:
+        console = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+        for part in shown(study, console):
+            console.print(part)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    narrow, wide = printed(80), printed(160)
+    assert "…" not in narrow.split("mean ±")[0]
+    for word in ("activation", "depth", "acc. %", "dead %"):
+        assert word in narrow
+    assert all(re.search(rf"{name} +{depth} ", narrow) for name in ("ReLU", "Sigmoid") for depth in (2, 16))
+    assert "for want of width without trials" in " ".join(narrow.split())
+    assert "trials" in wide
+    assert "for want of width" not in wide
+
+
+def test_nothing_is_said_before_a_trial_has_ended(tmp_path: Path) -> None:
+    for ask in (lambda s: write_report(s, tmp_path), lambda s: compare_study(s, "test_accuracy"), final_metrics):
+        with pytest.raises(ResultsError, match="made: no trial has ended yet"):
+            ask(Made(trials=pd.DataFrame({"trial": [], "activation": []})))
+
+
+def test_regression_shows_losses_and_collapsed_networks() -> None:
+    study = made_study(("relu", "elu"), 4, 3, accidents=False)
+    epochs = study.epochs.drop(columns=["test_accuracy", "probe_accuracy", "train_accuracy"])
+    trials = study.trials.assign(collapsed_at_end=study.trials["activation"].eq("relu"), classes=np.nan)
+    for name in ("test_accuracy", "probe_accuracy", "train_accuracy"):
+        epochs[name] = np.nan
+    headers, rows = summary_rows(replace(study, epochs=epochs, trials=trials))
+    assert headers[:4] == ["activation", "test loss", "collapsed %", "dead %"]
+    assert not any("steps" in header for header in headers)
+    assert [row[2] for row in rows] == ["100.0 ± 0.0", "0.0 ± 0.0"]
+    last = study.epochs[study.epochs["epoch"] == 3]
+    assert rows[0][1].startswith(f"{last['test_loss'].iloc[:4].mean():.3g} ± ")
 
 
 def test_findings_of_an_ordinary_study() -> None:

@@ -107,6 +107,6 @@ def import_attribute(path: str) -> Any:
         found = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path!r} cannot be imported: {error}") from error
     return found

@@ -62,11 +62,12 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     bounds = f" [{_percent(max(low, 0))}, {_percent(min(high, 1))}]" if math.isfinite(low) else ""
     born = row["born_dead_fraction_mean"]
     before = f"; {_percent(born)} were dead before training" if math.isfinite(born) else ""
+    confirmed = row["confirmed_dead_fraction_mean"]
+    whole = f" ({_percent(confirmed)} on the whole training set)" if math.isfinite(confirmed) else ""
     most = " the most" if len(rows) > 1 else ""
     return (
-        f"{name} died{most}{at_setting(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its hidden units "
-        "were "
-        f"dead at the end, over {row['dead_fraction_n']:.0f} trials{before}."
+        f"{name} had{most} dead units{at_setting(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its "
+        f"hidden units at the end{whole}, over {row['dead_fraction_n']:.0f} trials{before}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from reluexp.plain import plain
@@ -11,7 +12,8 @@ from reluexp.report.tables.verdicts import claims, hypotheses
 from reluexp.stats import Results, common_setting, differences, has_many_axes, summary
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.table import Table as Grid
 
     from reluexp.report.tables.cells import Cell, Table
 
@@ -24,6 +26,9 @@ _COLOURS = {
     "undecided": "yellow",
 }
 _MOST_COLUMNS, _MOST_ROWS = 14, 60
+_DISPENSABLE = ("trials", "zero %", "off %", "failed", "stuck", "diverged", "… of those that learned", "collapsed %")
+"""columns that a narrow terminal goes without, the first first"""
+_NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
 
 
@@ -48,8 +53,11 @@ def _records(frame: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def shown(study: Results) -> list[RenderableType]:
-    """What a terminal prints, in order: the answer, the comparison, the claims that the study tests."""
+def shown(study: Results, console: Console) -> list[RenderableType]:
+    """What a terminal prints, in order: the answer, the comparison, the claims that the study tests.
+
+    Where the comparison is wider than the console, it lacks some columns, never those that tell settings apart.
+    """
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(plain(sentence), style="bold") for sentence in answer(study)]
@@ -57,7 +65,7 @@ def shown(study: Results) -> list[RenderableType]:
     if len(table.headers) > _MOST_COLUMNS or len(table.rows) > _MOST_ROWS:
         parts.append(Text(f"\n{len(table.rows)} settings, too many for a terminal: tables/summary.md, or the page\n"))
     else:
-        parts.append(_comparison(table))
+        parts.append(_comparison(table, console))
     if has_many_axes(study):
         parts.append(Text(f"the common setting: {plain(common_setting(study))}"))
     tested = claims(study)
@@ -68,21 +76,36 @@ def shown(study: Results) -> list[RenderableType]:
     return parts
 
 
-def _comparison(table: Table) -> RenderableType:
+def _comparison(table: Table, console: Console) -> RenderableType:
+    kept, left = list(table.headers), []
+    dispensable = [header for header in _DISPENSABLE if header in kept]
+    while dispensable and _width(_grid(table, kept), console) > console.width:
+        left.append(dispensable.pop(0))
+        kept.remove(left[-1])
+    made = _grid(table, kept)
+    told = [_NOTE, *([f"for want of width without {', '.join(left)}"] if left else [])]
+    made.caption, made.caption_justify = "; ".join(told), "left"
+    return made
+
+
+def _width(grid: Grid, console: Console) -> int:
+    """The characters that a table takes where nothing is wrapped."""
+    return console.measure(grid, options=console.options.update(max_width=10_000)).maximum
+
+
+def _grid(table: Table, kept: Collection[str]) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
 
-    note = (
-        "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
-    )
-    made = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=note, caption_justify="left")
-    for index, header in enumerate(table.headers):
-        number = all(row[index].number for row in table.rows)
+    made = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    places = [index for index, header in enumerate(table.headers) if header in kept]
+    for index in places:
+        number, header = all(row[index].number for row in table.rows), table.headers[index]
         head, side = Text(plain(_SHORT.get(header, header))), "right" if number else "left"
         made.add_column(head, justify=side, no_wrap=number, min_width=None if number else 10)  # type: ignore[arg-type]
     for row in table.rows:
-        made.add_row(*(_cell(cell) for cell in row))
+        made.add_row(*(_cell(row[index]) for index in places))
     return made
 
 

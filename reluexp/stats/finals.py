@@ -23,6 +23,8 @@ METRICS = (
     "probe_accuracy",
     "dead_fraction",
     "born_dead_fraction",
+    "confirmed_dead_fraction",
+    "collapsed_at_end",
     "off_fraction",
     "zero_fraction",
     "grad_norm",
@@ -78,6 +80,9 @@ def _finals(study: Results) -> pd.DataFrame:
         frame[metric] = frame["trial"].map(over_all_units(study.layers, metric))
     frame["dead_fraction"] = finite(trials["dead_fraction"]).fillna(frame["dead_fraction"])
     frame["born_dead_fraction"] = frame["trial"].map(over_all_units(study.layers, "dead_fraction", first=True))
+    for metric in ("confirmed_dead_fraction", "collapsed_at_end"):
+        known = trials[metric] if metric in trials else pd.Series(math.nan, index=trials.index)
+        frame[metric] = pd.to_numeric(known, errors="coerce").astype(float)
     frame.loc[frame["outcome"] == "failed", list(METRICS)] = math.nan
     return frame[["trial", *setting_columns(study), "seed", "outcome", "stuck", *METRICS]]
 

@@ -53,7 +53,8 @@ def median_with(values: Iterable[float], unknown: int = 0) -> float:
     known = np.asarray(list(values), dtype=float)
     if not known.size + unknown:
         return math.nan
-    low, high = (float(np.median(np.append(known, np.full(unknown, worst)))) for worst in (-math.inf, math.inf))
+    with np.errstate(invalid="ignore"):  # −∞ and ∞ in the middle give NaN, which is what is known then
+        low, high = (float(np.median(np.append(known, np.full(unknown, worst)))) for worst in (-math.inf, math.inf))
     return low if low == high else math.nan
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.registry import nearest
-from reluexp.errors import ConfigError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -71,8 +71,11 @@ def settings(study: Results) -> pd.DataFrame:
     """The trials, in the order of settings and seeds, with axis values that can be grouped by.
 
     What an axis of its own tells stands in no other: with `train.optimizer.lr`, `train.optimizer` is sgd or adam. With
-    many axes settings with more activations come first, and of these such with commoner values.
+    many axes settings with more activations come first, and of these such with commoner values. Raises ResultsError
+    before any trial has ended.
     """
+    if study.trials.empty:
+        raise ResultsError(f"{study.name}: no trial has ended yet")
     frame = study.trials.copy()
     for axis in setting_columns(study):
         parts = _parts(axis, other_axes(study))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["MAPS"]
 
 _NARROW, _WIDE = 17, 34  # characters over one of four panels beside each other, and of two
+_NAMED = 8  # names of sites beside one map, evenly spaced
 _MAPS = 16  # panels of one heat map figure; more would be too small to read
 
 
@@ -134,7 +135,7 @@ def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, labelled: bo
         cmap=look.colours,
         rasterized=True,
     )
-    ticks = np.unique(np.linspace(0, len(table) - 1, min(len(table), 8)).round().astype(int))
+    ticks = np.arange(0, len(table), -(-len(table) // _NAMED))
     ax.set_yticks(ticks, [plain(short(names.iloc[i], 12)) for i in ticks] if labelled else [""] * len(ticks))
     ax.invert_yaxis()
     ax.grid(False)
@@ -144,15 +145,12 @@ def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, labelled: bo
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Borders half-way between measurements.
+    """Borders half-way between measurements, and half an epoch beyond the first and the last.
 
     >>> _edges(np.array([0.0, 1.0, 3.0])).tolist()
-    [-0.5, 0.5, 2.0, 4.0]
+    [-0.5, 0.5, 2.0, 3.5]
     """
-    if len(centres) == 1:
-        return np.array([centres[0] - 0.5, centres[0] + 0.5])
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+    return np.concatenate([[centres[0] - 0.5], (centres[1:] + centres[:-1]) / 2, [centres[-1] + 0.5]])
 
 
 def _map_note(study: Results, metric: str) -> str:

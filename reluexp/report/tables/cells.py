@@ -17,6 +17,7 @@ __all__ = [
     "Table",
     "TableSpec",
     "axis_cells",
+    "loss_cells",
     "number",
     "rules_of",
     "setting_cells",
@@ -126,6 +127,17 @@ def _spans(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[tuple[fl
         tuple(round(float((value - bottom) / size), 4) for value in row) for row in zip(low, mean, high, strict=True)
     ]
     return [part if ok else None for part, ok in zip(parts, known, strict=True)]  # type: ignore[misc]
+
+
+def loss_cells(frame: pd.DataFrame, metric: str, best: dict[str, pd.Series]) -> list[Cell]:
+    """A loss, with half of its interval."""
+    mean, low, high = (frame[f"{metric}_{part}"].to_numpy(float) for part in ("mean", "low", "high"))
+    bold = best.get(f"{metric}_mean", pd.Series(False, index=frame.index)).to_numpy(bool)
+    half = [f" ± {(b - a) / 2:.2g}" if math.isfinite(b - a) else "" for a, b in zip(low, high, strict=True)]
+    shown = [f"{value:.3g}" if math.isfinite(value) else "–" for value in mean]
+    return [
+        Cell(text + more, bool(bold[i]), sort=mean[i]) for i, (text, more) in enumerate(zip(shown, half, strict=True))
+    ]
 
 
 def whole_cells(values: pd.Series) -> list[Cell]:

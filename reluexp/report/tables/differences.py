@@ -88,7 +88,8 @@ def seeds_to_tell(row: Mapping[Any, Any]) -> float:
     0 is within.
     """
     beyond = abs(row["mean"]) > row["margin"]
-    return float(np.maximum(row["pairs_to_decide" if beyond else "pairs_to_resolve"], row["n"] + 1))
+    least = np.fmax(row["n"] + 1, row["pairs_needed"])  # fewer can reach no verdict, whatever they show
+    return float(np.maximum(row["pairs_to_decide" if beyond else "pairs_to_resolve"], least))
 
 
 def _caption(study: Results, frame: pd.DataFrame) -> str:

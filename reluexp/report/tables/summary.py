@@ -11,6 +11,7 @@ from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import (
     Cell,
     Table,
+    loss_cells,
     rules_of,
     setting_cells,
     share_cells,
@@ -45,16 +46,15 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     best = _best(frame, other_axes(study), column)
     found = differences(study)
     verdicts = {name: _verdicts(study, frame, found, name) for name in ("test_accuracy", "off_fraction", column)}
+    classes = bool(frame["test_accuracy_n"].any()) or not frame["test_loss_n"].any()
+    rule = rule if classes or study.targets else ""
     columns = {
         **setting_cells(study, frame),
-        "test accuracy %": share_cells(
-            frame, "test_accuracy", best, verdicts=_verdicts(study, frame, found, "test_accuracy")
-        ),
-        **_learned(frame),
+        **_reached(frame, best, verdicts["test_accuracy"], classes),
         "dead %": share_cells(frame, "dead_fraction", best, mark=True),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
-        f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column]),
+        **({f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column])} if rule else {}),
         "trials": whole_cells(frame["trials"]),
         **{
             name: whole_cells(frame[name])
@@ -71,12 +71,28 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
 def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Series]:
     """Which rows are best among several of a group, for the columns in which better has a meaning."""
     found = {}
-    for column, sign in (("test_accuracy_mean", 1.0), (f"{steps}_median", -1.0)):
+    for column, sign in (("test_accuracy_mean", 1.0), ("test_loss_mean", -1.0), (f"{steps}_median", -1.0)):
         values = (sign * frame[column]).replace([np.inf, -np.inf], np.nan)
         keys = [frame[axis] for axis in group] or [pd.Series(0, index=frame.index)]
         top, size = values.groupby(keys).transform("max"), values.groupby(keys).transform("size")
         found[column] = (values == top) & (size > 1) & (frame["trials"] > frame["diverged"] + frame["failed"])
     return found
+
+
+def _reached(
+    frame: pd.DataFrame, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]], classes: bool
+) -> dict[str, list[Cell]]:
+    """What was learned: accuracy where there are classes, else the loss; and networks that are constant by the end."""
+    collapsed = (
+        {"collapsed %": share_cells(frame, "collapsed_at_end", {})} if frame["collapsed_at_end_mean"].any() else {}
+    )
+    if not classes:
+        return {"test loss": loss_cells(frame, "test_loss", best), **collapsed}
+    return {
+        "test accuracy %": share_cells(frame, "test_accuracy", best, verdicts=verdicts),
+        **_learned(frame),
+        **collapsed,
+    }
 
 
 def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
@@ -113,8 +129,10 @@ def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: b
     )
     common = f" The common setting: {common_setting(study)}." if has_many_axes(study) else ""
     base = style_of(str(study.baseline))[0]
+    steps = f" Steps: median to {rule}." if rule else ""
+    constant = " Collapsed: output range below 0.001." if frame["collapsed_at_end_mean"].any() else ""
     star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
     return (
         f"Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units; "
-        f"zero: share of hidden activations. Steps: median to {rule}.{common}{star}{dagger}{kept}"
+        f"zero: share of hidden activations.{constant}{steps}{common}{star}{dagger}{kept}"
     )
