@@ -159,11 +159,12 @@ def report(
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of thing; default: all.", show_default=False)] = None,
 ) -> None:
-    """Show what a config can name.
+    """Show what a config can name; of one kind with the options of each.
 
     Example: reluexp list activations
     """
     from reluexp.config.models import CHOICES
+    from reluexp.config.reference import keys_of
     from reluexp.engine import ENGINES
     from reluexp.metrics_names import METRICS
 
@@ -172,6 +173,11 @@ def list_(
             (entry.name, f"{entry.summary} ({entry.reference})") for entry in registry.entries
         ]
         for field, registry in CHOICES.items()
+    }
+    options = {
+        (f"{field}s".replace("ys", "ies"), entry.name): keys_of(entry.options)
+        for field, registry in CHOICES.items()
+        for entry in registry.entries
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
@@ -186,6 +192,9 @@ def list_(
         width = max(len(entry) for entry, _ in kinds[name])
         for entry, summary in kinds[name]:
             _say(f"  {entry:<{width}}  {summary}")
+            for key in options.get((name, entry), []) if kind else []:
+                default = f" = {key.default}" if key.default else ""
+                _say(f"  {'':<{width}}    {key.name}{default}: {key.allowed}{f'; {key.meaning}' * bool(key.meaning)}")
 
 
 @app.command()
@@ -257,14 +266,17 @@ def check(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of configs, for editors.
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Every key in words, to be read.")] = False,
+) -> None:
+    """Print the JSON Schema of configs, for editors, or every key in words.
 
     Example: reluexp schema > schema.json
     """
     from reluexp.config import json_schema
+    from reluexp.config.reference import reference
 
-    _say(json_schema())
+    _say(reference() if markdown else json_schema())
 
 
 def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reluexp
 from reluexp.config import json_schema, label_of, load_config, shipped_configs
-from reluexp.config.models import CHOICES
+from reluexp.config.models import CHOICES, Config
+from reluexp.config.reference import EXAMPLE, keys_of, reference
 from reluexp.config.source import scalar
 from reluexp.errors import ConfigError
 from reluexp.plan import make_plan, make_trials
@@ -36,6 +38,39 @@ def test_every_shipped_config_is_valid_and_states_question_and_time(name: str) -
     assert text[1].endswith("?")
     assert "second" in text[2] or "minute" in text[2] or "hour" in text[2]
     assert load_config(name).points
+
+
+def test_the_reference_is_what_the_command_prints_and_its_example_is_a_config(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "config.md").read_text("utf-8")
+    assert text.rstrip() == reference().rstrip()
+    (tmp_path / "mine.yaml").write_text(EXAMPLE, "utf-8")
+    loaded = load_config(tmp_path / "mine.yaml")
+    assert set(yaml.safe_load(EXAMPLE)) == set(Config.model_fields) - {"tune", "cost"}
+    assert len(loaded.points) == 6
+    for registry in CHOICES.values():
+        for entry in registry.entries:
+            keys = keys_of(entry.options)
+            assert [key.name for key in keys] == list(entry.options.model_fields)
+            assert f"| `{entry.name}` |" in text
+            assert all(f"`{key.name}`" in text and key.allowed for key in keys)
+
+
+def test_levels_of_hypotheses_may_be_what_the_grid_has() -> None:
+    adam, sgd = {"name": "adam", "lr": 0.01}, {"name": "sgd", "lr": 0.1}
+    leaky = {"name": "leaky_relu", "negative_slope": 0.1}
+    own = {"metric": "test_accuracy", "direction": "less", "by": "train.optimizer", "level": adam, "against": sgd}
+    config = {
+        "study": "s", "seeds": 2, "grid": {"activation": ["relu", leaky], "train.optimizer": [sgd, adam]},
+        "hypotheses": [
+            {**own, "where": {"activation": leaky}},
+            {"metric": "test_loss", "direction": "less", "activation": leaky, "where": {"train.optimizer": adam}},
+        ],
+    }  # fmt: skip
+    assert load_config(config).config.hypotheses is not None
+    with pytest.raises(ConfigError, match=r"got 'adam\(lr=0.02\)'; allowed: sgd\(lr=0.1\), adam\(lr=0.01\)"):
+        load_config({**config, "hypotheses": [{**own, "level": {"name": "adam", "lr": 0.02}}]})
+    with pytest.raises(ConfigError, match="no setting of the study has activation"):
+        load_config({**config, "hypotheses": [{**own, "where": {"activation": {"name": "elu", "alpha": 0.5}}}]})
 
 
 def test_schema_file_is_what_the_command_prints() -> None:

@@ -185,6 +185,10 @@ def test_hypotheses_get_the_right_words() -> None:
     found = hypothesis_table(study, stated, confirmatory=[0])
     assert found["verdict"].tolist() == ["supported", "supported", "contradicted", "contradicted"]
     assert found["kind"].tolist() == ["confirmatory", *["exploratory"] * 3]
+    slope = {"name": "leaky_relu", "negative_slope": 0.3}
+    mapping = made({"relu": base, "leaky_relu(negative_slope=0.3)": [v + 0.02 for v in base]})
+    row = hypothesis_table(mapping, [Hypothesis(metric="test_accuracy", activation=slope, direction="greater")]).iloc[0]
+    assert (row["level"], row["verdict"]) == ("leaky_relu(negative_slope=0.3)", "supported")
     few = made({"relu": base[:3], "elu": [v + 0.02 for v in base[:3]]})
     row = hypothesis_table(few, stated[:1]).iloc[0]
     assert row["verdict"] == "undecided"

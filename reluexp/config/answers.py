@@ -6,23 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from reluexp.catalogue.registry import nearest
-from reluexp.config.grid import Point, label_of
+from reluexp.config.grid import Point, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
-from reluexp.config.models import Baseline, Config
+from reluexp.config.models import Config, Setting
 from reluexp.config.problems import Problem
 
 __all__ = ["answers_that_cannot_be", "level_label", "tuned_grids"]
 
 
 def level_label(by: str, level: Level) -> Any:
-    """A level as tables show it: an activation by its label, anything else as it is.
+    """A level as tables show it: a mapping, as the grid has it, by its label; anything else as it is.
+
+    Raises ValueError for a mapping that is none of the axis's values.
 
     >>> level_label("activation", {"name": "leaky_relu", "negative_slope": 0.3})
     'leaky_relu(negative_slope=0.3)'
+    >>> level_label("train.optimizer", {"name": "adam", "lr": 0.01})
+    'adam(lr=0.01)'
     """
-    if by == "activation" and not (isinstance(level, str) and "(" in level):
-        return label_of(Baseline.model_validate({"activation": level}).activation)
-    return level
+    if not isinstance(level, dict):
+        return level
+    whole: Any = level
+    for part in reversed(by.split(".")):
+        whole = {part: whole}
+    return value_at(Setting.model_validate(whole), by)
 
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
@@ -56,17 +63,22 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
         for key, level in {**named, "against": own.against}.items():
             if level is None:
                 continue
-            try:
-                label = level_label(own.by, level)
-            except ValueError:
-                label = level
+            label = _label(own.by, level)
             if label not in known:
                 allowed = ", ".join(map(str, known))
                 found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), known)}"))
         for axis, value in (own.where or {}).items():
-            if axis not in axes or value not in axes[axis]:
+            if axis not in axes or _label(axis, value) not in axes[axis]:
                 found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))
     return found
+
+
+def _label(by: str, level: Level) -> Any:
+    """The label, or the level itself where it can have none, so that it is refused with what is allowed."""
+    try:
+        return level_label(by, level)
+    except ValueError:
+        return level
 
 
 def tuned_grids(config: Config) -> set[int]:

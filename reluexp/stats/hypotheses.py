@@ -77,7 +77,7 @@ def marked(table: pd.DataFrame, by: str, stated: Sequence[Hypothesis], baseline:
         level, against = _levels(own, baseline)
         if own.by != by or own.metric not in set(table["metric"]):
             continue
-        about = matching(table, {by: level, "baseline": against, "at": own.at, **(own.where or {})})
+        about = matching(table, {by: level, "baseline": against, "at": own.at, **_where(own)})
         kinds[about.index] = "confirmatory"
     return table.assign(kind=kinds)
 
@@ -88,8 +88,13 @@ def _levels(own: Hypothesis, baseline: str | None) -> tuple[Any, Any]:
     return level_label(own.by, level), against  # type: ignore[arg-type]
 
 
+def _where(own: Hypothesis) -> dict[str, Any]:
+    """The axes that it is confined to, each with its value as tables show it."""
+    return {axis: level_label(axis, value) for axis, value in (own.where or {}).items()}
+
+
 def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]:
-    frame = matching(readings(study, own.metric, own.at), own.where or {})
+    frame = matching(readings(study, own.metric, own.at), _where(own))
     others = [axis for axis in setting_columns(study) if axis != own.by]
     level, against = _levels(own, study.baseline)
     found = pairs(frame[frame[own.by].isin([level, against])], own.by, against, others, log=is_time(own.metric))
@@ -108,5 +113,5 @@ def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
         "less": f"below {against} by more than {margin:g}",
         "equal": f"within {margin:g} of {against}",
     }
-    where = "".join(f", {axis} = {value}" for axis, value in (own.where or {}).items())
+    where = "".join(f", {axis} = {value}" for axis, value in _where(own).items())
     return f"{own.metric}{'' if own.at == 'last' else f' ({own.at})'}: {level} {words[own.direction]}{where}"
