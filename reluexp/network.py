@@ -23,6 +23,7 @@ from reluexp.catalogue.architectures import build_model
 from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
+from reluexp.errors import ConfigError
 from reluexp.functions import Function, Mixed
 from reluexp.gains import auto_gain
 from reluexp.intercept import Reading, SiteListener
@@ -102,6 +103,11 @@ class Network:
         self._input_dims = len(shape) + 1
         plain = build_module(settings[0], shape, outputs, seeds[0])
         self.trace: Trace = trace(plain, torch.zeros(2, *shape))
+        if not self.sites:
+            raise ConfigError(
+                f"architecture: {settings[0].architecture.name!r} has no activation to be measured: its model must use "
+                "the `activation` that its factory is given, functions of torch, or reluexp.layers.activate"
+            )
         linear = [name for name, module in plain.named_modules() if isinstance(module, _LINEAR)]
         self.output_layer = self.trace.output or (linear[-1] if linear else None)
         self.gains = [self._gain(setting) for setting in settings]

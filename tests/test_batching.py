@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,39 @@ def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: p
     page = write_report(study).read_text("utf-8")
     assert "RuntimeError: the loss of &lt;b&gt;hope" in page
     assert "<b>hope" not in page
+
+
+class Straight(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        self.only = nn.Linear(math.prod(input_shape), num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.only(x.flatten(1))
+
+
+def no_module() -> int:
+    return 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("Straight", "has no activation to be measured"), ("no_module", "made int, not a torch.nn.Module")],
+)
+def test_models_that_cannot_be_studied_are_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    config = {
+        "study": "s",
+        "dataset": {"name": "digits", "train_size": 100, "test_size": 50},
+        "architecture": f"{__name__}:{name}",
+        "train": {"epochs": 1},
+        "seeds": 1,
+    }
+    study = reluexp.run(config, tmp_path, workers=1)
+    assert study.trials["outcome"].tolist() == ["failed"]
+    assert message in study.trials["failure"].iloc[0]
 
 
 class Gated(Mlp):

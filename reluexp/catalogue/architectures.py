@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from reluexp.catalogue.registry import Options, Registry, import_attribute
+from reluexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -245,14 +246,19 @@ def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) ->
     """The model of a catalogue entry, or of the user's `package.module:attribute`.
 
     The user's factory is called with the options of the config and with as many of `input_shape`, `num_outputs`
-    and `activation` (a factory: width → module, a site whatever it is made of) as its signature names.
+    and `activation` (a factory: width → module, a site whatever it is made of) as its signature names. Raises
+    ConfigError where it makes no module.
     """
     if ":" not in options.name:
         return ARCHITECTURES[options.name].build(options, shape, outputs, activate)
+    from torch import nn
+
     from reluexp.layers import Site
 
     factory = import_attribute(options.name)
     offered = {"input_shape": shape, "num_outputs": outputs, "activation": lambda width: Site(activate(width))}
     known = inspect.signature(factory).parameters
-    model: nn.Module = factory(**{k: v for k, v in offered.items() if k in known}, **(options.model_extra or {}))
+    model = factory(**{k: v for k, v in offered.items() if k in known}, **(options.model_extra or {}))
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"architecture: {options.name!r} made {type(model).__name__}, not a torch.nn.Module")
     return model

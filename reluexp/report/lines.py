@@ -28,6 +28,8 @@ __all__ = [
     "short",
 ]
 
+_NAME = 34  # characters of a line's name: `Leaky ReLU (negative_slope=0.05)` has 32
+_LIGHTER, _DARKER = 0.45, 0.41
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 
 
@@ -54,18 +56,36 @@ class Facet:
 
 
 def lines_of(study: Results) -> Lines:
-    """Activations as lines, drawn as the catalogue says; options of one activation differ in their dashes."""
+    """Activations as lines, drawn as the catalogue says; options of one activation differ in shade and dashes."""
     frame, others = settings(study), other_axes(study)
     if frame["activation"].nunique() == 1 and others:
         return _value_lines(frame, others[0])
     looks: dict[Any, tuple[str, str, Any]] = {}
+    alike: dict[str, list[Any]] = {}
     for label in in_order(frame["activation"], "activation"):
         name, colour, dashes = style_of(label)
-        taken = [look[2] for look in looks.values() if look[1] == colour]
+        taken = alike.setdefault(colour, [])
         if dashes in taken:
             dashes = next((free for free in _DASHES if free not in taken), dashes)
-        looks[label] = (plain(short(name)), colour, dashes)
+        looks[label] = (plain(short(name, _NAME)), _shade(colour, len(taken)), dashes)
+        taken.append(dashes)
     return Lines("activation", looks)
+
+
+def _shade(colour: str, place: int) -> str:
+    """The colour of the first of several alike; lighter for the second, darker for the third, and so on.
+
+    >>> _shade("#0072B2", 0), _shade("#0072B2", 1), _shade("#0072B2", 2)
+    ('#0072B2', '#73b1d5', '#004369')
+    """
+    if not place:
+        return colour
+    from matplotlib.colors import to_hex, to_rgb
+
+    share = 1 - (1 - (_LIGHTER if place % 2 else _DARKER)) ** ((place + 1) // 2)
+    towards = 1.0 if place % 2 else 0.0
+    red, green, blue = ((1 - share) * part + share * towards for part in to_rgb(colour))
+    return str(to_hex((red, green, blue)))
 
 
 def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
