@@ -299,6 +299,8 @@ def test_settings_stand_in_the_catalogues_order_and_numbers_by_size() -> None:
     order = ["relu", "leaky_relu", "leaky_relu(negative_slope=0.3)", "tanh", "mine:f"]
     assert settings(small(rows))["activation"].tolist() == order
     assert in_order([16, 2, 4.5, "auto"], "depth") == [2, 4.5, 16, "auto"]
+    optimizers = ["mine", "adam", "sgd(lr=0.1)", "sgd"]
+    assert in_order(optimizers, "train.optimizer") == ["sgd", "sgd(lr=0.1)", "adam", "mine"]
 
 
 def test_axis_values_that_are_lists_or_missing_can_be_grouped() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_results import made
+from rich.console import Console
 
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS
@@ -16,6 +18,7 @@ from reluexp.config.inference import TUNING_OFFSET, Hypothesis
 from reluexp.errors import ConfigError
 from reluexp.plan import make_trials
 from reluexp.registration import digest, register
+from reluexp.report.terminal import shown
 from reluexp.stats import hypothesis_table
 from reluexp.tuning import choices, for_choosing, for_comparing, shown_axes
 
@@ -137,6 +140,13 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     claims = study.claims().set_index("claim")
     assert len(claims) == 13
     assert "tuned" in claims.loc["sparsity", "numbers"]
+    console = Console(width=120, file=io.StringIO(), markup=False, highlight=False)
+    for part in shown(study, console):
+        console.print(part)
+    rates = chosen["train.optimizer.lr"]
+    edges = {label: " (at the grid's edge)" if chosen.loc[label, "at_edge"] else "" for label in rates.index}
+    told = f"chosen by tuning: ReLU: lr {rates['relu']}{edges['relu']}; ELU: lr {rates['elu']}{edges['elu']}"
+    assert told in console.file.getvalue()  # type: ignore[attr-defined]
     late = [*expected, {"metric": "test_loss", "activation": "elu", "direction": "less"}]
     again = reluexp.run({**config, "hypotheses": late}, tmp_path, workers=1)
     assert again.hypotheses()["kind"].tolist() == ["confirmatory", "exploratory"]

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from reluexp.catalogue.activations import style_of
 from reluexp.plain import plain
 from reluexp.report.answer import answer
 from reluexp.report.tables.summary import summary_table
-from reluexp.report.tables.verdicts import claims, hypotheses
-from reluexp.stats import Results, common_setting, differences, has_many_axes, summary
+from reluexp.report.tables.verdicts import choice, claims, hypotheses
+from reluexp.stats import (
+    Results,
+    axis_names,
+    common_setting,
+    differences,
+    has_many_axes,
+    other_axes,
+    setting_name,
+    summary,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -68,12 +78,29 @@ def shown(study: Results, console: Console) -> list[RenderableType]:
         parts.append(_comparison(table, console))
     if has_many_axes(study):
         parts.append(Text(f"the common setting: {plain(common_setting(study))}"))
+    if told := _chosen(study):
+        parts.append(Text(f"chosen by tuning: {plain(told)}"))
     tested = claims(study)
     if len(tested):
         tested = tested[tested["verdict"] != "not tested here"]
     if len(tested):
         parts.append(_claims(tested))
     return parts
+
+
+def _chosen(study: Results) -> str:
+    """`ReLU: lr 0.05; Tanh: lr 0.01 (at the grid's edge)`; nothing where nothing was tuned."""
+    frame = choice(study)
+    axes = [axis for axis in getattr(study, "tuned_axes", ()) if axis in frame]
+    names = axis_names(axes)
+    others = [axis for axis in other_axes(study) if axis in frame and axis not in axes and frame[axis].nunique() > 1]
+    told = []
+    for row in frame.to_dict("records"):
+        where = f" at {setting_name(study, {axis: row[axis] for axis in others})}" if others else ""
+        values = ", ".join(f"{names[axis]} {row[axis]}" for axis in axes)
+        edge = " (at the grid's edge)" if row["at_edge"] else ""
+        told.append(f"{style_of(str(row['activation']))[0]}{where}: {values}{edge}")
+    return "; ".join(told)
 
 
 def _comparison(table: Table, console: Console) -> RenderableType:

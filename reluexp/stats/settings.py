@@ -12,6 +12,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.registry import nearest
+from reluexp.config.models import CHOICES
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
@@ -154,16 +155,15 @@ def _told(value: Any) -> str:
 
 
 def in_order(values: Iterable[Any], axis: str) -> list[Any]:
-    """The distinct values as tables and figures list them: activations by catalogue, numbers by size, then by name."""
-    known = ACTIVATIONS.names
+    """The distinct values as tables and figures list them: choices by catalogue, numbers by size, then by name."""
+    registry = CHOICES.get(axis.rpartition(".")[2])
+    known = registry.names if registry else []
 
     def place(value: Any) -> tuple[float, float, str]:
-        if axis == "activation":
-            name = str(value).partition("(")[0]
-            return (known.index(name) if name in known else len(known), 0.0, str(value))
         if isinstance(value, (int, float, np.number)):
             return (0, float(value), "")
-        return (1, 0.0, str(value))
+        name = str(value).partition("(")[0]
+        return (1 + (known.index(name) if name in known else len(known)), 0.0, str(value))
 
     return sorted(set(values), key=place)
 
