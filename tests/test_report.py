@@ -121,6 +121,10 @@ def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
     study = STUDIES["many_facets"]()
     facets, left_out = facets_of(study, 12)
     assert (len(facets), left_out) == (12, 3)
+    every, none = facets_of(study, 15)
+    assert none == 0
+    assert (facets[0], facets[-1]) == (every[0], every[-1])  # the ends of an axis are seen
+    assert [every.index(facet) for facet in facets] == sorted({every.index(facet) for facet in facets})
     caption = next(spec for spec in FIGURES if spec.name == "test_accuracy").caption(study)
     assert "9 more settings" in caption
 

@@ -105,10 +105,16 @@ def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
 
 
 def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
-    """At most `limit` facets in the order of `settings`, and how many there are besides."""
+    """At most `limit` facets in the order of `settings`, and how many there are besides.
+
+    Where there are more, they are evenly spaced from the first to the last, so that the ends of an axis are seen.
+    """
     axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
-    found = [facet_at(study, where) for where, _ in groups(settings(study), axes)]
-    return found[:limit], max(0, len(found) - limit)
+    wheres = [where for where, _ in groups(settings(study), axes)]
+    if len(wheres) > limit:
+        places = np.linspace(0, len(wheres) - 1, limit).round().astype(int)
+        return [facet_at(study, wheres[place]) for place in places], len(wheres) - limit
+    return [facet_at(study, where) for where in wheres], 0
 
 
 def facet_at(study: Results, where: dict[str, Any]) -> Facet:
