@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reluexp.convolution import convolve
 from reluexp.engine.work import settle_torch
+from reluexp.networks.convolution import convolve
 
 CLASSES, SAMPLES, REPLICAS, STEPS = 10, 128, 70, 30
 SHAPES = {
@@ -212,8 +212,8 @@ def training(config: dict[str, Any], largest: int) -> Any:
     """A reluexp training on the GPU, after its first step."""
     from reluexp.catalogue.loading import load_dataset
     from reluexp.config import load_config
-    from reluexp.plan import make_plan, make_trials
-    from reluexp.train import Training
+    from reluexp.planning.plan import make_plan, make_trials
+    from reluexp.training.loop import Training
 
     loaded = load_config({"study": "s", **config})
     stack = make_plan(make_trials(loaded), device="cuda", largest=largest).stacks[0]
@@ -289,7 +289,7 @@ def profile_study(root: str) -> None:
             found = own.probe.measure(full, hear=own._hear)
     with profiled("writing a measurement down"):
         own._write(found, 1.0, everyone, everyone, scheduled=True)
-    from reluexp.probe import evaluate
+    from reluexp.measuring.probe import evaluate
 
     with profiled("evaluating 10,000 samples"):
         evaluate(own.network, own.data.test_x, own.data.test_y)

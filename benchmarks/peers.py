@@ -21,8 +21,8 @@ from torch.utils.data import Dataset as Samples
 from torchvision import datasets, transforms
 
 from reluexp.catalogue.loading import Dataset
-from reluexp.plan import probe_size
-from reluexp.schedule import full_epochs
+from reluexp.planning.plan import probe_size
+from reluexp.planning.schedule import full_epochs
 
 __all__ = ["PEERS"]
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 import reluexp
 from reluexp.config import load_config
-from reluexp.plan import make_trials
+from reluexp.planning.plan import make_trials
 from reluexp.store import Store
 from reluexp.study import Study
 

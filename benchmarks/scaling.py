@@ -23,11 +23,11 @@ from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.engine import Resources
 from reluexp.layers import Site
-from reluexp.network import Network, build_module
-from reluexp.plan import make_plan, make_trials
-from reluexp.probe import loss_per_sample
+from reluexp.measuring.probe import loss_per_sample
+from reluexp.networks.network import Network, build_module
+from reluexp.planning.plan import make_plan, make_trials
 from reluexp.runner import run_loaded
-from reluexp.train import Training
+from reluexp.training.loop import Training
 
 ACTIVATIONS = ["relu", "leaky_relu", "prelu", "elu", "selu", "sigmoid", "tanh"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reluexp.measuring.watch import Watch, watch
     from reluexp.runner import run
     from reluexp.study import Study, load
-    from reluexp.watcher import Watch, watch
 
 __all__ = ["Study", "Watch", "load", "run", "watch"]
 
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     places = {"run": "reluexp.runner", "Study": "reluexp.study", "load": "reluexp.study"}
-    places |= dict.fromkeys(("Watch", "watch"), "reluexp.watcher")
+    places |= dict.fromkeys(("Watch", "watch"), "reluexp.measuring.watch")
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
     return getattr(importlib.import_module(places[name]), name)

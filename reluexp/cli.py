@@ -163,10 +163,10 @@ def list_(
 
     Example: reluexp list activations
     """
+    from reluexp.catalogue.metrics import METRICS
     from reluexp.config.models import CHOICES
     from reluexp.config.reference import keys_of
     from reluexp.engine import ENGINES
-    from reluexp.metrics_names import METRICS
 
     kinds: dict[str, list[tuple[str, str]]] = {
         f"{field}s".replace("ys", "ies"): [
@@ -314,7 +314,7 @@ def _conclude(study: Any, as_json: bool) -> None:
 
 def _content(study: Any, path: Path) -> dict[str, Any]:
     """What was found, for programs."""
-    from reluexp.findings import findings
+    from reluexp.report.findings import findings
     from reluexp.report.tables import summary_rows
     from reluexp.report.terminal import as_data
 
@@ -325,8 +325,8 @@ def _content(study: Any, path: Path) -> dict[str, Any]:
 
 def _show(study: Any, path: Path, as_json: bool) -> None:
     """What was found, and where to look."""
-    from reluexp.findings import findings
     from reluexp.plain import plain
+    from reluexp.report.findings import findings
     from reluexp.report.terminal import shown
 
     if as_json:

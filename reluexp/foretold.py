@@ -7,12 +7,12 @@ from pathlib import Path
 
 from reluexp.config import LoadedConfig
 from reluexp.engine import Resources, memory_of_place, places, planned_device
-from reluexp.estimate import estimate, kind_of
-from reluexp.limits import refuse_oversized
-from reluexp.plan import Plan, make_plan, make_trials
+from reluexp.planning.estimate import estimate, kind_of
+from reluexp.planning.limits import refuse_oversized
+from reluexp.planning.plan import Plan, make_plan, make_trials
+from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import take_stock
 from reluexp.store import Store, recall_speed
-from reluexp.tuning import for_choosing, settled
 
 __all__ = ["foretold"]
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reluexp.plan import NUMERICS
+from reluexp.planning.plan import NUMERICS
 
 __all__ = ["now", "provenance"]
 

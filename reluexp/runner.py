@@ -17,21 +17,21 @@ from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
 from reluexp.config.problems import problems_of
 from reluexp.config.source import dotted
-from reluexp.earlier import describe
 from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
-from reluexp.estimate import kind_of, stack_seconds
-from reluexp.limits import refuse_oversized
-from reluexp.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
+from reluexp.planning.earlier import describe
+from reluexp.planning.estimate import kind_of, stack_seconds
+from reluexp.planning.limits import refuse_oversized
+from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
+from reluexp.planning.shards import part_of
+from reluexp.planning.tuning import for_choosing
 from reluexp.provenance import now, provenance
 from reluexp.registration import register
-from reluexp.shards import part_of
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Damage, Shard, Store, remember_speed
 from reluexp.study import Study
-from reluexp.tuning import for_choosing
 
 __all__ = ["Listener", "run", "run_loaded"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reluexp.plan import NUMERICS, Trial, identity
+from reluexp.planning.plan import NUMERICS, Trial, identity
 from reluexp.store import Damage, Depth, Store
 
 __all__ = ["Standing", "data_of", "take_stock"]

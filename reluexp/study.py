@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
-from reluexp.earlier import axes_of, earlier_trials, shown_at
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.plan import Trial, make_trials
+from reluexp.planning.earlier import axes_of, earlier_trials, shown_at
+from reluexp.planning.plan import Trial, make_trials
+from reluexp.planning.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
 from reluexp.registration import digest
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
-from reluexp.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -369,7 +369,7 @@ class Study:
 
         Raises ResultsError when there is no such trial or its weights were not kept.
         """
-        from reluexp.trained import network_of
+        from reluexp.networks.trained import network_of
 
         trial = _once(trial)
         if trial not in self._stacks:
@@ -384,7 +384,7 @@ class Study:
 
         Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
         """
-        from reluexp.trained import probe_of
+        from reluexp.networks.trained import probe_of
 
         trial = _once(trial)
         if trial not in self._wanted:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.schedule import full_epochs
+from reluexp.planning.schedule import full_epochs
 
 SEVEN = ("relu", "leaky_relu", "prelu", "elu", "selu", "sigmoid", "tanh")
 STEPS = 22  # per epoch

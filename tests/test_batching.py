@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import reluexp
-from reluexp.batching import reads_batched
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import Setting, load_config
-from reluexp.findings import findings
-from reluexp.network import Network
-from reluexp.plan import make_trials
+from reluexp.networks.batching import reads_batched
+from reluexp.networks.network import Network
+from reluexp.planning.plan import make_trials
 from reluexp.report import write_report
+from reluexp.report.findings import findings
 
 PAGE = Path(__file__).parents[1] / "docs" / "own.md"
 

@@ -20,7 +20,7 @@ from reluexp.config.models import CHOICES, Config
 from reluexp.config.reference import EXAMPLE, keys_of, reference
 from reluexp.config.source import scalar
 from reluexp.errors import ConfigError
-from reluexp.plan import make_plan, make_trials
+from reluexp.planning.plan import make_plan, make_trials
 
 
 def refusal(tmp_path: Path, text: str, *overrides: str) -> str:

@@ -19,10 +19,10 @@ import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
-from reluexp.gains import exact_slope
 from reluexp.layers import activate
-from reluexp.plan import make_plan, make_trials
-from reluexp.train import Training
+from reluexp.networks.gains import exact_slope
+from reluexp.planning.plan import make_plan, make_trials
+from reluexp.training.loop import Training
 
 
 def look(function: nn.Module, z: Any, **options: Any) -> tuple[pd.Series, pd.DataFrame]:

@@ -13,7 +13,7 @@ import pytest
 import reluexp
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting, load_config
-from reluexp.earlier import axes_of, shown_at
+from reluexp.planning.earlier import axes_of, shown_at
 from reluexp.report import write_report
 from reluexp.store.files import seal
 

@@ -12,9 +12,9 @@ from reluexp.catalogue.architectures import ARCHITECTURES, build_model
 from reluexp.config import load_config
 from reluexp.engine import Resources
 from reluexp.engine.gpus import Gpu
-from reluexp.estimate import Cost, estimate
 from reluexp.foretold import foretold
-from reluexp.plan import make_plan, make_trials, workload
+from reluexp.planning.estimate import Cost, estimate
+from reluexp.planning.plan import make_plan, make_trials, workload
 
 BASE: dict[str, Any] = {
     "study": "s",

@@ -15,19 +15,19 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 import reluexp
-from reluexp.batching import reads_batched
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.loading import load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.config import load_config
-from reluexp.convolution import convolve
 from reluexp.engine import Resources, gpus, places
 from reluexp.engine.work import _kind, settle_torch
-from reluexp.network import Network
-from reluexp.plan import Stack, make_plan, make_trials
+from reluexp.networks.batching import reads_batched
+from reluexp.networks.convolution import convolve
+from reluexp.networks.network import Network
+from reluexp.planning.plan import Stack, make_plan, make_trials
 from reluexp.store.checkpoints import Checkpoints
-from reluexp.train import Training
+from reluexp.training.loop import Training
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
@@ -136,7 +136,7 @@ def alike(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], toleran
 def test_convolutional_networks_are_in_a_stack_what_they_are_alone(
     name: str, normalization: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reluexp.network.stackable", lambda *args: True)
+    monkeypatch.setattr("reluexp.networks.network.stackable", lambda *args: True)
     own = {"normalization": normalization} if "normalization" in ARCHITECTURES.models[name].model_fields else {}
     config = {
         "dataset": f"{__name__}:images",
@@ -230,7 +230,7 @@ def test_a_stack_on_a_gpu_waits_for_nothing_between_steps() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_users_convolutions_share_a_stack_on_a_gpu(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settle_torch()
-    monkeypatch.setattr("reluexp.batching._CONVOLUTIONS", ())  # which forbid it on a CPU
+    monkeypatch.setattr("reluexp.networks.batching._CONVOLUTIONS", ())  # which forbid it on a CPU
     setting = load_config({"study": "s", "architecture": f"{__name__}:Own"}).points[0].setting
     assert reads_batched(setting, (1, 8, 8), 10, device)
     assert Network([setting] * 2, [0, 1], (1, 8, 8), 10, device, batched=True).stacked

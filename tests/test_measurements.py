@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reluexp.catalogue.loading import load_dataset
-from reluexp.causes import Fed, explain, named_cause, shapley
 from reluexp.config import load_config
-from reluexp.metrics import effective_rank, merge, site_sums, summarise
-from reluexp.network import Network, build_module
-from reluexp.plan import make_plan, make_trials
-from reluexp.steps import spikes
-from reluexp.train import Training
+from reluexp.measuring.causes import Fed, explain, named_cause, shapley
+from reluexp.measuring.metrics import effective_rank, merge, site_sums, summarise
+from reluexp.networks.network import Network, build_module
+from reluexp.planning.plan import make_plan, make_trials
+from reluexp.training.loop import Training
+from reluexp.training.steps import spikes
 
 TINY = {"name": "digits", "train_size": 120, "test_size": 40}
 

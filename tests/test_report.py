@@ -20,10 +20,10 @@ from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
 from rich.console import Console
 
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.findings import findings, gradient_loss
 from reluexp.report import FORMATS, write_report, write_tables, write_together
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.figures.lives import _spike_note
+from reluexp.report.findings import findings, gradient_loss
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
@@ -515,7 +515,7 @@ def test_the_page_of_a_thousand_trials_stays_small(tmp_path: Path) -> None:
 
 
 def test_the_modules_of_the_report_do_not_import_torch() -> None:
-    modules = "reluexp.stats, reluexp.findings, reluexp.report, reluexp.report.page, reluexp.report.figures"
+    modules = "reluexp.stats, reluexp.report.findings, reluexp.report, reluexp.report.page, reluexp.report.figures"
     command = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import reluexp
 from reluexp.layers import activate
-from reluexp.sites import trace
+from reluexp.networks.sites import trace
 
 SAMPLES, INPUTS, WIDTH = 24, 5, 12
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
+from reluexp.catalogue.functions import Mixed
 from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.loading import load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.config import load_config
-from reluexp.functions import Mixed
-from reluexp.plan import Stack, make_plan, make_trials
-from reluexp.train import Training
+from reluexp.planning.plan import Stack, make_plan, make_trials
+from reluexp.training.loop import Training
 
 NAMES = ("trials", "epochs", "layers", "units")
 

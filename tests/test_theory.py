@@ -13,10 +13,10 @@ from scipy import stats
 from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import Setting, load_config
-from reluexp.network import Network
-from reluexp.plan import make_plan, make_trials
-from reluexp.theory import dead_for_one_input, least_born_dead
-from reluexp.train import Training
+from reluexp.networks.network import Network
+from reluexp.planning.plan import make_plan, make_trials
+from reluexp.stats.theory import dead_for_one_input, least_born_dead
+from reluexp.training.loop import Training
 
 NETS = 2000
 

@@ -13,18 +13,18 @@ import torch
 
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
+from reluexp.catalogue.functions import Prelu
 from reluexp.catalogue.loading import load_dataset
+from reluexp.catalogue.metrics import COMPARED, METRICS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
-from reluexp.functions import Prelu
-from reluexp.gains import auto_gain, derivative, reference_slope
-from reluexp.intercept import Reading
-from reluexp.metrics import LAYER_METRICS, merge, site_sums, summarise, top_count
-from reluexp.metrics_names import COMPARED, METRICS
-from reluexp.network import Network, build_module
-from reluexp.plan import make_plan, make_trials
-from reluexp.schedule import early_steps, full_epochs
-from reluexp.train import Training
+from reluexp.measuring.metrics import LAYER_METRICS, merge, site_sums, summarise, top_count
+from reluexp.networks.gains import auto_gain, derivative, reference_slope
+from reluexp.networks.intercept import Reading
+from reluexp.networks.network import Network, build_module
+from reluexp.planning.plan import make_plan, make_trials
+from reluexp.planning.schedule import early_steps, full_epochs
+from reluexp.training.loop import Training
 
 WIDE = {"width": [2000]}
 TINY = {"name": "digits", "train_size": 100, "test_size": 50}

@@ -16,11 +16,11 @@ from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import load_config
 from reluexp.config.inference import TUNING_OFFSET, Hypothesis
 from reluexp.errors import ConfigError
-from reluexp.plan import make_trials
+from reluexp.planning.plan import make_trials
+from reluexp.planning.tuning import choices, for_choosing, for_comparing, shown_axes
 from reluexp.registration import digest, register
 from reluexp.report.terminal import shown
 from reluexp.stats import hypothesis_table
-from reluexp.tuning import choices, for_choosing, for_comparing, shown_axes
 
 TUNED: dict[str, Any] = {
     "study": "t",

@@ -21,8 +21,8 @@ import reluexp
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.errors import ReluexpError, WatchError
-from reluexp.plan import make_plan, make_trials
-from reluexp.train import Training
+from reluexp.planning.plan import make_plan, make_trials
+from reluexp.training.loop import Training
 
 
 def network(*layers: nn.Module) -> nn.Sequential:
@@ -226,7 +226,7 @@ def test_rows_are_those_of_a_study() -> None:
     watched = []
 
     def look(epoch: int, *numbers: Tensor) -> None:
-        from reluexp.network import build_module
+        from reluexp.networks.network import build_module
 
         plain = build_module(training.setting, training.data.input_shape, 10)
         plain.load_state_dict(training.network.state(0))

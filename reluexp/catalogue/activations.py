@@ -63,7 +63,7 @@ def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
     """A builder of the class of that name, with the options that are its arguments."""
 
     def build(options: Any, width: int) -> nn.Module:
-        from reluexp import functions
+        from reluexp.catalogue import functions
 
         module: nn.Module = getattr(functions, name)(*(getattr(options, field) for field in fields))
         return module
@@ -72,7 +72,7 @@ def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
 
 
 def _prelu(options: Prelu, width: int) -> nn.Module:
-    from reluexp.functions import Prelu
+    from reluexp.catalogue.functions import Prelu
 
     return Prelu(1 if options.shared else width, options.init)
 
@@ -165,7 +165,7 @@ def build_activation(options: Any, width: int) -> nn.Module:
     """
     if ":" not in options.name:
         return ACTIVATIONS[options.name].build(options, width)
-    from reluexp.functions import Elementwise
+    from reluexp.catalogue.functions import Elementwise
 
     found = import_attribute(options.name)
     extra: dict[str, Any] = dict(options.model_extra or {})

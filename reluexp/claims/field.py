@@ -12,8 +12,8 @@ import pandas as pd
 
 from reluexp.config import Setting, label_of, value_at
 from reluexp.errors import ConfigError
+from reluexp.planning.tuning import identity_without
 from reluexp.stats import Results, readings, steps_to_level
-from reluexp.tuning import identity_without
 
 __all__ = ["Field", "Group", "Placed", "SettledResults"]
 

@@ -40,8 +40,8 @@ __all__ = [
 class LoadedConfig:
     """A config, the points of its grid, and the text and overrides that it was read from.
 
-    With `tune` in the config, `reluexp.tuning` makes its two phases of it: other points, and for choosing other seeds;
-    `chosen` are then the points that tuning found.
+    With `tune` in the config, `reluexp.planning.tuning` makes its two phases of it: other points, and for choosing
+    other seeds; `chosen` are then the points that tuning found.
     """
 
     config: Config

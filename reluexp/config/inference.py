@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from reluexp.catalogue.metrics import COMPARED
 from reluexp.catalogue.registry import Options, nearest
-from reluexp.metrics_names import COMPARED
 
 __all__ = ["TUNING_OFFSET", "Hypothesis", "Tune"]
 

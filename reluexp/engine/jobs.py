@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.engine import Job
-from reluexp.plan import NUMERICS, Stack, identity
+from reluexp.planning.plan import NUMERICS, Stack, identity
 
 __all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.errors import DamagedError, DataError
 from reluexp.hold import lock_file
-from reluexp.plan import NUMERICS, identity
+from reluexp.planning.plan import NUMERICS, identity
 from reluexp.store.files import digest, digest_file, flush_folder, new_folder, seal, unseal, write_file, write_whole
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.registry import import_attribute
 from reluexp.config import label_of
-from reluexp.earlier import describe
 from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import DeviceError
+from reluexp.planning.earlier import describe
 from reluexp.store import Store
 
 if TYPE_CHECKING:
     from reluexp.catalogue.loading import Dataset
-    from reluexp.train import Training
+    from reluexp.training.loop import Training
 
 __all__ = ["Work", "settle_torch"]
 
@@ -96,7 +96,7 @@ class Work:
         }
 
     def _compare(self, job: Job) -> Event:
-        from reluexp.batching import reads_batched
+        from reluexp.networks.batching import reads_batched
 
         shape = tuple(job["shape"])
         return {
@@ -123,7 +123,7 @@ class Work:
     def _train(self, job: Job) -> Event:
         import torch
 
-        from reluexp.train import Training
+        from reluexp.training.loop import Training
 
         store, about, start = Store(Path(job["root"])), about_of(job), time.time()
         stack, data = stack_of(job), self._dataset(job).to(job["device"])

@@ -75,7 +75,7 @@ def main() -> None:
     threading.Thread(target=worker.listen, daemon=True).start()
     settle_torch()
     worker.alive()
-    import reluexp.train  # noqa: F401 while another worker reads the data
+    import reluexp.training.loop  # noqa: F401 while another worker reads the data
 
     with contextlib.suppress(BrokenPipeError):
         worker.serve()

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.findings import at_setting
+from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell

@@ -19,9 +19,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reluexp.findings import findings
 from reluexp.report.answer import answer
 from reluexp.report.figures.spec import GROUPS, FigureSpec, View
+from reluexp.report.findings import findings
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term

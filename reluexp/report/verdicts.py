@@ -10,7 +10,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.claims import told_parts
-from reluexp.findings import at_setting
+from reluexp.report.findings import at_setting
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import Results

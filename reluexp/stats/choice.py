@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from reluexp.config import LoadedConfig, label_of
-from reluexp.plan import make_trials
+from reluexp.planning.plan import make_trials
+from reluexp.planning.tuning import choices, for_choosing, touched
 from reluexp.stats.intervals import mean_interval
 from reluexp.stats.readings import readings
 from reluexp.stats.results import Results
-from reluexp.tuning import choices, for_choosing, touched
 
 __all__ = ["chosen", "scores", "sensitivity"]
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from reluexp.config import load_config, shipped_configs
 from reluexp.config.source import dotted, read_document
 from reluexp.errors import ConfigError
-from reluexp.limits import refuse_oversized
+from reluexp.planning.limits import refuse_oversized
 
 Path_ = tuple[str | int, ...]
 

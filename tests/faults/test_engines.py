@@ -17,8 +17,8 @@ from harness import TEXT, Study, kill_all
 import reluexp
 from reluexp.config import load_config
 from reluexp.errors import StudyBusyError
-from reluexp.plan import make_trials
-from reluexp.shards import part_of
+from reluexp.planning.plan import make_trials
+from reluexp.planning.shards import part_of
 from reluexp.store import Shard, Store
 
 MINE = """

@@ -21,7 +21,7 @@ import yaml
 
 from reluexp.config import load_config
 from reluexp.plain import plain
-from reluexp.plan import NUMERICS, make_trials
+from reluexp.planning.plan import NUMERICS, make_trials
 from reluexp.store import Store
 
 MARK = "from pathlib import Path\nPath('harmed').touch()\n"

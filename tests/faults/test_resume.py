@@ -16,8 +16,8 @@ from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
-from reluexp.plan import Stack, make_plan, make_trials
-from reluexp.train import Training
+from reluexp.planning.plan import Stack, make_plan, make_trials
+from reluexp.training.loop import Training
 
 _DATA: dict[str, Dataset] = {}
 

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from reluexp.stats import Results, settings
-from reluexp.theory import dead_for_one_input, least_born_dead
+from reluexp.stats.theory import dead_for_one_input, least_born_dead
 
 __all__ = ["born_dead"]
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from reluexp.intercept import SiteListener
-from reluexp.sites import Site
+from reluexp.networks.intercept import SiteListener
+from reluexp.networks.sites import Site
 
 __all__ = ["Measured"]
 

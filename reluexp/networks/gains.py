@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reluexp.functions import Function, Mixed
+from reluexp.catalogue.functions import Function, Mixed
 
 __all__ = ["auto_gain", "derivative", "exact_slope", "reference_slope", "slopes_of"]
 

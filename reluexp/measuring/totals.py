@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from reluexp.measured import Measured
+from reluexp.measuring.subject import Measured
 
 __all__ = ["Place", "Totals", "accuracy", "place"]
 

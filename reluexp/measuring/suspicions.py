@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from reluexp.sites import Site
+from reluexp.networks.sites import Site
 
 __all__ = ["suspicions"]
 

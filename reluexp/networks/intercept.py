@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from reluexp.convolution import convolve
-from reluexp.operations import MAX_POOLS, Applied, Recogniser
+from reluexp.networks.convolution import convolve
+from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser
 from reluexp.seeds import generator
 
 __all__ = ["Reading", "SiteListener", "disable"]

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from reluexp.measuring import measuring_mode
-from reluexp.operations import MAX_POOLS, Applied, Recogniser
+from reluexp.networks.mode import measuring_mode
+from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser
 
 __all__ = ["Kind", "Site", "Trace", "trace"]
 

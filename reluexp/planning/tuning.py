@@ -16,7 +16,7 @@ from typing import Any
 from reluexp.config import LoadedConfig, Point, Setting, value_at
 from reluexp.config.answers import tuned_grids
 from reluexp.config.inference import TUNING_OFFSET
-from reluexp.plan import make_trials
+from reluexp.planning.plan import make_trials
 
 __all__ = [
     "TUNED",

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from reluexp.config import Setting, label_of
-from reluexp.metrics import LAYER_COLUMNS
-from reluexp.records import Lives
+from reluexp.measuring.metrics import LAYER_COLUMNS
+from reluexp.measuring.records import Lives
 
 if TYPE_CHECKING:
-    from reluexp.train import Training
+    from reluexp.training.loop import Training
 
 __all__ = ["EPOCH_COLUMNS", "StackResult", "result_of"]
 

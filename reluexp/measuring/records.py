@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reluexp.causes import CAUSES
+from reluexp.measuring.causes import CAUSES
 
 __all__ = ["Lives", "Records"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import hints_of
 from reluexp.config import Setting
-from reluexp.plan import Plan, Stack, probe_size, workload
-from reluexp.schedule import full_epochs
+from reluexp.planning.plan import Plan, Stack, probe_size, workload
+from reluexp.planning.schedule import full_epochs
 
 __all__ = ["Cost", "estimate", "kind_of", "stack_seconds"]
 

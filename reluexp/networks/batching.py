@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reluexp.config import Setting
-from reluexp.network import Network
+from reluexp.networks.network import Network
 from reluexp.seeds import derive, generator
 
 __all__ = ["reads_batched"]

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from reluexp.catalogue.activations import build_activation
 from reluexp.catalogue.architectures import build_model
+from reluexp.catalogue.functions import Function, Mixed
 from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
 from reluexp.errors import ConfigError
-from reluexp.functions import Function, Mixed
-from reluexp.gains import auto_gain
-from reluexp.intercept import Reading, SiteListener
-from reluexp.plan import own_key, stackable
+from reluexp.networks.gains import auto_gain
+from reluexp.networks.intercept import Reading, SiteListener
+from reluexp.networks.sites import Site, Trace, trace
+from reluexp.planning.plan import own_key, stackable
 from reluexp.seeds import derive, generator
-from reluexp.sites import Site, Trace, trace
 
 __all__ = ["Network", "Snapshot", "build_module", "disabled_units"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reluexp.estimate import stack_seconds
-from reluexp.plan import Stack, Trial, make_plan
+from reluexp.planning.estimate import stack_seconds
+from reluexp.planning.plan import Stack, Trial, make_plan
 from reluexp.store import Shard
 
 __all__ = ["part_of"]

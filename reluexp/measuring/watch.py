@@ -11,15 +11,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from reluexp.causes import explain
 from reluexp.errors import WatchError
-from reluexp.measuring import measuring_mode, unstepped_norms
-from reluexp.metrics import LAYER_COLUMNS
-from reluexp.probe import Measurement, Probe, settle
-from reluexp.records import Lives, Records
-from reluexp.sites import Trace, trace
-from reluexp.suspicions import suspicions
-from reluexp.watched import Moment, Watched, device_of, first_tensor, unseen, unwrapped
+from reluexp.measuring.causes import explain
+from reluexp.measuring.metrics import LAYER_COLUMNS
+from reluexp.measuring.modules import Moment, Watched, device_of, first_tensor, unseen, unwrapped
+from reluexp.measuring.probe import Measurement, Probe, settle
+from reluexp.measuring.records import Lives, Records
+from reluexp.measuring.suspicions import suspicions
+from reluexp.networks.mode import measuring_mode, unstepped_norms
+from reluexp.networks.sites import Trace, trace
 
 __all__ = ["Watch", "watch"]
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from reluexp.functions import Function, Mixed
-from reluexp.gains import exact_slope, reference_slope, slopes_of
-from reluexp.measured import Measured
-from reluexp.measuring import throwaway_buffers
-from reluexp.metrics import Sums, beside, first_sample, largest, merge, site_sums, summaries, top_count
-from reluexp.totals import Place, Totals, accuracy, place
+from reluexp.catalogue.functions import Function, Mixed
+from reluexp.measuring.metrics import Sums, beside, first_sample, largest, merge, site_sums, summaries, top_count
+from reluexp.measuring.subject import Measured
+from reluexp.measuring.totals import Place, Totals, accuracy, place
+from reluexp.networks.gains import exact_slope, reference_slope, slopes_of
+from reluexp.networks.mode import throwaway_buffers
 
 __all__ = [
     "Measurement",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from reluexp.functions import Function
+from reluexp.catalogue.functions import Function
 from reluexp.layers import activate
 
 __all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser"]

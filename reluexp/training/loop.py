@@ -20,17 +20,17 @@ from reluexp.catalogue.activations import dies
 from reluexp.catalogue.augment import augment_batch
 from reluexp.catalogue.loading import Dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
-from reluexp.causes import explain
 from reluexp.config import Setting
-from reluexp.network import Network, Snapshot
-from reluexp.outcome import StackResult, result_of
-from reluexp.plan import Stack, probe_size
-from reluexp.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
-from reluexp.records import Lives, Records
-from reluexp.schedule import early_steps, full_epochs
+from reluexp.measuring.causes import explain
+from reluexp.measuring.probe import Measurement, Probe, evaluate, loss_per_sample, settled_norms
+from reluexp.measuring.records import Lives, Records
+from reluexp.measuring.totals import accuracy
+from reluexp.networks.network import Network, Snapshot
+from reluexp.planning.plan import Stack, probe_size
+from reluexp.planning.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
-from reluexp.steps import UPDATES, Steps
-from reluexp.totals import accuracy
+from reluexp.training.outcome import StackResult, result_of
+from reluexp.training.steps import UPDATES, Steps
 
 __all__ = ["Training"]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from reluexp.errors import WatchError
-from reluexp.intercept import Reading, SiteListener
-from reluexp.sites import Site, Trace
+from reluexp.networks.intercept import Reading, SiteListener
+from reluexp.networks.sites import Site, Trace
 
 __all__ = ["Moment", "Watched", "device_of", "first_tensor", "unseen", "unwrapped"]
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reluexp.measured import Measured
-from reluexp.probe import chunks
-from reluexp.sites import Site
+from reluexp.measuring.probe import chunks
+from reluexp.measuring.subject import Measured
+from reluexp.networks.sites import Site
 
 __all__ = ["CAUSES", "Fed", "explain", "named_cause", "shapley"]
 

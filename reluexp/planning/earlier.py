@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from reluexp.catalogue.registry import Options
 from reluexp.config import PARTS, Point, Setting, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET
-from reluexp.plan import NUMERICS, Stack, Trial, identity, name_of
+from reluexp.planning.plan import NUMERICS, Stack, Trial, identity, name_of
 
 __all__ = ["axes_of", "describe", "earlier_trials", "shown_at"]
 

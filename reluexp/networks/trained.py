@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reluexp.plan import probe_size
+from reluexp.planning.plan import probe_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ def network_of(
     """The network of a setting with these weights, in evaluation mode; units that `init.dead` disabled stay so."""
     import torch
 
-    from reluexp.intercept import disable
-    from reluexp.network import build_module, disabled_units
-    from reluexp.sites import trace
+    from reluexp.networks.intercept import disable
+    from reluexp.networks.network import build_module, disabled_units
+    from reluexp.networks.sites import trace
 
     module = build_module(setting, tuple(shape), outputs)
     if setting.init.dead:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reluexp.network import Network
+from reluexp.networks.network import Network
 
 __all__ = ["UPDATES", "Steps", "spikes"]
 

@@ -1,0 +1,1 @@
+"""What is measured of a network, whosever it is: the definitions, the probe, causes of death, and `watch`."""
