@@ -265,6 +265,22 @@ def test_sites_without_a_value_have_no_weight() -> None:
     assert over_sites(pd.DataFrame(), "zero_fraction").empty
 
 
+@pytest.mark.parametrize("by", [("trial", "epoch", "step"), ("trial",)])
+def test_means_over_sites_are_those_of_a_plain_groupby(by: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({
+        "trial": rng.permutation([f"t{i % 5}" for i in range(200)]),
+        "epoch": rng.choice([0.0, 0.5, 3.0, math.nan], 200),
+        "site": rng.choice([0.0, 1.0, math.nan], 200),
+        "width": rng.integers(1, 9, 200),
+        "metric": rng.choice([0.1, 0.7, math.nan, math.inf], 200),
+    }).assign(step=lambda frame: (10 * frame["epoch"].fillna(1)).astype(int))  # fmt: skip
+    known = rows[rows["site"].notna() & np.isfinite(rows["metric"])]
+    sums = known.assign(metric=known["metric"] * known["width"]).groupby(list(by))[["metric", "width"]].sum()
+    expected = (sums["metric"] / sums["width"]).rename("metric").reset_index()
+    pd.testing.assert_frame_equal(over_sites(rows, "metric", by), expected)
+
+
 def accuracies(study: Small) -> pd.DataFrame:
     found = differences(study)
     return found[found["metric"] == "test_accuracy"]

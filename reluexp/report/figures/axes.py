@@ -11,6 +11,7 @@ import pandas as pd
 from reluexp.report.lines import Facet, Lines, joined
 from reluexp.report.panels import Panel, percent, plain_logs
 from reluexp.stats import Results, settings
+from reluexp.stats.intervals import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ __all__ = [
     "flat_values",
     "hold",
     "kinds_of",
+    "largest_values",
     "panels_of",
     "shown_rows",
     "whole_ticks",
@@ -59,6 +61,16 @@ def shown_rows(study: Results, frame: pd.DataFrame, facets: Sequence[Facet]) -> 
     trials = settings(study)
     shown = {trial for facet in facets for trial in facet.of(trials)["trial"]}
     return joined(study, frame if len(shown) == len(trials) else frame[frame["trial"].isin(shown)])
+
+
+def largest_values(layers: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The largest size of a site metric in each trial and kind of site: all that a caption needs of a large table.
+
+    A row each, with the columns of `layers` that panels are made of; epoch, site and its name say nothing.
+    """
+    value = finite(layers[metric]).abs().where(layers["site"].notna())
+    found = value.groupby([layers["trial"], layers["kind"]], sort=False).max().dropna().rename(metric).reset_index()
+    return found.assign(epoch=0, site=0, site_name="")
 
 
 def flat_values(panels: Sequence[Panel], lines: Lines) -> list[Any]:

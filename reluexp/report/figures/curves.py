@@ -16,6 +16,7 @@ from reluexp.report.figures.axes import (
     flat_values,
     hold,
     kinds_of,
+    largest_values,
     panels_of,
 )
 from reluexp.report.figures.captions import band_note, ended_note, kept_note
@@ -125,7 +126,9 @@ def none_note(study: Results, metric: str) -> str:
     """Which lines are left out since they are 0 throughout."""
     facets, _ = facets_of(study, Style().facets)
     lines = lines_of(study)
-    flat = flat_values(panels_of(study, facets, site_variants(study, metric)), lines)
+    layers = study.layers
+    largest = [("", largest_values(layers, metric), metric)] if metric in layers else []
+    flat = flat_values(panels_of(study, facets, largest), lines)
     return f" 0 throughout, hence not drawn: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, shown_rows, whole_ticks
+from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, largest_values, shown_rows, whole_ticks
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
@@ -49,7 +49,7 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     """Heat maps [site, epoch] of the mean over trials: a column for each line, a row for each facet and kind."""
     lines = mark_undying(lines_of(study)) if look is _DEAD else lines_of(study)
     columns = _columns(study, lines, style)
-    panels, _ = _map_panels(study, lines, style, columns, look.metric)
+    panels, _ = _map_panels(study, study.layers, lines, style, columns, look.metric)
     if not panels:
         return None
     columns = min(columns, len(panels))
@@ -92,15 +92,17 @@ def _norm(look: _Look, panels: Sequence[Panel]) -> Normalize:
     return LogNorm(float(values.min()), max(float(values.max()), float(values.min()) * 1.01))
 
 
-def _map_panels(study: Results, lines: Lines, style: Style, columns: int, metric: str) -> tuple[list[Panel], list[Any]]:
+def _map_panels(
+    study: Results, layers: pd.DataFrame, lines: Lines, style: Style, columns: int, metric: str
+) -> tuple[list[Panel], list[Any]]:
     """The panels that are drawn, and the lines left out since the metric is 0 in all of theirs."""
-    layers = study.layers
     if layers.empty or metric not in layers:
         return [], []
     known = layers["site"].notna() & np.isfinite(pd.to_numeric(layers[metric], errors="coerce").astype(float))
     known = known & (layers[metric] > 0) if metric == "backprop_norm" else known
     facets, _ = facets_of(study, style.facets)
-    rows = shown_rows(study, layers.loc[known, ["trial", "epoch", "site", "site_name", "kind", metric]], facets)
+    words = {name: layers[name].astype("category")[known] for name in ("site_name", "kind")}  # few, and many rows
+    rows = shown_rows(study, layers.loc[known, ["trial", "epoch", "site", metric]].assign(**words), facets)
     kinds = kinds_of(layers)
     flat = flat_values([Panel("", rows, metric)], lines)
     several = len(facets) > 1 or len(kinds) > 1
@@ -155,9 +157,10 @@ def _edges(centres: np.ndarray) -> np.ndarray:
 
 def _map_note(study: Results, metric: str) -> str:
     facets, _ = facets_of(study, 10_000)
-    lines = lines_of(study)
-    shown, flat = _map_panels(study, lines, Style(), 1, metric)
-    panels = len(facets) * (len(lines.looks) - len(flat)) * max(1, len(kinds_of(study.layers)))
+    lines, layers = lines_of(study), study.layers
+    largest = largest_values(layers, metric) if metric in layers else layers.iloc[:0]
+    shown, flat = _map_panels(study, largest, lines, Style(), 1, metric)
+    panels = len(facets) * (len(lines.looks) - len(flat)) * max(1, len(kinds_of(layers)))
     none = f" 0 throughout, hence no map: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
     left = panels - len(shown)
     return f"{none} {left} of {panels} maps have no place or no data here." if shown and left else none

@@ -57,8 +57,9 @@ def followed(study: Results) -> bool:
 def sites_of(study: Results) -> pd.DataFrame:
     """The hidden sites of every trial: trial, site, site_name, kind."""
     layers = study.layers
-    rows = layers.loc[layers["site"].notna(), ["trial", "site", "site_name", "kind"]]
-    return rows.drop_duplicates(["trial", "site"]).astype({"site": int}).reset_index(drop=True)
+    first = layers["site"].notna() & ~layers.duplicated(["trial", "site"])
+    rows = layers.loc[first, ["trial", "site", "site_name", "kind"]]
+    return rows.astype({"site": int}).reset_index(drop=True)
 
 
 @remembered
@@ -212,6 +213,6 @@ def starved_and_dead(study: Results, metrics: Sequence[str] = ("starved_fraction
     if layers.empty or not set(metrics) <= set(layers):
         return pd.DataFrame({"trial": []})
     known = layers["site"].notna() & layers[list(metrics)].notna().all(axis=1)
-    rows = layers.loc[known, ["trial", "epoch", "step", "site", "site_name", "kind", *metrics]]
-    last = rows[rows["step"] == rows.groupby(["trial", "site"])["step"].transform("max")]
-    return joined(study, last)
+    step = layers["step"].where(known)
+    last = known & (step == step.groupby([layers["trial"], layers["site"]]).transform("max"))
+    return joined(study, layers.loc[last, ["trial", "epoch", "step", "site", "site_name", "kind", *metrics]])
