@@ -27,9 +27,10 @@ app = typer.Typer(
 
 ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config.")]
+Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
+
 _PIPED = 160
 """characters of a line that no terminal breaks"""
-Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
 
 
 def _version(wanted: bool) -> None:
@@ -168,16 +169,10 @@ def list_(
     from reluexp.config.reference import keys_of
     from reluexp.engine import ENGINES
 
+    choices = {f"{field}s": registry for field, registry in CHOICES.items()}
     kinds: dict[str, list[tuple[str, str]]] = {
-        f"{field}s".replace("ys", "ies"): [
-            (entry.name, f"{entry.summary} ({entry.reference})") for entry in registry.entries
-        ]
-        for field, registry in CHOICES.items()
-    }
-    options = {
-        (f"{field}s".replace("ys", "ies"), entry.name): keys_of(entry.options)
-        for field, registry in CHOICES.items()
-        for entry in registry.entries
+        name: [(entry.name, f"{entry.summary} ({entry.reference})") for entry in registry.entries]
+        for name, registry in choices.items()
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
     kinds["metrics"] = list(METRICS.items())
@@ -192,7 +187,7 @@ def list_(
         width = max(len(entry) for entry, _ in kinds[name])
         for entry, summary in kinds[name]:
             _say(f"  {entry:<{width}}  {summary}")
-            for key in options.get((name, entry), []) if kind else []:
+            for key in keys_of(choices[name][entry].options) if kind in choices else []:
                 default = f" = {key.default}" if key.default else ""
                 _say(f"  {'':<{width}}    {key.name}{default}: {key.allowed}{f'; {key.meaning}' * bool(key.meaning)}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reluexp.config import LoadedConfig
 from reluexp.engine import Resources, memory_of_place, places, planned_device
+from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import refuse_oversized
 from reluexp.planning.plan import Plan, make_plan, make_trials
@@ -27,7 +28,7 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     first = for_choosing(loaded) if tuned else loaded
     device = planned_device(resources)
     plan = _planned(first, results, resources, device)
-    trials, at = _count(len(plan.trials), "trial"), _count(len(first.points), "setting")
+    trials, at = counted(len(plan.trials), "trial"), counted(len(first.points), "setting")
     yield f"{first.config.study}: {trials} at {at}, {plan.to_do} to do"
     if tuned:
         count = len(settled(loaded)) * len(loaded.seed_list)
@@ -35,10 +36,6 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     sizes = [len(stack.trials) for stack in plan.stacks]
     yield f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else "")
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:
@@ -69,7 +66,7 @@ def _costs(plan: Plan, speed: Mapping[str, float], workers: int, device: str) ->
             basis = "as fast as earlier runs here"
         elif device != "cpu":
             basis = "no run here yet to go by: at most what a core takes"
-        shown = f"{workers} worker{'s' if workers > 1 else ''}{' on a GPU' if device == 'cuda' else ''}"
+        shown = f"{counted(workers, 'worker')}{' on a GPU' if device == 'cuda' else ''}"
         yield f"estimate: {_time(cost.wall(workers))} with {shown} ({basis})"
         if cost.phases["train"]:
             yield f"measuring: about {100 * cost.measuring:.0f} % of the time of training"

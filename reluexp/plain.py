@@ -1,11 +1,11 @@
-"""Text that a terminal shows and does not obey."""
+"""Text as people read it: what a terminal shows and does not obey, and numbers of things."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-__all__ = ["brief", "plain"]
+__all__ = ["brief", "counted", "plain"]
 
 _ENDLESS = re.compile(r"\S{401,}")
 
@@ -29,6 +29,15 @@ def brief(text: str) -> str:
     True
     """
     return _ENDLESS.sub(lambda found: f"{found[0][:200]}…{found[0][-100:]}", text)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, with the plural that adds an s.
+
+    >>> counted(1, "net"), counted(2, "net")
+    ('1 net', '2 nets')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _harmless(letter: str) -> bool:

@@ -192,16 +192,15 @@ class Broken(nn.Module):
         return out
 
 
+def tiny(model: str, **changes: Any) -> dict[str, Any]:
+    """One epoch of a few digits with a model of this file."""
+    dataset = {"name": "digits", "train_size": 100, "test_size": 50}
+    return {"study": "s", "dataset": dataset, "architecture": f"{__name__}:{model}", "train": {"epochs": 1}, **changes}
+
+
 def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)  # from where workers import
-    config = {
-        "study": "s",
-        "dataset": {"name": "digits", "train_size": 100, "test_size": 50},
-        "architecture": f"{__name__}:Broken",
-        "train": {"epochs": 1},
-        "seeds": 2,
-        "grid": {"activation": ["relu", "elu"]},
-    }
+    config = tiny("Broken", seeds=2, grid={"activation": ["relu", "elu"]})
     study = reluexp.run(config, tmp_path, workers=1)
     assert set(study.trials["outcome"]) == {"failed"}
     assert findings(study) == [
@@ -234,14 +233,7 @@ def test_models_that_cannot_be_studied_are_told_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(Path(__file__).parent)
-    config = {
-        "study": "s",
-        "dataset": {"name": "digits", "train_size": 100, "test_size": 50},
-        "architecture": f"{__name__}:{name}",
-        "train": {"epochs": 1},
-        "seeds": 1,
-    }
-    study = reluexp.run(config, tmp_path, workers=1)
+    study = reluexp.run(tiny(name, seeds=1), tmp_path, workers=1)
     assert study.trials["outcome"].tolist() == ["failed"]
     assert message in study.trials["failure"].iloc[0]
 

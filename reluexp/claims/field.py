@@ -129,19 +129,21 @@ class Field:
 
     def paired(self, group: Group, level: str, base: str, values: Mapping[str, float]) -> np.ndarray:
         """level − base of a metric by trial, one number per seed that both have."""
-        own, other = group.trials[level], group.trials[base]
-        shared = [seed for seed in own if seed in other]
-        return np.array([values.get(own[s], math.nan) - values.get(other[s], math.nan) for s in shared])
+        return np.array([left - right for left, right in _both(group, level, base, values)])
 
     def neither(self, group: Group, level: str, base: str, values: Mapping[str, float]) -> int:
         """The seeds at which a metric is infinite for both, so that `paired` has no difference."""
-        own, other = group.trials[level], group.trials[base]
-        both = [(values.get(own[s], math.nan), values.get(other[s], math.nan)) for s in own if s in other]
-        return sum(left == right and math.isinf(left) for left, right in both)
+        return sum(left == right and math.isinf(left) for left, right in _both(group, level, base, values))
 
     def single(self, group: Group, label: str, values: Mapping[str, float]) -> np.ndarray:
         """A metric of one activation, one number per seed."""
         return np.array([values.get(trial, math.nan) for trial in group.trials[label].values()])
+
+
+def _both(group: Group, level: str, base: str, values: Mapping[str, float]) -> list[tuple[float, float]]:
+    """A metric of two activations at each seed that both have; NaN where a trial has none."""
+    own, other = group.trials[level], group.trials[base]
+    return [(values.get(own[s], math.nan), values.get(other[s], math.nan)) for s in own if s in other]
 
 
 def _grouped(placed: Iterable[Placed], over: list[str]) -> list[Group]:

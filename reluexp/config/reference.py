@@ -59,10 +59,10 @@ line, the key and what is allowed.
 _NO_BOUND = 1e12  # what no config comes near
 _PARTS: tuple[tuple[str, type[Options]], ...] = (
     ("The study", Config),
-    ("train", Train),
-    ("probe", Probe),
+    ("`train`", Train),
+    ("`probe`", Probe),
     ("Each of hypotheses", Hypothesis),
-    ("tune", Tune),
+    ("`tune`", Tune),
 )
 
 
@@ -83,7 +83,7 @@ def keys_of(model: type[Options]) -> list[Key]:
     for name, own in schema.get("properties", {}).items():
         default = "needed" if name in needed else _value(own["default"]) if "default" in own else ""
         chosen = name in CHOICES and model in (Config, Train, Hypothesis)
-        allowed = f"one of {name}s".replace("ys", "ies") if chosen else _allowed(own)
+        allowed = f"one of {name}s" if chosen else _allowed(own)
         found.append(Key(name, allowed, default, own.get("description", "")))
     return found
 
@@ -129,8 +129,7 @@ def reference() -> str:
     """The whole of it as Markdown."""
     parts = [_INTRO.format(example=EXAMPLE)]
     for title, model in _PARTS:
-        heading = f"`{title}`" if title in {"train", "probe", "tune"} else title
-        parts.append(f"## {heading}\n\n{_table(keys_of(model))}")
+        parts.append(f"## {title}\n\n{_table(keys_of(model))}")
     for kind, registry in CHOICES.items():
         parts.append(f"## {kind.capitalize()}\n\n" + "\n".join(_entries(registry.entries)))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["measuring_mode", "throwaway_buffers", "unstepped_norms"]
@@ -30,19 +31,25 @@ def measuring_mode(module: nn.Module) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def throwaway_buffers(module: nn.Module) -> Iterator[None]:
+def throwaway_buffers(module: nn.Module) -> AbstractContextManager[None]:
     """While open, all buffers are copies; afterwards they are the tensors they were, untouched."""
-    kept = [(own, dict(own._buffers)) for own in module.modules()]
-    copies = {id(buffer): buffer.clone() for _, own in kept for buffer in own.values() if buffer is not None}
+    return _replaced([own._buffers for own in module.modules()], torch.clone)
+
+
+@contextmanager
+def _replaced(places: Sequence[dict[str, Any]], stand_in: Callable[[Any], Tensor]) -> Iterator[None]:
+    """While open, each tensor of some dictionaries has a stand-in, one wherever it is; afterwards all is as it was."""
+    kept = [(place, dict(place)) for place in places]
+    tensors = {id(tensor): tensor for place in places for tensor in place.values() if tensor is not None}
+    others = {key: stand_in(tensor) for key, tensor in tensors.items()}
     try:
-        for own, buffers in kept:
-            own._buffers.update({name: copies[id(b)] for name, b in buffers.items() if b is not None})
+        for place, before in kept:
+            place.update({name: others[id(tensor)] for name, tensor in before.items() if tensor is not None})
         yield
     finally:
-        for own, buffers in kept:
-            own._buffers.clear()
-            own._buffers.update(buffers)
+        for place, before in kept:
+            place.clear()
+            place.update(before)
 
 
 def unstepped_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -74,19 +81,10 @@ def _evaluation(module: nn.Module) -> Iterator[None]:
             own.training = training
 
 
-@contextmanager
-def _aliases(module: nn.Module) -> Iterator[None]:
-    kept = [(own, dict(own._parameters)) for own in module.modules()]
-    tensors = {id(p): p for _, own in kept for p in own.values() if p is not None}
-    aliases = {key: nn.Parameter(p.detach(), p.is_floating_point()) for key, p in tensors.items()}
-    try:
-        for own, parameters in kept:
-            own._parameters.update({name: aliases[id(p)] for name, p in parameters.items() if p is not None})
-        yield
-    finally:
-        for own, parameters in kept:
-            own._parameters.clear()
-            own._parameters.update(parameters)
+def _aliases(module: nn.Module) -> AbstractContextManager[None]:
+    """While open, all parameters are others that share their numbers, and whose gradients are nobody's."""
+    places = [own._parameters for own in module.modules()]
+    return _replaced(places, lambda tensor: nn.Parameter(tensor.detach(), tensor.is_floating_point()))
 
 
 @contextmanager

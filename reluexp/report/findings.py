@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.plain import counted
 from reluexp.stats import (
     ALPHA,
     Interval,
@@ -116,10 +117,6 @@ def _points(interval: Interval) -> str:
     return f"{abs(mean):.{digits}f} points [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _nets(count: int) -> str:
-    return f"{count} net" if count == 1 else f"{count} nets"
-
-
 def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
     """One sentence for all that went wrong, one for nets that never learned."""
     total = len(final)
@@ -163,10 +160,11 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     name, where, n = _name(row["activation"]), at_setting(study, row), int(row["dead_fraction_n"])
     if not own.gt(0).any():
         whose = " or ".join(_name(label) for label in dict.fromkeys(rows["activation"]))
-        return [f"No {whose} unit was dead at the end on the probe set ({_nets(int(rows['dead_fraction_n'].sum()))})."]
+        nets = counted(int(rows["dead_fraction_n"].sum()), "net")
+        return [f"No {whose} unit was dead at the end on the probe set ({nets})."]
     born = f" ({_percent(row['born_dead_fraction_mean'])} % were born dead)" if row["born_dead_fraction_n"] else ""
     return [
-        f"{name} units were dead at the end in {own.gt(0).sum()} of {_nets(n)}{where}"
+        f"{name} units were dead at the end in {own.gt(0).sum()} of {counted(n, 'net')}{where}"
         f"{_several(study, 'the most', rows)}: {_share(row, 'dead_fraction')} of the hidden units{born}."
     ]
 
@@ -180,7 +178,7 @@ def _accuracy(study: Results) -> list[str]:
     if rows["n"].max() < 2:
         return ["One seed says nothing about differences in accuracy between activations: run more seeds."]
     base, pairs = _name(study.baseline), _range(rows["n"])
-    count = f"{len(rows)} comparisons" if len(rows) > 1 else "1 comparison"
+    count = counted(len(rows), "comparison")
     few = rows["pairs_needed"].max()
     if math.isnan(few):
         clear = rows[rows["p_holm"] <= ALPHA]
@@ -249,7 +247,7 @@ def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
     told += f"; paired over {int(pair['n'])} seeds {name}"
     if math.isnan(pair["low"]):
         return f"{told} was faster than {base} in {int(pair['wins'])}, slower in {int(pair['losses'])}"
-    ratio, low, high = (math.exp(pair[name]) for name in ("mean", "low", "high"))
+    ratio, low, high = (math.exp(pair[part]) for part in ("mean", "low", "high"))
     return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]"
 
 
@@ -281,7 +279,7 @@ def _gradients(study: Results) -> list[str]:
     rest = "" if row["activation"] == study.baseline else rest
     return [
         f"At birth {_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last of "
-        f"{sites} hidden layers to the first{at_setting(study, row)} ({_nets(int(row['n']))}{gone}){rest}."
+        f"{sites} hidden layers to the first{at_setting(study, row)} ({counted(int(row['n']), 'net')}{gone}){rest}."
     ]
 
 
@@ -297,5 +295,5 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
     was = " was the sparsest" if table["activation"].nunique() > 1 else ""
     return [
         f"{_name(row['activation'])}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its hidden "
-        f"activations were exactly 0 at the end ({_nets(int(row['zero_fraction_n']))})."
+        f"activations were exactly 0 at the end ({counted(int(row['zero_fraction_n']), 'net')})."
     ]

@@ -84,8 +84,8 @@ def _tests(values: np.ndarray, contrast: Contrast) -> tuple[float, float]:
 
 def seeds_for(decisions: Sequence[Decision]) -> float:
     """The seeds that would decide contrasts that are undecided: more than there were; NaN where it cannot be told."""
-    found = [max(decision.seeds, decision.n + 1.0) for decision in decisions if not math.isnan(decision.seeds)]
-    return max(found) if found and len(found) == len(decisions) else math.nan
+    found = [np.maximum(decision.seeds, decision.n + 1) for decision in decisions]  # which keeps NaN
+    return float(np.max(found)) if found else math.nan
 
 
 def together(decisions: Sequence[Decision]) -> tuple[float, float]:

@@ -32,32 +32,13 @@ def over_sites(layers: pd.DataFrame, metric: str, by: Sequence[str] = ("trial", 
     keys = list(by)
     if layers.empty or metric not in layers:
         return pd.DataFrame({key: [] for key in [*keys, metric]})
-    value = finite(layers[metric]).to_numpy(float)
-    place, groups = _grouped(layers, keys, layers["site"].notna().to_numpy() & ~np.isnan(value))
-    known = np.flatnonzero(place >= 0)
-    weight = layers["width"].to_numpy(float)[known]
+    value = finite(layers[metric])
+    known = layers["site"].notna() & value.notna()
+    weight = layers.loc[known, "width"].astype(float)
     if metric == "zero_fraction_live":
-        weight = weight * (1 - layers["dead_fraction"].to_numpy(float)[known])
-    totals = np.bincount(place[known], value[known] * weight, len(groups))
-    with np.errstate(invalid="ignore"):  # no unit that counts: NaN
-        return groups.assign(**{metric: totals / np.bincount(place[known], weight, len(groups))})
-
-
-def _grouped(rows: pd.DataFrame, keys: Sequence[str], wanted: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
-    """For each row the place of its group, or −1, and the groups in order; as `groupby`, without copies of the rows."""
-    place, levels = np.where(wanted, 0, -1), []
-    for key in keys:
-        codes, names = pd.factorize(rows[key], sort=True)
-        levels.append(names)
-        place = np.where((place >= 0) & (codes >= 0), place * len(names) + codes, -1)
-    found = np.unique(place)
-    found = found[found >= 0]
-    left, columns = found, {}
-    for key, names in zip(reversed(keys), reversed(levels), strict=True):
-        left, codes = np.divmod(left, len(names))
-        columns[key] = names.take(codes)
-    index = np.where(place >= 0, np.searchsorted(found, place), -1)
-    return index, pd.DataFrame({key: columns[key] for key in keys})
+        weight = weight * (1 - layers.loc[known, "dead_fraction"])
+    sums = layers.loc[known, keys].assign(_total=value[known] * weight, _weight=weight).groupby(keys).sum()
+    return (sums["_total"] / sums["_weight"]).rename(metric).reset_index()
 
 
 def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd.Series:

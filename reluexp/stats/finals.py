@@ -80,9 +80,9 @@ def _finals(study: Results) -> pd.DataFrame:
         frame[metric] = frame["trial"].map(over_all_units(study.layers, metric))
     frame["dead_fraction"] = finite(trials["dead_fraction"]).fillna(frame["dead_fraction"])
     frame["born_dead_fraction"] = frame["trial"].map(over_all_units(study.layers, "dead_fraction", first=True))
+    unknown = pd.Series(math.nan, index=trials.index)
     for metric in ("confirmed_dead_fraction", "collapsed_at_end"):
-        known = trials[metric] if metric in trials else pd.Series(math.nan, index=trials.index)
-        frame[metric] = pd.to_numeric(known, errors="coerce").astype(float)
+        frame[metric] = finite(trials.get(metric, unknown))
     frame.loc[frame["outcome"] == "failed", list(METRICS)] = math.nan
     return frame[["trial", *setting_columns(study), "seed", "outcome", "stuck", *METRICS]]
 

@@ -10,6 +10,7 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.stats.ends import end_of_training
 from reluexp.stats.intervals import finite, sound
+from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, other_axes, settings
 
@@ -69,6 +70,7 @@ def headline_target(study: Results) -> tuple[str, str]:
     return f"steps_to_{rows['target'].iloc[0]}", rule
 
 
+@remembered
 def headline_rows(study: Results) -> pd.DataFrame:
     """The headline target in each combination of the other axes: those columns, target, rule and value.
 

@@ -66,8 +66,11 @@ def shown_rows(study: Results, frame: pd.DataFrame, facets: Sequence[Facet]) -> 
 def largest_values(layers: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The largest size of a site metric in each trial and kind of site: all that a caption needs of a large table.
 
-    A row each, with the columns of `layers` that panels are made of; epoch, site and its name say nothing.
+    A row each, with the columns of `layers` that panels are made of; epoch, site and its name say nothing. Empty where
+    the metric is not measured.
     """
+    if metric not in layers:
+        return layers.iloc[:0]
     value = finite(layers[metric]).abs().where(layers["site"].notna())
     found = value.groupby([layers["trial"], layers["kind"]], sort=False).max().dropna().rename(metric).reset_index()
     return found.assign(epoch=0, site=0, site_name="")

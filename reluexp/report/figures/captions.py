@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reluexp.plain import counted
 from reluexp.report.lines import facets_of, faint_limit, lines_of
 from reluexp.report.style import Style
 from reluexp.stats import Results, can_die, groups, settings
@@ -13,7 +14,7 @@ def count_note(study: Results, crosses: bool = True) -> str:
     """Seeds, what happened to trials, and which settings are not shown."""
     frame = settings(study)
     seeds = frame["seed"].nunique()
-    parts = [f"{len(frame)} trials, {seeds} {'seed' if seeds == 1 else 'seeds'}."]
+    parts = [f"{len(frame)} trials, {counted(seeds, 'seed')}."]
     for outcome in ("diverged", "failed"):
         count = int(frame["outcome"].eq(outcome).sum())
         if count:

@@ -126,9 +126,7 @@ def none_note(study: Results, metric: str) -> str:
     """Which lines are left out since they are 0 throughout."""
     facets, _ = facets_of(study, Style().facets)
     lines = lines_of(study)
-    layers = study.layers
-    largest = [("", largest_values(layers, metric), metric)] if metric in layers else []
-    flat = flat_values(panels_of(study, facets, largest), lines)
+    flat = flat_values(panels_of(study, facets, [("", largest_values(study.layers, metric), metric)]), lines)
     return f" 0 throughout, hence not drawn: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
 
 

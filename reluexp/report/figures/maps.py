@@ -158,8 +158,7 @@ def _edges(centres: np.ndarray) -> np.ndarray:
 def _map_note(study: Results, metric: str) -> str:
     facets, _ = facets_of(study, 10_000)
     lines, layers = lines_of(study), study.layers
-    largest = largest_values(layers, metric) if metric in layers else layers.iloc[:0]
-    shown, flat = _map_panels(study, largest, lines, Style(), 1, metric)
+    shown, flat = _map_panels(study, largest_values(layers, metric), lines, Style(), 1, metric)
     panels = len(facets) * (len(lines.looks) - len(flat)) * max(1, len(kinds_of(layers)))
     none = f" 0 throughout, hence no map: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
     left = panels - len(shown)

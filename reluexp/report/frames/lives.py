@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.plain import counted
 from reluexp.report.lines import joined
 from reluexp.stats import Results, can_die, other_axes, setting_name, survival_of
 from reluexp.stats.memory import remembered
@@ -200,8 +201,7 @@ def cause_sentences(study: Results, frame: pd.DataFrame, name: Any = str) -> lis
         total, nets = int(part["deaths"].sum()), int(top["trials"])
         text = (
             f"{100 * top['share']:.0f} % of deaths in {top['site_name']} ({name(top['activation'])}{where}): "
-            f"{CAUSES.get(top['cause'], top['cause'])} (n = {total} {'unit' if total == 1 else 'units'} in {nets} "
-            f"{'net' if nets == 1 else 'nets'})."
+            f"{CAUSES.get(top['cause'], top['cause'])} (n = {counted(total, 'unit')} in {counted(nets, 'net')})."
         )
         sentences.append((total, text))
     return [text for _, text in sorted(sentences, key=lambda pair: -pair[0])]
