@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reluexp.errors import ResultsError
+from reluexp.plain import counted
 from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
 from reluexp.study import Study
@@ -41,10 +42,10 @@ def check_study(root: Path) -> Finding:
 def _counts(store: Store, standing: Standing) -> Iterator[str]:
     counts = ", ".join(f"{standing.count()[kind]} {kind}" for kind in ("finished", "diverged", "failed"))
     to_do = len(standing.trials) - len(standing.outcomes)
-    yield f"{store.root}: {len(standing.trials)} trials: {counts}, {to_do} to do"
+    yield f"{store.root}: {counted(len(standing.trials), 'trial')}: {counts}, {to_do} to do"
     files = sum(len(record["files"]) + 1 for record in standing.records.values())
     size = sum(told["bytes"] for record in standing.records.values() for told in record["files"].values())
-    yield f"{len(standing.records)} stacks, {files} files, {size:,} bytes: as they were written"
+    yield f"{counted(len(standing.records), 'stack')}, {files} files, {size:,} bytes: as they were written"
     for owner in store.owners():
         yield f"running: {owner}"
 
@@ -56,7 +57,7 @@ def _apart(standing: Standing) -> Iterator[str]:
 def _advice(store: Store, standing: Standing, wrong: bool) -> str:
     again = "`reluexp run` with the study's config"
     if wrong:
-        return f"what to do: {again} moves what is damaged to {store.root / 'aside'} and does its trials again"
+        return f"what to do: {again} moves what is damaged to {store.aside} and does its trials again"
     if len(standing.done) < len(standing.trials):
         return f"what to do: {again} goes on with what is not done"
     return "all is well"
@@ -66,6 +67,6 @@ def _without_study(store: Store, error: str) -> Finding:
     """study.yaml cannot be used: the stacks can be verified all the same."""
     records, damaged = store.ended("all")
     sentences = [f"damaged: {error}", *(f"damaged: {damage}" for damage in damaged)]
-    sentences.append(f"{len(records)} stacks are as they were written")
+    sentences.append(f"{counted(len(records), 'stack')} as written")
     return Finding(False, [*sentences, "what to do: `reluexp run` with the study's config writes study.yaml anew "
                            "and keeps the finished trials"])  # fmt: skip

@@ -6,13 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reluexp.errors import ConfigError, Interrupted, ReluexpError, ResultsError
+from reluexp.errors import ConfigError, Interrupted, ReluexpError
 
 __all__ = ["app", "main"]
 
@@ -134,9 +133,15 @@ def report(
 
     Example: reluexp report quickstart --format html,pdf
     """
-    folders = [_folder(name, results) for name in studies or [""]]
+    from reluexp.store import find_study
+
+    folders = [find_study(name, results) for name in studies or [""]]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"one study is named twice: {' '.join(studies or [])}; name each once")
     from reluexp.report import UNREAD, write_report, write_together
     from reluexp.report.style import Style, paper_style, styled
+    from reluexp.report.terminal import as_data
+    from reluexp.report.together import COLUMN
     from reluexp.study import load
 
     found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
@@ -144,12 +149,8 @@ def report(
         _warn(study.notes())
     wanted = [form.strip() for form in formats.split(",")]
     if len(found) > 1:
-        path = write_together(found, out, wanted)
-        _say(
-            json.dumps([_content(study, path) for study in found], ensure_ascii=False, indent=2)
-            if as_json
-            else str(path)
-        )
+        path = write_together(found, out, wanted, styled(COLUMN, style) if style else COLUMN)
+        _say(_json([as_data(study, path) for study in found]) if as_json else str(path))
         return
     base = paper_style() if "pdf" in wanted and not {"html", "svg", "png"} & set(wanted) else Style()
     path = write_report(found[0], out, wanted, styled(base, style) if style else None)
@@ -225,18 +226,20 @@ def status(
 
     Example: reluexp status quickstart
     """
+    from reluexp.plain import counted
     from reluexp.standing import take_stock
-    from reluexp.store import Store
+    from reluexp.store import Store, find_study
     from reluexp.study import Study
 
-    store = Store(_folder(study, results))
+    store = Store(find_study(study, results))
     found = Study(store)
     standing = take_stock(store, found.asked, found.provenance.get("data"))
     trials = {trial.id for trial in standing.trials}
     begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
     counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
     counts |= {"begun": len(begun), "to do": len(trials) - len(standing.outcomes) - len(begun)}
-    _say(f"{store.root}: {len(trials)} trials: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    _say(f"{store.root}: {counted(len(trials), 'trial')}: {told}")
     for owner in store.owners():
         _say(f"running: {owner}")
     _warn(standing.notes())
@@ -252,8 +255,9 @@ def check(
     Example: reluexp check quickstart
     """
     from reluexp.checking import check_study
+    from reluexp.store import find_study
 
-    found = check_study(_folder(study, results, readable=False))
+    found = check_study(find_study(study, results, readable=False))
     for sentence in found.sentences:
         _say(sentence)
     if not found.sound:
@@ -281,51 +285,24 @@ def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{what}: got {given!r}; allowed: {', '.join(allowed)}{nearest(given, list(allowed))}")
 
 
-def _folder(name: str, results: Path, readable: bool = True) -> Path:
-    """The folder of a study: the latest, a name below the results, or a folder; perhaps without a study.yaml."""
-    from reluexp.catalogue.registry import nearest
-    from reluexp.store import find_studies
-
-    found = find_studies(results)
-    if not name:
-        if not found:
-            raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
-        return found[-1]
-    for path in (results / name, Path(name)):
-        with suppress(OSError, ValueError):  # names that no file system can hold are simply not there
-            if (path / "study.yaml").is_file() or (not readable and (path / "stacks").is_dir()):
-                return path
-    names = [path.name for path in found]
-    raise ResultsError(
-        f"no study {name!r} in {str(results)!r}; there: {', '.join(names) or 'none'}{nearest(name, names)}"
-    )
-
-
 def _conclude(study: Any, as_json: bool) -> None:
     from reluexp.report import write_report
 
     _show(study, write_report(study, formats=("html", "csv", "md", "tex", "svg")), as_json)
 
 
-def _content(study: Any, path: Path) -> dict[str, Any]:
-    """What was found, for programs."""
-    from reluexp.report.findings import findings
-    from reluexp.report.tables import summary_rows
-    from reluexp.report.terminal import as_data
-
-    headers, rows = summary_rows(study)
-    shown_rows = [dict(zip(headers, row, strict=True)) for row in rows]
-    return {**as_data(study, str(path)), "table": shown_rows, "findings": findings(study)}
+def _json(found: Any) -> str:
+    return json.dumps(found, ensure_ascii=False, indent=2)
 
 
 def _show(study: Any, path: Path, as_json: bool) -> None:
     """What was found, and where to look."""
     from reluexp.plain import plain
     from reluexp.report.findings import findings
-    from reluexp.report.terminal import shown
+    from reluexp.report.terminal import as_data, shown
 
     if as_json:
-        _say(json.dumps(_content(study, path), ensure_ascii=False, indent=2))
+        _say(_json(as_data(study, path)))
         return
     from rich.console import Console
 

@@ -34,7 +34,8 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
         count = len(settled(loaded)) * len(loaded.seed_list)
         yield f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen"
     sizes = [len(stack.trials) for stack in plan.stacks]
-    yield f"stacks: {len(sizes)}" + (f", of {min(sizes)} to {max(sizes)} trials" if sizes else "")
+    least = f"{min(sizes)} to " if len(set(sizes)) > 1 else ""
+    yield f"stacks: {len(sizes)}" + (f", of {least}{counted(max(sizes), 'trial')}" if sizes else "")
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from reluexp.catalogue.activations import style_of
-from reluexp.plain import plain
+from reluexp.plain import counted, plain
 from reluexp.runner import Listener
 
 __all__ = ["watching"]
@@ -139,7 +139,8 @@ def _lines(console: Console) -> Listener:
         now = time.monotonic()
         if event["event"] == "plan":
             console.print(
-                f"{state.total} trials, {event['to_do']} to do in {len(state.stacks)} stacks", highlight=False
+                f"{counted(state.total, 'trial')}, {event['to_do']} to do in {counted(len(state.stacks), 'stack')}",
+                highlight=False,
             )
         elif text := _message(event):
             console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, p
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
+from reluexp.plain import counted
 from reluexp.planning.earlier import describe
 from reluexp.planning.estimate import kind_of, stack_seconds
 from reluexp.planning.limits import refuse_oversized
@@ -130,7 +131,7 @@ class _Session:
     ) -> None:
         self.loaded, self.store, self.resources, self.fresh = loaded, store, resources, fresh
         self.listener, self.stop, self.shard = listener, stop, shard
-        self.cache = store.root.parent / ".cache"
+        self.cache = store.cache
         self.asked = make_trials(loaded)
         self.trials = part_of(self.asked, shard) if shard else self.asked
         self.options = {identity(trial.point.setting.dataset): trial.point.setting.dataset for trial in self.trials}
@@ -275,11 +276,11 @@ class _Session:
         standing = take_stock(self.store, self.asked, self.data)
         if standing.not_asked and not self.loaded.config.tune and self.store.study_file.is_file():
             new = len(self.asked) - len(standing.done)
-            self._note(f"the config has changed: {new} trials are to do, {standing.not_asked} of earlier configs are "
-                       "kept but not asked for")  # fmt: skip
+            kept = f"{standing.not_asked} of earlier configs kept but not asked for"
+            self._note(f"the config has changed: {counted(new, 'trial')} to do, {kept}")
         if standing.other_numerics:
             count = sum(len(standing.records[name]["trials"]) for name in standing.other_numerics)
-            self._note(f"{count} trials are by a version of reluexp that computes other numbers; they do not count")
+            self._note(f"{counted(count, 'trial')} by a version of reluexp that computes other numbers: left out")
 
     def _set_aside_other_data(self) -> None:
         standing = self._standing()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reluexp.plain import counted
 from reluexp.planning.plan import NUMERICS, Trial, identity
 from reluexp.store import Damage, Depth, Store
 
@@ -48,17 +49,17 @@ class Standing:
             yield f"damaged, left out: {damage}; the next run sets it aside and does its trials again"
         for name in self.other_data:
             text = "made from data that have changed since, left out; the next run sets it aside and does them again"
-            yield f"stack {name}: {len(self.records[name]['trials'])} trials {text}"
+            yield f"stack {name}: {counted(len(self.records[name]['trials']), 'trial')} {text}"
         if self.other_numerics:
             count = sum(len(self.records[name]["trials"]) for name in self.other_numerics)
-            yield f"{count} trials by a version of reluexp that computes other numbers: left out"
+            yield f"{counted(count, 'trial')} by a version of reluexp that computes other numbers: left out"
         if self.not_asked:
             why = (
                 "their stacks do not say how they were made (by an earlier version of reluexp, or for its later one)"
                 if earlier
                 else "kept, but not asked for and left out; `reluexp report --earlier` shows them, too"
             )
-            yield f"{self.not_asked} trials of earlier configs: {why}{', left out' if earlier else ''}"
+            yield f"{counted(self.not_asked, 'trial')} of earlier configs: {why}{', left out' if earlier else ''}"
         versions = sorted({str(self.records[stack].get("torch")) for _, stack in self.outcomes.values()})
         if len(versions) > 1:
             yield f"trials come from torch {' and '.join(versions)}: their last digits may differ"

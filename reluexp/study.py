@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
+from reluexp.plain import counted
 from reluexp.planning.earlier import axes_of, earlier_trials, shown_at
 from reluexp.planning.plan import Trial, make_trials
 from reluexp.planning.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
@@ -357,7 +358,7 @@ class Study:
 
     def __repr__(self) -> str:
         """Which study, how many trials have ended, what varies."""
-        return f"<Study {str(self.path)!r}: {len(self._stacks)} trials, axes: {', '.join(self.axes)}>"
+        return f"<Study {str(self.path)!r}: {counted(len(self._stacks), 'trial')}, axes: {', '.join(self.axes)}>"
 
     def _repr_html_(self) -> str:
         from reluexp.report.summary import notebook_summary

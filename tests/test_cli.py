@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,8 +78,11 @@ BAD = [
     (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),
     (["report", "nothing"], "no study"),
     (["report", "s", "--format", "docx"], "docx"),
+    (["report", "s", "s"], "named twice"),
+    (["report", "s", "--style", "typo.mplstyle"], "typo.mplstyle:2: 'axes.titlesze' is no rcParam of matplotlib"),
     (["list", "activation"], "did you mean"),
     (["nonsense"], "nonsense"),
+    (["rnu"], "'run'"),
     *((words, "no study 'xxx") for words in (["report", LONG], ["status", LONG], ["check", LONG])),
     (["status", "--results", LONG], "no studies in 'xxx"),
     (["report", "s", "--format", "csv", "--out", LONG], "cannot write the report"),
@@ -93,6 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user")
     (folder / "small.yaml").write_text(SMALL + "train: {epochs: 2}\ngrid: {activation: [relu, elu]}\n")
     (folder / "empty.yaml").write_text("")
+    (folder / "typo.mplstyle").write_text("# sizes\naxes.titlesze: 9 # too small\n")
     found = command("run", "small.yaml", "--workers", "1", cwd=folder)
     assert found.returncode == 0, found.stderr
     assert "ReLU" in found.stdout
@@ -125,7 +130,8 @@ def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Pa
 
 
 def test_several_studies_can_be_had_as_json(folder: Path) -> None:
-    found = command("report", "s", "s", "--json", "--format", "csv", "--out", "both", cwd=folder)
+    shutil.copytree(folder / "results" / "s", folder / "again" / "s")
+    found = command("report", "s", "again/s", "--json", "--format", "csv", "--out", "both", cwd=folder)
     assert found.returncode == 0, found.stderr
     both = json.loads(found.stdout)
     assert [own["study"] for own in both] == ["s", "s"]

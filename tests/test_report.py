@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
+from matplotlib.image import imread
 from rich.console import Console
 
 from reluexp.errors import ConfigError, ResultsError
@@ -534,5 +535,8 @@ def test_studies_side_by_side_are_written_in_the_formats_asked_for(
     assert kinds[".png"] == kinds[".pdf"] == len(figures)
     rows = (folder / "summary.md").read_text("utf-8")
     assert rows.count("first") == rows.count("second") == 2
+    small = write_together(studies, tmp_path / "small", ["png"], Style(width=2.0, row_height=2.0)) / "figures"
+    assert all(imread(small / f"{name}.png").shape[1] < imread(folder / "figures" / f"{name}.png").shape[1]
+               for name in figures)  # fmt: skip
     with pytest.raises(ConfigError, match="unknown report format 'gif'"):
         write_together(studies, tmp_path / "out", ["gif"])

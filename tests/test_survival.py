@@ -56,6 +56,9 @@ def test_curves_equal_scipys_kaplan_meier() -> None:
     np.testing.assert_allclose(found["survival"], expected.evaluate(found["step"].to_numpy()))
     np.testing.assert_allclose(found["died"], 1 - found["survival"])
     assert found["at_risk"].tolist()[0] == 120
+    told = repr(survival_of(lived(lives)))
+    assert told.startswith("<Survival by 'activation' against 'relu': curves [")
+    assert "\n" not in told
 
 
 def test_competing_events_equal_a_product_limit_in_a_loop() -> None:

@@ -436,11 +436,28 @@ def test_the_module_behind_a_compiled_or_scripted_one_can_be_watched() -> None:
 
 
 @pytest.mark.parametrize(
-    "unfit", [torch.zeros(0, 4), (torch.zeros(3, 4), torch.zeros(2)), [1, 2, 3], "x", (torch.zeros(3, 4), 5)]
-)
+    "unfit",
+    [torch.zeros(0, 4), torch.zeros(3, 5), (torch.zeros(3, 4), torch.zeros(2)), [1, 2, 3], "x",
+     (torch.zeros(3, 4), 5), np.zeros((3, 4))],
+)  # fmt: skip
 def test_unfit_probes_are_refused(unfit: Any) -> None:
     with pytest.raises(WatchError, match=r"probe|targets"):
         reluexp.watch(network(), unfit)
+
+
+def test_steps_are_whole_numbers_that_do_not_fall() -> None:
+    watched = reluexp.watch(network(), probe()[0])
+    watched.measure(step=np.int64(5), epoch=np.float32(0.5))
+    for unfit, reason in (("a", "whole"), (1.5, "whole"), (3, "the last measurement was at step 5")):
+        with pytest.raises(WatchError, match=reason):
+            watched.measure(step=unfit)  # type: ignore[arg-type]
+    with pytest.raises(WatchError, match="a fraction"):
+        watched.measure(epoch="first")  # type: ignore[arg-type]
+    watched.measure(probe()[0], step=3)  # a snapshot on other samples is no part of any life
+    watched.measure()
+    assert watched.frame()["step"].unique().tolist() == [5, 6]
+    with pytest.raises(WatchError, match="chunk: got 0"):
+        reluexp.watch(network(), probe()[0], chunk=0)
 
 
 def test_another_way_through_the_model_is_an_error() -> None:

@@ -89,9 +89,17 @@ class Registry(Generic[R]):
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """A question for error messages, or nothing: `; did you mean 'relu'?`."""
-    found = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """A question for error messages, or nothing; capitals do not matter, and a beginning is near, too.
+
+    >>> nearest("ReLU", ["relu", "elu"]), nearest("he", ["torch", "he_normal"]), nearest("cnn", ["mlp"])
+    ("; did you mean 'relu'?", "; did you mean 'he_normal'?", '')
+    """
+    known = {own.casefold(): own for own in reversed(names)}
+    given = name.casefold()
+    found = difflib.get_close_matches(given, known, n=1)
+    if not found and len(given) > 1:
+        found = [folded for folded in known if folded.startswith(given)][-1:]
+    return f"; did you mean {known[found[0]]!r}?" if found else ""
 
 
 def import_attribute(path: str) -> Any:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Tag, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Tag,
+    field_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from reluexp.catalogue.activations import ACTIVATIONS
@@ -133,7 +142,15 @@ CHOICES: dict[str, Registry[Any]] = {
 """the registry behind each field that names an entry"""
 
 Seed = Annotated[int, Field(ge=0, lt=2**62)]
-Axis = Annotated[list[Any], Field(min_length=1)]
+
+
+def _differing(values: list[Any]) -> list[Any]:
+    if len(set(map(repr, values))) < len(values):
+        raise ValueError("values that differ from each other")
+    return values
+
+
+Axis = Annotated[list[Any], Field(min_length=1), AfterValidator(_differing)]
 Target = Literal["probe_accuracy", "validation_accuracy", "test_accuracy", "probe_loss", "validation_loss", "test_loss"]
 
 

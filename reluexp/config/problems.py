@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -102,7 +103,7 @@ def _sentence(entry: dict[str, Any], model: type[BaseModel], hint: bool) -> str:
     if kind == "extra_forbidden":
         allowed = _keys_at(model, loc[:-1])
         known = f"; allowed: {', '.join(allowed)}" if allowed else ""
-        return f"unknown key{known}{nearest(str(loc[-1])[:100], allowed) if hint else ''}"
+        return f"unknown key{known}{_meant(str(loc[-1])[:100], allowed, model) if hint else ''}"
     if kind == "missing":
         return "missing; it must be given"
     if kind == "union_tag_invalid":
@@ -119,6 +120,27 @@ def _unknown_name(name: str, field: str) -> str:
     own = ", or package.module:attribute" if field in ("activation", "architecture", "dataset") else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
     return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}"
+
+
+def _meant(key: str, allowed: list[str], model: type[BaseModel]) -> str:
+    """The same key elsewhere in the config, else the nearest that is allowed here, else the nearest elsewhere."""
+    places = {place.rpartition(".")[2]: place for place in reversed(list(_places(model)))}
+    hint = "" if key in places else nearest(key, allowed)
+    if hint:
+        return hint
+    near = key if key in places else next(iter(get_close_matches(key, places, 1)), None)
+    return f"; did you mean {places[near]!r}?" if near else ""
+
+
+def _places(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted name of every key below a model, of each entry of the catalogue, too."""
+    for name, field in model.model_fields.items():
+        inner = _model_in(field.annotation)
+        parts = CHOICES[name].models.values() if name in CHOICES else [inner] if inner else []
+        for part in parts:
+            yield from _places(part, f"{above}{name}.")
+        if name != "name":
+            yield f"{above}{name}"
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -116,7 +116,7 @@ class RayEngine:
         """The path of a file by which a task sees whether it shares the results folder with the driver."""
         if job["kind"] != "train":
             return ""
-        path = Path(job["root"]) / ".locks" / "shared"
+        path = Store(Path(job["root"])).token
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(uuid.uuid4().hex, "utf-8")
@@ -249,7 +249,7 @@ def _do(job: Job, token: str, board: Any) -> tuple[Event, Any]:
 
 def _shared(job: Job, token: str) -> bool:
     try:
-        return (Path(job["root"]) / ".locks" / "shared").read_text("utf-8") == token
+        return Store(Path(job["root"])).token.read_text("utf-8") == token
     except OSError:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from types import TracebackType
 from typing import Any
 
@@ -63,7 +64,7 @@ def _traced(module: nn.Module, x: Tensor) -> Trace:
         return trace(module, x.to(device_of(module)))
     except RuntimeError as error:
         if not str(error).startswith("vmap:"):
-            raise
+            raise WatchError(f"the model fails on the probe: {error}") from error
         text = "an activation of the model is inside torch.func.vmap, where values cannot be looked at"
         raise WatchError(f"{text}; write the model for a batch of samples to watch it") from error
 
@@ -83,6 +84,8 @@ class Watch:
     ) -> None:
         module = unwrapped(model)
         x, y = _pair(probe)
+        if chunk is not None and chunk < 1:
+            raise WatchError(f"chunk: got {chunk}; allowed: at least 1 sample")
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
         found = _traced(module, x[:2])
@@ -99,11 +102,13 @@ class Watch:
         """The rows of a study's table `layers`, without `trial`, for the model as it is now.
 
         On the probe, they enter `frame()` and the lives of units; on another `batch` they are a snapshot and enter
-        neither. `step` and `epoch` are what the rows say; steps count the measurements where they are not given.
+        neither. `step` and `epoch` are what the rows say; steps count the measurements where they are not given, and
+        may not fall: lives are told by them.
         """
         watched, probe = self._open()
-        if step is None:
-            step = self._steps[-1] + 1 if self._steps else 0
+        step = self._step(step, batch is None)
+        if not isinstance(epoch, Real | None):
+            raise WatchError(f"epoch: got {epoch!r}; allowed: a number, which may be a fraction")
         used = probe if batch is None else self._probing(*_pair(batch))
         with _measuring(watched, probe):
             found = used.measure(True, self._spectra, gradients=self._loss is not None)
@@ -142,6 +147,7 @@ class Watch:
         The pass ends as soon as every unit has responded to some sample.
         """
         watched, probe = self._open()
+        _pair(x)
         if not self._lives.sites:
             raise WatchError("nothing was measured yet; call measure() before confirm()")
         with _measuring(watched, probe):
@@ -167,6 +173,16 @@ class Watch:
         if self._watched is None or self._probe is None:
             raise WatchError("this watch has ended; begin another with reluexp.watch(model, probe)")
         return self._watched, self._probe
+
+    def _step(self, given: int | None, followed: bool) -> int:
+        last = self._steps[-1] if self._steps else -1
+        if given is None:
+            return last + 1
+        if not isinstance(given, Integral):
+            raise WatchError(f"step: got {given!r}; allowed: a whole number")
+        if followed and given < last:
+            raise WatchError(f"step: got {given}, but the last measurement was at step {last}; steps may not fall")
+        return int(given)
 
     def _probing(self, x: Tensor, y: Tensor | None) -> Probe:
         watched = self._watched

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError, ResultsError
+from reluexp.store import Store
 from reluexp.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def write_report(
     folder cannot be written.
     """
     _check(formats)
-    name = "report-earlier" if getattr(study, "shows_earlier", False) else "report"
-    folder = study.path / name if out is None else Path(out)
+    folder = Path(out) if out else Store(study.path).report(getattr(study, "shows_earlier", False))
     _sweep(folder)
     with _seldom_collected(), _renderer(formats) as renderer:
         if renderer:
@@ -89,7 +89,10 @@ def _seldom_collected() -> Iterator[None]:
 
 
 def write_together(
-    studies: Sequence[Results], out: Path | None = None, formats: Sequence[str] = ("html", "csv")
+    studies: Sequence[Results],
+    out: Path | None = None,
+    formats: Sequence[str] = ("html", "csv"),
+    style: Style | None = None,
 ) -> Path:
     """Write one page with the studies side by side, their summaries as one table, and figures, as `formats` asks.
 
@@ -97,7 +100,7 @@ def write_together(
     the folder when `html` is not asked for. Raises as `write_report`.
     """
     from reluexp.report.tables import to_csv, to_latex, to_markdown
-    from reluexp.report.together import draw_together, render_together, together_frame, together_table
+    from reluexp.report.together import COLUMN, draw_together, render_together, together_frame, together_table
 
     _check(formats)
     folder = Path(out) if out else studies[0].path.parent / "+".join(study.name for study in studies)
@@ -107,7 +110,7 @@ def write_together(
         if form in formats:
             _write(folder / f"summary.{form}", text(together_table(studies)).encode())
     drawn = [form for form in ("svg", "png", "pdf") if form in formats or (form == "svg" and "html" in formats)]
-    made = draw_together(studies, drawn) if drawn else {}
+    made = draw_together(studies, drawn, style or COLUMN) if drawn else {}
     for (figure, name), files in made.items():
         for form in set(files) & set(formats):
             _write(folder / "figures" / f"{figure}-{name}.{form}", files[form])

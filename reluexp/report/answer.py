@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.plain import counted
 from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
@@ -37,7 +38,8 @@ def _alone(study: Results, table: pd.DataFrame) -> str:
         return "No unit that can die was dead at the end, and there is no accuracy to compare."
     return (
         f"{_name(row['activation'])} reached a mean test accuracy of {_percent(row['test_accuracy_mean'])}"
-        f"{at_setting(study, row)}, over {row['test_accuracy_n']:.0f} trials; there is nothing to compare it with."
+        f"{at_setting(study, row)}, over {counted(int(row['test_accuracy_n']), 'trial')}; "
+        "there is nothing to compare it with."
     )
 
 
@@ -67,7 +69,7 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     most = " the most" if len(rows) > 1 else ""
     return (
         f"{name} had{most} dead units{at_setting(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its "
-        f"hidden units at the end{whole}, over {row['dead_fraction_n']:.0f} trials{before}."
+        f"hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def styled(style: Style, path: Path) -> Style:
     try:
         if not path.is_file():
             raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
+        _refuse_unknown(path, list(mpl.rcParams))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             given = mpl.rc_params_from_file(path, use_default_template=False)
@@ -94,3 +96,11 @@ def styled(style: Style, path: Path) -> Style:
     size = found.pop("figure.figsize", None)
     width = float(size[0]) if size else style.width
     return replace(style, width=width, rc={**style.rc, **found})
+
+
+def _refuse_unknown(path: Path, known: list[str]) -> None:
+    """matplotlib itself logs unknown keys and goes on without them."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        key = line.partition("#")[0].partition(":")[0].strip()
+        if key and key not in known:
+            raise ConfigError(f"--style: {path}:{number}: {key!r} is no rcParam of matplotlib{nearest(key, known)}")

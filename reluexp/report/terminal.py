@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reluexp.catalogue.activations import style_of
 from reluexp.plain import plain
 from reluexp.report.answer import answer
+from reluexp.report.findings import findings
 from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.verdicts import choice, claims, hypotheses
 from reluexp.stats import (
@@ -22,6 +23,8 @@ from reluexp.stats import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console, RenderableType
     from rich.table import Table as Grid
 
@@ -42,8 +45,11 @@ _NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * signif
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
 
 
-def as_data(study: Results, path: str = "") -> dict[str, Any]:
-    """What the report says, for programs: name, answer, summary, differences, claims, hypotheses, the page's path."""
+def as_data(study: Results, path: Path) -> dict[str, Any]:
+    """What the report says, for programs: name, answer, summary, differences, claims, hypotheses, the page's path,
+    the summary's `table` as it is shown, and the sentences of what was found.
+    """
+    table = summary_table(study, summary(study))
     return {
         "study": study.name,
         "answer": answer(study),
@@ -51,7 +57,9 @@ def as_data(study: Results, path: str = "") -> dict[str, Any]:
         "differences": _records(differences(study)),
         "claims": _records(claims(study)),
         "hypotheses": _records(hypotheses(study)),
-        "report": path,
+        "report": str(path),
+        "table": [dict(zip(table.headers, (cell.whole for cell in row), strict=True)) for row in table.rows],
+        "findings": findings(study),
     }
 
 

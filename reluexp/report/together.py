@@ -19,7 +19,7 @@ from reluexp.report.tables.cells import Cell
 from reluexp.report.tables.summary import summary_table
 from reluexp.stats import Results, summary
 
-__all__ = ["draw_together", "render_together", "together_frame", "together_table"]
+__all__ = ["COLUMN", "draw_together", "render_together", "together_frame", "together_table"]
 
 
 def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
@@ -33,9 +33,12 @@ Made = dict[tuple[str, str], dict[str, bytes]]
 """files by format, of each figure and study's name"""
 
 
-def draw_together(studies: Sequence[Results], formats: Sequence[str]) -> Made:
+COLUMN = Style(width=6.0, row_height=2.4)
+"""columns are narrow, and letters stay legible"""
+
+
+def draw_together(studies: Sequence[Results], formats: Sequence[str], style: Style = COLUMN) -> Made:
     """Every figure that a study has."""
-    style = Style(width=6.0, row_height=2.4)  # columns are narrow, and letters stay legible
     with Renderer() as renderer:
         for spec in FIGURES:
             for name, study in zip(_names(studies), studies, strict=True):

@@ -31,7 +31,7 @@ _LEVELS = 101
 Samples = Sequence[np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Across:
     """Levels of an axis compared with the baseline over all tasks; frames begin with the axes that are not tasks.
 
@@ -46,6 +46,10 @@ class Across:
     summary: pd.DataFrame
     profiles: pd.DataFrame
     ranks: Ranks | None
+
+    def __repr__(self) -> str:
+        ranked = "ranked" if self.ranks else "not ranked"
+        return f"<Across {', '.join(self.tasks)}: {len(self.summary)} levels, {ranked}>"
 
 
 def task_axes(study: Results, by: str = "activation") -> list[str]:

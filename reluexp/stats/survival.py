@@ -29,7 +29,7 @@ _RESAMPLES = 500
 _CENSORED, _DIED, _DIVERGED = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Survival:
     """What became of the units; every frame has the study's other axes and `by` as its first columns.
 
@@ -53,6 +53,12 @@ class Survival:
     dead: pd.DataFrame
     by: str
     baseline: Any
+
+    def __repr__(self) -> str:
+        frames = [
+            f"{name} [{len(frame)} rows]" for name, frame in vars(self).items() if isinstance(frame, pd.DataFrame)
+        ]
+        return f"<Survival by {self.by!r} against {self.baseline!r}: {', '.join(frames)}>"
 
 
 def survival_of(

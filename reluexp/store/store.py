@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-__all__ = ["Damage", "Store", "find_studies"]
+__all__ = ["Damage", "Store", "find_studies", "find_study"]
 
 _OURS = ("stacks", "begun", "extra", "report", "report-earlier")
 
@@ -56,13 +56,32 @@ class Store:
         return self.root / "study.yaml"
 
     @property
-    def report(self) -> Path:
-        """Where the report goes."""
-        return self.root / "report"
+    def stacks(self) -> Path:
+        """The folder of all stacks that have ended."""
+        return self.root / "stacks"
+
+    @property
+    def aside(self) -> Path:
+        """Where damaged files go."""
+        return self.root / "aside"
+
+    @property
+    def cache(self) -> Path:
+        """What all studies of the results folder share."""
+        return self.root.parent / ".cache"
+
+    @property
+    def token(self) -> Path:
+        """A file by whose content another machine sees whether it has the same folder."""
+        return self.root / ".locks" / "shared"
+
+    def report(self, earlier: bool = False) -> Path:
+        """Where the report goes; the one with earlier configs' trials takes no other's place."""
+        return self.root / ("report-earlier" if earlier else "report")
 
     def stack(self, name: str) -> Path:
         """The folder of a stack that has ended."""
-        return self.root / "stacks" / name
+        return self.stacks / name
 
     def ended(self, depth: Depth = "records") -> tuple[dict[str, Record], list[Damage]]:
         """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `outputs`, …), and the damaged."""
@@ -76,11 +95,11 @@ class Store:
 
     def _stack_folders(self) -> list[Path]:
         try:
-            return sorted(path for path in (self.root / "stacks").iterdir() if not path.name.startswith("."))
+            return sorted(path for path in self.stacks.iterdir() if not path.name.startswith("."))
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ResultsError(f"{self.root / 'stacks'}: cannot be read: {error.strerror or error}") from error
+            raise ResultsError(f"{self.stacks}: cannot be read: {error.strerror or error}") from error
 
     def begun(self, about: Mapping[str, Any] | None = None) -> list[tuple[str, ...]]:
         """The trials of each stack that has a checkpoint; with `about`, a checkpoint that says the same."""
@@ -110,7 +129,7 @@ class Store:
     def set_aside(self, damage: Damage) -> Path:
         """Moves a damaged file or folder to `aside`, with a note; returns where it is now."""
         with guarded(damage.path):
-            target = _unused(self.root / "aside" / damage.path.name)
+            target = _unused(self.aside / damage.path.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.replace(damage.path, target)
@@ -133,7 +152,7 @@ class Store:
 
     def read_study(self) -> dict[str, Any]:
         """What study.yaml says. Raises ResultsError, which names the studies nearby where there is none."""
-        if not self.study_file.exists() and not (self.root / "stacks").exists():
+        if not self.study_file.exists() and not self.stacks.exists():
             raise ResultsError(f"{self.root}: there is no study{_nearby(self.root)}")
         try:
             content = read_yaml(self.study_file)
@@ -265,6 +284,26 @@ def find_studies(results: Path) -> list[Path]:
                 if path.is_file():
                     changed[path.parent] = path.stat().st_mtime
     return sorted(changed, key=lambda folder: changed[folder])
+
+
+def find_study(name: str, results: Path, readable: bool = True) -> Path:
+    """The folder of a study: the latest for no name, a name below the results, or a folder.
+
+    Unless it must be `readable`, stacks without a study.yaml make one, too. Raises ResultsError where there is none.
+    """
+    found = find_studies(results)
+    if not name:
+        if not found:
+            raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
+        return found[-1]
+    for store in (Store(Path(results) / name), Store(Path(name))):
+        with suppress(OSError, ValueError):  # names that no file system can hold are simply not there
+            if store.study_file.is_file() or (not readable and store.stacks.is_dir()):
+                return store.root
+    names = [path.name for path in found]
+    raise ResultsError(
+        f"no study {name!r} in {str(results)!r}; there: {', '.join(names) or 'none'}{nearest(name, names)}"
+    )
 
 
 def _nearby(folder: Path) -> str:

@@ -216,7 +216,7 @@ def test_a_changed_config_adds_trials_and_says_so(whole: Study) -> None:
     whole.run("changed")
     assert whole.start("changed", code=code).wait(200) == 0
     said = (whole.folder / "changed.log").read_text().splitlines()
-    assert any("3 trials are to do, 2 of earlier configs are kept" in line for line in said), said
+    assert any("3 trials to do, 2 of earlier configs kept" in line for line in said), said
     study = reluexp.load(whole.results("changed"))
     assert len(study.trials) == 9
     assert set(study.trials["activation"]) == {"relu", "elu", "tanh"}
