@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from reluexp.config import LoadedConfig
+from reluexp.catalogue.datasets import DATASETS, Published
+from reluexp.config import LoadedConfig, Point
 from reluexp.engine import Resources, memory_of_place, places, planned_device
 from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
@@ -36,7 +37,22 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     sizes = [len(stack.trials) for stack in plan.stacks]
     least = f"{min(sizes)} to " if len(set(sizes)) > 1 else ""
     yield f"stacks: {len(sizes)}" + (f", of {least}{counted(max(sizes), 'trial')}" if sizes else "")
+    yield from (f"note: {note}" for note in (*loaded.notes, *_not_there(first.points)))
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
+
+
+def _not_there(points: Iterable[Point]) -> Iterator[str]:
+    """Published data sets that have no files yet."""
+    sets = [point.setting.dataset for point in points]
+    known = [own for own in sets if own.name in DATASETS and DATASETS[own.name].options is Published]
+    places = [(own.name, own.root, own.download) for own in known]
+    for name, folder, download in dict.fromkeys(places):
+        from reluexp.catalogue.published import stamp_published
+
+        root = Path(folder).expanduser()
+        if stamp_published(name, root) is None:
+            then = "download it" if download else "end there, since download is false"
+            yield f"{name} is not in {str(root)!r}: run would {then}"
 
 
 def _time(seconds: float) -> str:

@@ -86,6 +86,8 @@ def run_loaded(
             listener({"event": "note", "text": text})
             return first
         return run_loaded(first.comparing(loaded), results, resources, False, shard, listener)
+    for note in loaded.notes if loaded.phase != "comparing" else ():
+        listener({"event": "note", "text": note})
     open_engine = ENGINES[resources.engine].open
     if resources.engine == "local":
         refuse_oversized(loaded)

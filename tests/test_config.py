@@ -73,6 +73,16 @@ def test_levels_of_hypotheses_may_be_what_the_grid_has() -> None:
         load_config({**config, "hypotheses": [{**own, "where": {"activation": {"name": "elu", "alpha": 0.5}}}]})
 
 
+def test_options_that_the_grid_replaces_are_told() -> None:
+    base = {"study": "s", "train": {"optimizer": {"name": "sgd", "lr": 0.1}}, "activation": "relu"}
+    bare = {"activation": ["relu", "elu"], "train.optimizer": ["sgd", "adam"]}
+    text = "train.optimizer.lr: not used, since each value of grid.train.optimizer takes the place of the whole"
+    assert [note.startswith(text) for note in load_config({**base, "grid": bare}).notes] == [True]
+    for heeded in ({"train.optimizer.name": ["sgd", "adam"]}, [bare, {"activation": ["tanh"]}]):
+        assert load_config({**base, "grid": heeded}).notes == ()
+    assert all(load_config(path).notes == () for path in shipped_configs().values())
+
+
 def test_schema_file_is_what_the_command_prints() -> None:
     folder = next(iter(shipped_configs().values())).parent
     assert json.loads((folder / "schema.json").read_text("utf-8")) == json.loads(json_schema())

@@ -80,7 +80,7 @@ def test_pairs_are_equal_in_all_axes_but_one(folder: Path) -> None:
 
 
 def test_nothing_is_confirmatory_beside_earlier_trials(tmp_path: Path) -> None:
-    stated = [{"metric": "dead_fraction", "activation": "elu", "direction": "equal"}]
+    stated = [{"metric": "off_fraction", "activation": "elu", "direction": "equal"}]
     reluexp.run({**BASE, "hypotheses": stated}, tmp_path, workers=1)
     reluexp.run({**BASE, "hypotheses": stated, "seeds": 1}, tmp_path, workers=1)
     assert reluexp.load(tmp_path / "s").hypotheses()["kind"].tolist() == ["confirmatory"]

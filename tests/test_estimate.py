@@ -87,20 +87,40 @@ def test_earlier_runs_on_the_same_device_correct_it() -> None:
 
 def test_a_plan_says_how_trials_stack_and_what_that_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_config({**BASE, "dataset": "digits"})
+    assert "stacks: 2, of 1 to 2 trials" in foretold(
+        load_config({**BASE, "dataset": "digits", "seeds": 3, "grid": {}}),
+        tmp_path,
+        Resources.model_validate({"workers": 2, "device": "cpu"}),
+    )
 
     def said(**means: Any) -> list[str]:
         return list(foretold(loaded, tmp_path, Resources.model_validate({"workers": 2, **means})))
 
     first, stacks, seconds, measuring, memory = said(device="cpu")
     assert first == "s: 8 trials at 2 settings, 8 to do"
-    assert stacks == "stacks: 2, of 4 to 4 trials"
+    assert stacks == "stacks: 2, of 4 trials"
     assert seconds.endswith("with 2 workers (no run here yet to go by: within a factor of 2 or 3)")
     assert measuring.endswith("% of the time of training")
     assert memory.endswith("MB on disk")
-    assert said(device="cpu", stack=1)[1] == "stacks: 8, of 1 to 1 trials"
+    assert said(device="cpu", stack=1)[1] == "stacks: 8, of 1 trial"
     monkeypatch.setattr("reluexp.engine.visible_gpus", lambda: [Gpu("0", 8 << 30)])
     assert "with 2 workers on a GPU (no run here yet to go by: at most what a core takes)" in said()[2]
     assert "on a GPU" not in said(device="cpu")[2]
+
+
+@pytest.mark.parametrize(("download", "then"), [(True, "download it"), (False, "end there, since download is false")])
+def test_a_plan_says_which_data_are_not_there(tmp_path: Path, download: bool, then: str) -> None:
+    own = {"name": "mnist", "root": str(tmp_path / "x"), "download": download}
+    loaded = load_config({**BASE, "dataset": own, "grid": {"dataset.train_size": [100, 200]}})
+
+    def notes() -> list[str]:
+        return [text for text in foretold(loaded, tmp_path, Resources()) if text.startswith("note: ")]
+
+    assert notes() == [f"note: mnist is not in {own['root']!r}: run would {then}"]
+    raw = tmp_path / "x" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").touch()
+    assert notes() == []
 
 
 def test_what_is_unknown_before_it_is_loaded_has_no_estimate() -> None:

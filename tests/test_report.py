@@ -20,6 +20,7 @@ from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
 from matplotlib.image import imread
 from rich.console import Console
 
+from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_tables, write_together
 from reluexp.report.figures import FIGURES, draw_figure
@@ -34,7 +35,7 @@ from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
 from reluexp.report.terminal import shown
-from reluexp.stats import can_die, compare_study, final_metrics
+from reluexp.stats import compare_study, final_metrics
 
 
 def shown_summary(study: Made) -> Table:

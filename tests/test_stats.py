@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from reluexp.catalogue.activations import can_die
 from reluexp.stats import (
     aggregate,
-    can_die,
     column_intervals,
     curves,
     describe_targets,

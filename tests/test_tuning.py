@@ -185,6 +185,19 @@ def test_a_changed_hypothesis_is_another_and_an_old_one_keeps_its_entry() -> Non
     assert next(iter(register(config, None, 7).values()))["trials_ended"] == 7
 
 
+def test_a_hypothesis_that_definitions_decide_is_not_tested() -> None:
+    dead = {"relu": 1.0, "relu6": 0.5, "leaky_relu": 0.0}
+    extra = {(label, n): {"dead_fraction": share * (n + 1) / 100} for label, share in dead.items() for n in range(10)}
+    study = made(dict.fromkeys(dead, [0.9] * 10), extra=extra)
+    stated = [
+        Hypothesis(metric="dead_fraction", activation=label, direction="less", margin=0.001)
+        for label in ("leaky_relu", "relu6")
+    ]
+    found = hypothesis_table(study, stated)
+    assert found["verdict"].tolist() == ["not tested here", "supported"]
+    assert found["statement"].iloc[0].endswith("(by definition: leaky_relu cannot be dead exactly)")
+
+
 def test_hypotheses_get_the_right_words() -> None:
     base = [0.9 + 0.001 * seed for seed in range(10)]
     study = made({"relu": base, "elu": [v + 0.02 for v in base], "tanh": base, "selu": [v - 0.02 for v in base]})

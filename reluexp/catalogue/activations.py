@@ -16,7 +16,7 @@ from reluexp.catalogue.registry import Options, Registry, import_attribute
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ACTIVATIONS", "Activation", "build_activation", "dies", "style_of"]
+__all__ = ["ACTIVATIONS", "Activation", "build_activation", "can_die", "dies", "style_of"]
 
 
 class Plain(Options):
@@ -176,6 +176,12 @@ def build_activation(options: Any, width: int) -> nn.Module:
 def dies(name: str) -> bool:
     """Whether the activation of that name is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
     return name in ACTIVATIONS and ACTIVATIONS[name].half_line
+
+
+def can_die(label: str) -> bool:
+    """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
+    name = label.partition("(")[0]
+    return dies(name) or name not in ACTIVATIONS
 
 
 def style_of(label: str) -> tuple[str, str, str]:

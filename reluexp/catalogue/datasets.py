@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("DATASETS", "Augment", "Blobs", "DatasetEntry", "DatasetOptions", "Functions", "Hints", "Point", "Progress"),
-    *("Shape", "Spirals", "hints_of", "share_of", "validation_count"),
+    *("Published", "Shape", "Spirals", "hints_of", "share_of", "validation_count"),
 ]
 
 Shape = tuple[int, ...]

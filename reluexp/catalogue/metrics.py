@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COMPARED", "METRICS"]
+__all__ = ["COMPARED", "DEATHS", "METRICS"]
 
 METRICS = {
     "dead_fraction": "units with f'(z) = 0 at every probe sample and position",
@@ -41,3 +41,6 @@ COMPARED = (
     *("grad_norm_max", "output_range", "dead_layers_at_end", "stuck", *METRICS),
 )
 """metrics that hypotheses can be about, besides steps_to_<target>"""
+
+DEATHS = ("dead_fraction", "confirmed_dead_fraction", "born_dead_fraction", "dead_layers_at_end")
+"""metrics of exact death, which many activations cannot have"""

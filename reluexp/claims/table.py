@@ -110,7 +110,7 @@ def _shown(part: Part, decision: Decision) -> str:
             return "∞" if value > 0 else "0"
         if math.isnan(value):
             return "–"
-        return f"{math.exp(min(value, 700)):.3g}" if ratio else f"{part.scale * value:.3g}"
+        return (f"{math.exp(min(value, 700)):.3g}" if ratio else f"{part.scale * value:.3g}").replace("-", "−")
 
     sign = {"greater": ">", "less": "<", "equal": "within ±"}[decision.contrast.direction]
     unit = "×" if ratio else f" {part.unit}" if part.unit else ""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from reluexp.config.answers import answers_that_cannot_be
-from reluexp.config.grid import MOST_TRIALS, Point, count_trials, expand, label_of, misfits, value_at
+from reluexp.config.grid import MOST_TRIALS, Point, count_trials, expand, label_of, misfits, unheard, value_at
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
 from reluexp.config.problems import problems_of, render
 from reluexp.config.shipped import find_config, shipped_configs
@@ -41,7 +41,7 @@ class LoadedConfig:
     """A config, the points of its grid, and the text and overrides that it was read from.
 
     With `tune` in the config, `reluexp.planning.tuning` makes its two phases of it: other points, and for choosing
-    other seeds; `chosen` are then the points that tuning found.
+    other seeds; `chosen` are then the points that tuning found. `notes` tell what is allowed, but hardly meant.
     """
 
     config: Config
@@ -51,6 +51,7 @@ class LoadedConfig:
     seeds: tuple[int, ...] | None = None
     phase: Literal["whole", "choosing", "comparing"] = "whole"
     chosen: tuple[Point, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def seed_list(self) -> list[int]:
@@ -94,7 +95,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     found += [] if found else answers_that_cannot_be(config, points)
     if found:
         raise _refusal(document, found)
-    return LoadedConfig(config, points, document.text, tuple(overrides))
+    notes = tuple(unheard(config, document.data))
+    return LoadedConfig(config, points, document.text, tuple(overrides), notes=notes)
 
 
 def _absent_baseline(config: Config, points: list[Point]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -17,7 +17,7 @@ from reluexp.config.models import PARTS, Config, Setting
 from reluexp.config.problems import Problem, problems_of
 from reluexp.config.source import put
 
-__all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "value_at"]
+__all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "unheard", "value_at"]
 
 MOST_TRIALS = 1_000_000
 
@@ -104,6 +104,20 @@ def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Prob
         elif place.number not in points[key].grids:
             points[key] = replace(points[key], grids=(*points[key].grids, place.number))
     return list(points.values()), parts.problems
+
+
+def unheard(config: Config, data: dict[str, Any]) -> list[str]:
+    """Sentences on options that the base gives and no trial has: each value of the grid takes their place whole."""
+    told = []
+    for axis in config.axes:
+        base: Any = data
+        for part in axis.split("."):
+            base = base.get(part) if isinstance(base, dict) else None
+        given = [key for key in base if key != "name"] if isinstance(base, dict) else []
+        if given and all(axis in grid for grid in config.grid):
+            keys = ", ".join(f"{axis}.{key}" for key in given)
+            told.append(f"{keys}: not used, since each value of grid.{axis} takes the place of the whole {axis}")
+    return told
 
 
 def _places(config: Config) -> Iterator[_Place]:

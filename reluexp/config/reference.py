@@ -52,7 +52,7 @@ Schema for editors, which the shipped configs name in their first line.
 
 A value in the grid takes the whole place of the base's: `train.optimizer: [sgd, adam]` trains with the *defaults* of
 both, whatever `train.optimizer` says above. Write the mappings out, or vary `train.optimizer.name`, which keeps the
-other keys (all of the values must have them).
+other keys (all of the values must have them). `plan` and `run` say so where the base has options that no trial uses.
 `--set KEY=VALUE` changes any key from the command line. What is unknown, misspelt or out of range is refused with the
 line, the key and what is allowed.
 """

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import can_die, style_of
 from reluexp.plain import counted
 from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import Results, can_die, differences, other_axes, summary
+from reluexp.stats import Results, differences, other_axes, summary
 
 __all__ = ["answer"]
 

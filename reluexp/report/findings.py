@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import can_die, style_of
 from reluexp.plain import counted
 from reluexp.stats import (
     ALPHA,
     Interval,
     Results,
     aggregate,
-    can_die,
     differences,
     final_metrics,
     headline_rows,

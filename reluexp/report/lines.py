@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, groups, in_order, other_axes, setting_name, settings
+from reluexp.catalogue.activations import can_die, style_of
+from reluexp.stats import Results, axis_names, groups, in_order, other_axes, setting_name, settings
 
 __all__ = [
     "Facet",

@@ -23,7 +23,6 @@ from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import (
     axis_names,
-    can_die,
     common_setting,
     groups,
     has_many_axes,
@@ -56,7 +55,6 @@ __all__ = [
     "aggregate",
     "axis_names",
     "better_sign",
-    "can_die",
     "chosen",
     "column_intervals",
     "common_setting",

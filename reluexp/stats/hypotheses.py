@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from reluexp.catalogue.activations import can_die
+from reluexp.catalogue.metrics import DEATHS
 from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
 from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
@@ -36,21 +38,24 @@ def hypothesis_table(
     `contradicted`, `undecided`, `not tested here`), seeds that would decide if what was seen is the truth, and kind.
 
     `greater` is tested as difference > margin, `less` as < −margin, `equal` as within ±margin (0 for a metric without a
-    margin); times by logarithms. `confirmatory` holds the places of those put down before any result was there.
+    margin); times by logarithms. Exact deaths of an activation that cannot die are not tested: their answer is known.
+    `confirmatory` holds the places of those put down before any result was there.
     """
     rows, p_values = [], []
     for place, own in enumerate(hypotheses):
         margin = own.margin or margin_of(own.metric, margins)
         margin = 0.0 if math.isnan(margin) else margin
-        contrasts = _contrasts(study, own, margin)
+        level, against = _levels(own, study.baseline)
+        undying = [own for own in (level, against) if not can_die(str(own))] if _counts_deaths(own) else []
+        contrasts = [] if undying else _contrasts(study, own, margin)
         decisions = [decide(contrast, len(hypotheses)) for contrast in contrasts]
         p_values.append(together(decisions))
         weakest = max(decisions, key=lambda d: -1.0 if math.isnan(d.p_for) else d.p_for, default=None)
-        level, against = _levels(own, study.baseline)
+        known = f" (by definition: {' and '.join(undying)} cannot be dead exactly)" if undying else ""
         rows.append(
             {
                 **{
-                    "statement": _statement(own, level, against, margin),
+                    "statement": f"{_statement(own, level, against, margin)}{known}",
                     "metric": own.metric,
                     "at": own.at,
                     "by": own.by,
@@ -68,6 +73,10 @@ def hypothesis_table(
         table[column] = [row[number] for row in found]
     table["seeds_to_decide"] = table["seeds_to_decide"].where(table["verdict"] == "undecided")
     return table
+
+
+def _counts_deaths(own: Hypothesis) -> bool:
+    return own.by == "activation" and own.metric in DEATHS
 
 
 def marked(table: pd.DataFrame, by: str, stated: Sequence[Hypothesis], baseline: str | None) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.registry import nearest
 from reluexp.config.models import CHOICES
 from reluexp.errors import ConfigError, ResultsError
@@ -19,7 +18,6 @@ from reluexp.stats.results import Results
 
 __all__ = [
     "axis_names",
-    "can_die",
     "common_setting",
     "compared_by",
     "groups",
@@ -182,12 +180,6 @@ def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     for column, value in where.items():
         frame = frame[frame[column] == value]
     return frame
-
-
-def can_die(label: str) -> bool:
-    """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
-    name = label.partition("(")[0]
-    return ACTIVATIONS[name].half_line if name in ACTIVATIONS else True
 
 
 def _groupable(value: Any) -> Any:

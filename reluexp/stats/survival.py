@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare
 from reluexp.stats.ends import over_sites
 from reluexp.stats.intervals import curves
 from reluexp.stats.margins import margin_of
 from reluexp.stats.results import Results
-from reluexp.stats.settings import can_die, compared_by, groups, in_order, settings
+from reluexp.stats.settings import compared_by, groups, in_order, settings
 
 __all__ = ["Survival", "survival_of"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from reluexp.catalogue.activations import can_die
 from reluexp.plain import counted
 from reluexp.report.lines import facets_of, faint_limit, lines_of
 from reluexp.report.style import Style
-from reluexp.stats import Results, can_die, groups, settings
+from reluexp.stats import Results, groups, settings
 
 __all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
 

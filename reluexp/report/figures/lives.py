@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import can_die, style_of
 from reluexp.report.figures.axes import KINDS, comparable, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note
 from reluexp.report.figures.curves import curve_figure, none_note, site_curves
@@ -27,7 +27,7 @@ from reluexp.report.frames.lives import (
 from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
 from reluexp.report.style import Style
-from reluexp.stats import Results, can_die
+from reluexp.stats import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,6 +200,7 @@ def _survival(study: Results, style: Style) -> Figure | None:
             bounds = own["survival_low"], own["survival_high"]
             ax.fill_between(own["step"], *bounds, step="post", color=colour, alpha=0.18, lw=0)
         percent(ax.yaxis)
+        ax.set_ylim(top=min(ax.get_ylim()[1], 1.005))
         ax.locator_params(axis="x", nbins=6)
         if i + columns >= len(axes):
             ax.set_xlabel("training step")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.activations import can_die
 from reluexp.plain import counted
 from reluexp.report.lines import joined
-from reluexp.stats import Results, can_die, other_axes, setting_name, survival_of
+from reluexp.stats import Results, other_axes, setting_name, survival_of
 from reluexp.stats.memory import remembered
 
 __all__ = [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.activations import can_die
 from reluexp.report.frames.across import profiles
 from reluexp.report.frames.choices import (
     dormant_shares,
@@ -24,7 +25,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.stats import Results, aggregate, axis_names, can_die, final_metrics, other_axes, sound
+from reluexp.stats import Results, aggregate, axis_names, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
-from reluexp.stats import Results, axis_names, can_die, has_many_axes, other_axes, setting_name
+from reluexp.catalogue.activations import can_die, style_of
+from reluexp.stats import Results, axis_names, has_many_axes, other_axes, setting_name
 
 __all__ = [
     "Cell",

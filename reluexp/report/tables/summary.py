@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import can_die, style_of
 from reluexp.report.tables.cells import (
     Cell,
     Table,
@@ -22,7 +22,6 @@ from reluexp.report.tables.cells import (
 from reluexp.report.tables.differences import marks_of
 from reluexp.stats import (
     Results,
-    can_die,
     common_setting,
     differences,
     has_many_axes,
