@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from made_results import Made
 
+from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of
 from reluexp.claims.price import partial_conjunction
 from reluexp.claims.signals import _skippable, lost_per_layer
@@ -261,13 +262,15 @@ def test_convergence_counts_never_as_slowest() -> None:
 
 def test_dying_counts_recoveries_of_trials_with_enough_deaths() -> None:
     def units(alive: int, deaths: int = 20) -> list[dict[str, Any]]:
-        return [{"died_at_step": 50.0, "dead_at_end": i >= alive} for i in range(deaths)]
+        return [
+            {"died_at_step": 50.0, "dead_at_end": i >= alive, "born_dead": False, "confirmed_dead": i >= alive}
+            for i in range(deaths)
+        ]
 
     def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
         narrow = own.architecture.width == 8
         few = own.train.optimizer.name == "adam" and rng.random() < 0.3
-        died = {"confirmed_dead_fraction": 0.3 if narrow else 0.05 + rng.normal(0, 0.001)}
-        return {"trial": died, "units": units(1, 5 if few else 20) if narrow else []}
+        return {"units": units(1, 5 if few else 20) if narrow else units(15 + rng.integers(3))}
 
     narrow = {"activation": "relu", "architecture.depth": 12, "architecture.width": 8}
     settings = [
@@ -279,6 +282,27 @@ def test_dying_counts_recoveries_of_trials_with_enough_deaths() -> None:
     values = next(p for p in evidence["dying"].parts if "adam" in p.label).contrasts[0].values
     assert np.isnan(values).any()
     assert np.nanmax(values) == 0.05
+
+
+def test_units_that_only_the_probe_saw_dead_at_birth_have_not_died() -> None:
+    """Nothing changes in training, and the whole training set shows that half of those born dead on the probe live."""
+
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        unit = {"died_at_step": math.nan}
+        rows = [(False, False)] * 80 + [(True, True)] * 10 + [(True, False)] * 10
+        return {"units": [{**unit, "born_dead": b, "dead_at_end": b, "confirmed_dead": c} for b, c in rows]}
+
+    part = evidence_of(planted([setting(), setting(**{"train.optimizer.lr": 0.5})], truth))["dying"].parts[0]
+    assert part.contrasts[0].values.tolist() == [0.0] * SEEDS
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES.names)
+def test_every_architecture_has_verdicts(name: str) -> None:
+    own = {"dataset": {"name": "mnist"}, "architecture": {"name": name}, "train": {"epochs": 4}}
+    labels = ["relu", "leaky_relu", "prelu", "elu", "selu", "sigmoid", "tanh", "relu6", "identity"]
+    points = load_config({"study": "s", **own, "grid": {"activation": labels}}).points
+    found = verdicts(planted([point.setting for point in points], lambda own, label, rng: {}, 3))
+    assert list(found) == CLAIMS.names
 
 
 def test_accuracy_is_decided_by_the_intervention_with_its_control_beside() -> None:

@@ -157,8 +157,8 @@ def depth(field: Field) -> Evidence:
 
 
 def _depths(field: Field, group: Group, rival: str) -> dict[int, Group]:
-    series = field.alike(group, "architecture.depth", "relu", rival)
-    return {int(value): own for value, own in series.items() if int(value) <= _DEEPEST}
+    series = field.alike(group, "architecture.depth", "relu", rival)  # of no architecture but some is depth a number
+    return {value: own for value, own in series.items() if type(value) is int and value <= _DEEPEST}
 
 
 def _deepest(field: Field, series: dict[int, Group], label: str) -> dict[int, float]:
