@@ -31,9 +31,9 @@ def check_study(root: Path) -> Finding:
         asked = study.asked
     except ResultsError as error:
         return _without_study(store, str(error))
-    standing = take_stock(store, asked, study.provenance.get("data"), "all")
+    standing = take_stock(store, asked, study.provenance, "all")
     wrong = [str(damage) for damage in (*standing.damaged, *store.damaged_checkpoints(), *store.damaged_extras())]
-    wrong += [f"stack {name}: made from data that have changed since" for name in standing.other_data]
+    wrong += [f"stack {name}: made from {source} changed since" for name, source in standing.outdated.items()]
     sentences = [*_counts(store, standing), *(f"damaged: {text}" for text in wrong), *_apart(standing)]
     sentences += [f"left by a process that was killed: {path}; the next run removes it" for path in store.leftovers()]
     return Finding(not wrong, [*sentences, _advice(store, standing, bool(wrong))])

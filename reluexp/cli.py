@@ -233,7 +233,7 @@ def status(
 
     store = Store(find_study(study, results))
     found = Study(store)
-    standing = take_stock(store, found.asked, found.provenance.get("data"))
+    standing = take_stock(store, found.asked, found.provenance)
     trials = {trial.id for trial in standing.trials}
     begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
     counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}

@@ -9,6 +9,7 @@ from reluexp.catalogue.datasets import DATASETS, Published
 from reluexp.config import LoadedConfig, Point
 from reluexp.engine import Resources, memory_of_place, places, planned_device
 from reluexp.plain import counted
+from reluexp.planning.code import code_of
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import refuse_oversized
 from reluexp.planning.plan import Plan, make_plan, make_trials
@@ -69,7 +70,9 @@ def _time(seconds: float) -> str:
 def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
     """The plan of what is not done yet, as `run` would make it."""
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
-    done, begun, workers = take_stock(store, trials).done, store.begun(), places(resources, device == "cuda")
+    sources = {"code": code_of(trial.point.setting for trial in trials)}
+    done, begun = take_stock(store, trials, sources).done, store.begun()
+    workers = places(resources, device == "cuda")
     return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
 
 

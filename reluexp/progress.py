@@ -29,6 +29,7 @@ class _State:
         self.latest: dict[str, dict[str, Any]] = {}
         self.stacks: dict[str, Any] = {}
         self.total = self.before = self.done = 0
+        self.told: set[str] = set()
 
     def take(self, event: dict[str, Any]) -> None:
         kind, stack = event["event"], event.get("stack", "")
@@ -45,6 +46,14 @@ class _State:
             self.done += len(self.stacks[stack].trials)
             own = self.latest.setdefault(stack, {"epoch": 1, "epochs": 1})
             self.latest[stack] = {**own, "epoch": own["epochs"]}
+
+    def message(self, event: dict[str, Any]) -> str:
+        """What a person should read of an event, if anything, once; without characters that a terminal would obey."""
+        before = {"failed": "failed: ", "split": "", "note": ""}
+        if event["event"] not in before or (text := plain(before[event["event"]] + str(event["text"]))) in self.told:
+            return ""
+        self.told.add(text)
+        return text
 
     @property
     def trials_worked(self) -> float:
@@ -99,7 +108,7 @@ def _live(console: Console) -> Iterator[Listener]:
 
         def listen(event: dict[str, Any]) -> None:
             state.take(event)
-            if text := _message(event):
+            if text := state.message(event):
                 live.console.print(text, markup=False, highlight=False, soft_wrap=True)
             if event["event"] == "reading":
                 bar.update(task, description="images read", total=event["total"], completed=event["done"])
@@ -111,13 +120,6 @@ def _live(console: Console) -> Iterator[Listener]:
             live.update(Group(bar, table))
 
         yield listen
-
-
-def _message(event: dict[str, Any]) -> str:
-    """What a person should read of an event, if anything; without characters that a terminal would obey."""
-    kind = event["event"]
-    before = {"failed": "failed: ", "split": "", "note": ""}
-    return plain(before[kind] + str(event["text"])) if kind in before else ""
 
 
 def _left(seconds: float, worked: float, wanted: float) -> str:
@@ -142,7 +144,7 @@ def _lines(console: Console) -> Listener:
                 f"{counted(state.total, 'trial')}, {event['to_do']} to do in {counted(len(state.stacks), 'stack')}",
                 highlight=False,
             )
-        elif text := _message(event):
+        elif text := state.message(event):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif event["event"] == "reading":
             console.print(f"{event['done']}/{event['total']} images read", highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from reluexp.engine.jobs import comparison, preparation, preparation_key, traini
 from reluexp.engine.shelf import Shelf
 from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
 from reluexp.plain import counted
+from reluexp.planning.code import code_of
 from reluexp.planning.earlier import describe
 from reluexp.planning.estimate import kind_of, stack_seconds
 from reluexp.planning.limits import refuse_oversized
@@ -138,6 +139,7 @@ class _Session:
         self.trials = part_of(self.asked, shard) if shard else self.asked
         self.options = {identity(trial.point.setting.dataset): trial.point.setting.dataset for trial in self.trials}
         self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
+        self.code = code_of(trial.point.setting for trial in self.trials)
         self.prepared: dict[str, Event] = {}
         self.batched: set[str] = set()
         self.alone: set[str] = set()
@@ -189,15 +191,30 @@ class _Session:
         stacks = {stack.id: key for (key, _), stack in own.items() if key}
         engine.submit([comparison(stack, self.prepared[preparation_key(stack)])
                        for stack in own.values() if stack.id in stacks])  # fmt: skip
-        agree = {event["stack"] for event in engine.events(self.stop) if event.get("batched")}
+        events = list(engine.events(self.stop))
+        ignorant = {event["stack"] for event in events if event.get("ignores")}
+        self._refuse_ignorant({stack.setting.architecture.name for stack in own.values() if stack.id in ignorant})
+        agree = {event["stack"] for event in events if event.get("batched")}
         self.batched = {key for key in stacks.values() if all(n in agree for n, own in stacks.items() if own == key)}
+
+    def _refuse_ignorant(self, models: Collection[str]) -> None:
+        """Models that never ask for their activation make a comparison of activations one of names."""
+        for name in sorted(models):
+            settings = [trial.point.setting for trial in self.trials]
+            labels = sorted({label_of(own.activation) for own in settings if own.architecture.name == name})
+            if len(labels) > 1:
+                raise ConfigError(
+                    f"architecture: {name!r} does not use the `activation` that its factory is given, so that "
+                    f"{', '.join(labels)} would be the same networks; use it, or leave one of them"
+                )
+            self._note(f"{name} does not use the `activation` that its factory is given; results call it {labels[0]}")
 
     def train(self, engine: Engine, plan: Plan) -> None:
         """Trains the stacks, those that did not fit into memory in halves; failures become outcomes."""
         if self.fresh:
             self.store.clear()
         self.trained = {stack.id: stack for stack in plan.stacks}
-        self._set_aside_other_data()
+        self._set_aside_outdated()
         if not self.shard:  # another shard may be writing just now
             self.store.sweep()
         self.write_study({"device": self.device})
@@ -246,9 +263,9 @@ class _Session:
         short["command"] = list(self.about["command"])  # the same list twice would be an anchor in the YAML
         same = ("started", "host", "command")
         runs = [run for run in runs if any(run.get(key) != short[key] for key in same)]
-        data = {**(earlier.get("data") or {}), **self.data}
+        sources = {part: {**(earlier.get(part) or {}), **own} for part, own in self._sources.items()}
         trained = self.about.get("device") or not earlier  # a run that found nothing to do made nothing
-        about = {**self.about, "data": data, "runs": [*runs, short]} if trained else {**earlier, "data": data}
+        about = {**self.about, **sources, "runs": [*runs, short]} if trained else {**earlier, **sources}
         return {
             "study": self.loaded.config.study,
             "given": self.loaded.text,
@@ -263,8 +280,12 @@ class _Session:
         records, _ = self.store.ended()
         return len({name for record in records.values() for name in record["trials"]})
 
+    @property
+    def _sources(self) -> dict[str, dict[str, str]]:
+        return {"data": self.data, "code": self.code}
+
     def _standing(self) -> Standing:
-        return take_stock(self.store, self.trials, self.data)
+        return take_stock(self.store, self.trials, self._sources)
 
     def _note(self, text: str) -> None:
         self.listener({"event": "note", "text": text})
@@ -275,7 +296,7 @@ class _Session:
         for damage in [*damaged, *self.store.damaged_checkpoints(), *self.store.damaged_extras()]:
             place = self.store.set_aside(damage)
             self._note(f"damaged: {damage}; moved to {place}, its trials run again")
-        standing = take_stock(self.store, self.asked, self.data)
+        standing = take_stock(self.store, self.asked, self._sources)
         if standing.not_asked and not self.loaded.config.tune and self.store.study_file.is_file():
             new = len(self.asked) - len(standing.done)
             kept = f"{standing.not_asked} of earlier configs kept but not asked for"
@@ -284,15 +305,10 @@ class _Session:
             count = sum(len(standing.records[name]["trials"]) for name in standing.other_numerics)
             self._note(f"{counted(count, 'trial')} by a version of reluexp that computes other numbers: left out")
 
-    def _set_aside_other_data(self) -> None:
-        standing = self._standing()
-        for name in standing.other_data:
-            was = standing.records[name].get("data")
-            damage = Damage(
-                self.store.stack(name), f"made from data with the fingerprint {was}, which have changed since"
-            )
-            place = self.store.set_aside(damage)
-            self._note(f"the data have changed: {damage.path} moved to {place}, its trials run again")
+    def _set_aside_outdated(self) -> None:
+        for name, source in self._standing().outdated.items():
+            damage = Damage(self.store.stack(name), f"made from {source} changed since")
+            self._note(f"{damage}; moved to {self.store.set_aside(damage)}, its trials run again")
 
     def _job(self, stack: Stack) -> dict[str, Any]:
         prepared, batched = self.prepared[preparation_key(stack)], own_key(stack.setting) in self.batched
@@ -325,7 +341,7 @@ class _Session:
         record = {
             **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
             **{"outputs": 0, "data": self.data[identity(stack.setting.dataset)], "numerics": NUMERICS},
-            **describe(stack),
+            **{"code": code_of(stack.settings), **describe(stack)},
             **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
         }
         self.store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})

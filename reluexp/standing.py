@@ -24,8 +24,8 @@ class Standing:
     outcomes: dict[str, tuple[str, str]]
     """outcome and stack of each trial asked for that has ended"""
     damaged: list[Damage] = field(default_factory=list)
-    other_data: list[str] = field(default_factory=list)
-    """stacks of trials asked for whose data set is not what it was"""
+    outdated: dict[str, str] = field(default_factory=dict)
+    """of stacks of trials asked for, by name: what they were made from, where that is not what it was"""
     other_numerics: list[str] = field(default_factory=list)
     """stacks of versions of reluexp that compute other numbers"""
     not_asked: int = 0
@@ -47,8 +47,8 @@ class Standing:
         """
         for damage in self.damaged:
             yield f"damaged, left out: {damage}; the next run sets it aside and does its trials again"
-        for name in self.other_data:
-            text = "made from data that have changed since, left out; the next run sets it aside and does them again"
+        for name, source in self.outdated.items():
+            text = f"made from {source} changed since, left out; the next run sets it aside and does them again"
             yield f"stack {name}: {counted(len(self.records[name]['trials']), 'trial')} {text}"
         if self.other_numerics:
             count = sum(len(self.records[name]["trials"]) for name in self.other_numerics)
@@ -78,14 +78,19 @@ def data_of(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def take_stock(
-    store: Store, trials: Sequence[Trial], data: Mapping[str, str] | None = None, depth: Depth = "records"
+    store: Store,
+    trials: Sequence[Trial],
+    sources: Mapping[str, Any] | None = None,
+    depth: Depth = "records",
 ) -> Standing:
-    """Compares the results with the trials asked for; `data` are the fingerprints of their data sets by identity.
+    """Compares the results with the trials asked for.
 
-    Where a trial is in several stacks, a success counts before a failure.
+    In `sources`, as in a study's provenance, are fingerprints as far as they are known: `data` of data sets by
+    identity, `code` of the user's own code by its dotted path. Where a trial is in several stacks, a success counts
+    before a failure.
     """
     records, damaged = store.ended(depth)
-    asked, known = data_of(trials), data or {}
+    asked, (data, code) = data_of(trials), ((sources or {}).get(part) or {} for part in ("data", "code"))
     standing = Standing(trials, records, {}, damaged)
     elsewhere: set[str] = set()
     for stack, record in records.items():
@@ -94,8 +99,12 @@ def take_stock(
             continue
         wanted = [name for name in record["trials"] if name in asked]
         elsewhere |= set(record["trials"]) - set(wanted)
-        if any(known.get(asked[name], record.get("data")) != record.get("data") for name in wanted):
-            standing.other_data.append(stack)
+        if any(data.get(asked[name], record.get("data")) != record.get("data") for name in wanted):
+            standing.outdated[stack] = "data that have"
+            continue
+        other = [name for name, was in (record.get("code") or {}).items() if code.get(name, was) != was]
+        if wanted and other:
+            standing.outdated[stack] = f"code of {' and '.join(other)} that has"
             continue
         for name, outcome in zip(record["trials"], record["outcomes"], strict=True):
             if name in asked and standing.outcomes.get(name, ("failed", ""))[0] == "failed":

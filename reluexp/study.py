@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reluexp.config import PARTS, LoadedConfig, Setting, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.plain import counted
+from reluexp.planning.code import code_of
 from reluexp.planning.earlier import axes_of, earlier_trials, shown_at
 from reluexp.planning.plan import Trial, make_trials
 from reluexp.planning.tuning import TUNED, for_choosing, for_comparing, is_fixed, shown_axes
@@ -153,7 +154,7 @@ class Study:
     @cached_property
     def standing(self) -> Standing:
         """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
-        return take_stock(self._store, self.asked, self.provenance.get("data"), "tables")
+        return take_stock(self._store, self.asked, self.provenance, "tables")
 
     @cached_property
     def _stacks(self) -> dict[str, str]:
@@ -368,29 +369,36 @@ class Study:
     def model(self, trial: str) -> nn.Module:
         """The network of a trial with its final weights, in evaluation mode; what `init.dead` disabled stays so.
 
-        Raises ResultsError when there is no such trial or its weights were not kept.
+        Raises ResultsError when there is no such trial, its weights were not kept, or its code has changed.
         """
         from reluexp.networks.trained import network_of
 
         trial = _once(trial)
         if trial not in self._stacks:
             raise ResultsError(f"{self.name}: no trial {trial!r} has ended")
-        stack = self._stacks[trial]
-        about, weights = self.standing.records[stack], self._store.read_weights(stack, trial)
-        own = self._wanted[trial]
+        stack, own = self._stacks[trial], self._wanted[trial]
+        if self.standing.outcomes[trial][0] == "failed":
+            raise ResultsError(f"{self.name}: trial {trial!r} failed and has no weights; `trials.failure` says why")
+        about = self.standing.records[stack]
+        code, was = code_of([own.point.setting]), about.get("code") or {}
+        if other := [name for name in code if was.get(name, code[name]) != code[name]]:
+            text = "has changed since it was trained; put the old code back, or read its weights with safetensors"
+            raise ResultsError(f"{self.name}: trial {trial!r}: the code of {' and '.join(other)} {text}")
+        weights = self._store.read_weights(stack, trial)
         return network_of(own.point.setting, own.seed, about["shape"], about["outputs"], weights)
 
     def probe(self, trial: str) -> tuple[Tensor, Tensor]:
         """The probe set of a trial: samples [sample, …], normalised as it saw them, and labels or targets [sample, …].
 
-        Raises ResultsError when there is no such trial, DataError when its data set is not there any more.
+        Raises ResultsError when there is no such trial, DataError when its data set is not there any more or another.
         """
         from reluexp.networks.trained import probe_of
 
         trial = _once(trial)
         if trial not in self._wanted:
             raise ResultsError(f"{self.name}: there is no trial {trial!r}")
-        return probe_of(self._wanted[trial].point.setting)
+        stack = self._stacks.get(trial)
+        return probe_of(self._wanted[trial].point.setting, self.standing.records[stack]["data"] if stack else None)
 
 
 def _once(trial: str) -> str:

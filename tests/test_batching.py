@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import Setting, load_config
+from reluexp.errors import ConfigError
 from reluexp.networks.batching import reads_batched
 from reluexp.networks.network import Network
 from reluexp.planning.plan import make_trials
@@ -181,14 +182,14 @@ def test_the_example_of_the_docs_trains_in_stacks_with_the_numbers_it_has_alone(
 
 
 class Broken(nn.Module):
-    def __init__(self, num_outputs: int) -> None:
+    def __init__(self, num_outputs: int, activation: Any) -> None:
         super().__init__()
-        self.last = nn.Linear(64, num_outputs)
+        self.act, self.last = activation(64), nn.Linear(64, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and torch.is_grad_enabled():
             raise RuntimeError("the loss of <b>hope</b>\nand more")
-        out: Tensor = self.last(F.relu(x.flatten(1)))
+        out: Tensor = self.last(self.act(x.flatten(1)))
         return out
 
 
@@ -225,9 +226,67 @@ def no_module() -> int:
     return 3
 
 
+class Wide(nn.Module):
+    """For digits; with layers that the tests change."""
+
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        first, second, last = nn.Linear(64, 9), nn.Linear(9, 9), nn.Linear(9, num_outputs)
+        self.net = nn.Sequential(nn.Flatten(), first, activation(9), second, activation(9), last)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x)
+
+
+class Headless(Wide):
+    def __init__(self, activation: Any) -> None:
+        super().__init__(9, activation)
+
+
+class Doubled(Wide):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+class Weighed(Wide):
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__(num_outputs, activation)
+        nn.utils.parametrizations.weight_norm(self.net[5])
+
+
+class Tied(Wide):
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__(num_outputs, activation)
+        self.net.insert(5, nn.Linear(9, 9))
+        self.net.insert(6, activation(9))
+        self.net[5].weight = self.net[3].weight
+
+
+class Own(nn.Module):
+    """An activation with a slope for each channel, which works in place."""
+
+    def __init__(self, width: int, slope: float = 0.5) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((width,), slope))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.sin_() * self.slope
+
+
+class Deaf(Wide):
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__(num_outputs, lambda width: nn.ReLU())
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("Straight", "has no activation to be measured"), ("no_module", "made int, not a torch.nn.Module")],
+    [
+        ("Straight", "has no activation to be measured"),
+        ("no_module", "made int, not a torch.nn.Module"),
+        ("Headless", r"gives [sample, 9]; its output must be [sample, 10]"),
+        ("Doubled", "gives no tensor"),
+        ("Weighed", "cannot draw the weights of 'net.5', which are computed from others"),
+    ],
 )
 def test_models_that_cannot_be_studied_are_told_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
@@ -276,3 +335,51 @@ def test_what_a_layer_got_stays_what_it_was() -> None:
         network.flat.add_(1)
     assert torch.equal(heard["first"], x.flatten(1))
     assert torch.equal(heard["second"], torch.ones(5, 16))
+
+
+@pytest.mark.parametrize("init", ["he_normal", "torch"])
+def test_shared_weights_are_drawn_and_saved_once_and_their_deaths_have_no_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    train = {"epochs": 8, "lr": 0.3}
+    study = reluexp.run(tiny("Tied", seeds=4, init=init, train=train), tmp_path, workers=1)
+    assert set(study.trials["outcome"]) <= {"finished", "diverged"}
+    trial = study.trials["trial"].iloc[0]
+    model: Any = study.model(trial)
+    assert model.net[5].weight is model.net[3].weight
+    x, y = study.probe(trial)
+    last = study.epochs[study.epochs["trial"] == trial].iloc[-1]
+    assert (model(x).argmax(1) == y).float().mean().item() == pytest.approx(last["probe_accuracy"], abs=1e-6)
+    died = study.units[study.units["died_at_step"].notna()]
+    assert died["site"].isin([1, 2]).any()
+    assert died.loc[died["site"] > 0, "cause"].isna().all()
+
+
+def test_weight_norm_trains_with_the_inits_of_its_constructor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    study = reluexp.run(tiny("Weighed", seeds=1, init="torch"), tmp_path, workers=1)
+    assert study.trials["outcome"].tolist() == ["finished"]
+
+
+def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_work_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    own = {"name": f"{__name__}:Own", "slope": 0.25}
+    study = reluexp.run(tiny("Wide", seeds=1, activation=own), tmp_path, workers=1)
+    assert study.trials["outcome"].tolist() == ["finished"]
+    model: Any = study.model(study.trials["trial"].iloc[0])
+    assert model.net[2].function.slope.shape == (9,)
+
+
+def test_models_that_never_ask_for_their_activation_compare_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    with pytest.raises(ConfigError, match=r"does not use the `activation` .* so that elu, relu would be the same"):
+        reluexp.run(tiny("Deaf", seeds=1, grid={"activation": ["relu", "elu"]}), tmp_path, workers=1)
+    assert not (tmp_path / "s" / "study.yaml").exists()
+    said: list[str] = []
+    reluexp.run(tiny("Deaf", seeds=1), tmp_path, workers=1, listener=lambda event: said.append(event.get("text", "")))
+    assert any(text.endswith("results call it relu") for text in said)

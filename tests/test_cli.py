@@ -190,6 +190,57 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     assert set(outcomes["relu"]) == {"finished"}
 
 
+OWN = """
+from torch import nn
+
+def bent(z):
+    return {bend} * z.relu()  # {comment}
+
+class Net(nn.Sequential):
+    def __init__(self, num_outputs, activation):
+        super().__init__(nn.Flatten(), nn.Linear(64, {width}), activation({width}), nn.Linear({width}, num_outputs))
+"""
+
+
+def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(tmp_path: Path) -> None:
+    def own(**changes: object) -> None:
+        (tmp_path / "mine.py").write_text(OWN.format(**{"bend": 1, "comment": "", "width": 4, **changes}))
+
+    def losses() -> dict[str, float]:
+        study = reluexp.load(tmp_path / "results" / "s")
+        epochs = study.epochs.merge(study.trials[["trial", "activation"]])
+        found: dict[str, float] = epochs.groupby("activation")["test_loss"].mean().to_dict()
+        return found
+
+    def say(*words: str) -> str:
+        found = command(*words, cwd=tmp_path)
+        assert found.returncode in (0, 1), found.stderr
+        return found.stdout + found.stderr
+
+    text = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: 'mine:Net'\nseeds: 2\n"
+    (tmp_path / "own.yaml").write_text(text + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bent']}\n")
+    own()
+    run = ("run", "own.yaml", "--workers", "1")
+    say(*run)
+    first = losses()
+    own(comment="the same code, whatever is said of it")
+    assert "0 to do" in say("plan", "own.yaml")
+    assert "moved" not in say(*run)
+    own(bend=3)
+    assert "4 trials at 2 settings, 4 to do" in say("plan", "own.yaml")
+    assert "4 finished" in say("status", "s")  # nothing here says that these are not the results of the study
+    told = say(*run)
+    assert "made from code of mine:Net and mine:bent that has changed since; moved to" in told
+    second = losses()
+    assert second["relu"] == first["relu"]
+    assert second["mine:bent"] != first["mine:bent"]
+    trial = reluexp.load(tmp_path / "results" / "s").trials["trial"].iloc[0]
+    code = f"import reluexp; reluexp.load('results/s').model('{trial}')"
+    own(bend=3, width=5)
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "the code of mine:Net has changed since it was trained" in found.stderr
+
+
 def test_reading_images_is_shown(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)

@@ -5,6 +5,7 @@ Importing this module does not import torch; building an activation does.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,8 @@ _SPARE = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#AA
 def build_activation(options: Any, width: int) -> nn.Module:
     """A fresh module for a site of `width` channels, from a catalogue entry or the user's `package.module:attribute`.
 
-    The user's object is a function of a tensor, or a class or factory of such called with the config's options.
+    The user's object is a function of a tensor, or a class of modules, called with the config's options and, where its
+    signature names it, with `width`.
     """
     if ":" not in options.name:
         return ACTIVATIONS[options.name].build(options, width)
@@ -169,7 +171,10 @@ def build_activation(options: Any, width: int) -> nn.Module:
 
     found = import_attribute(options.name)
     extra: dict[str, Any] = dict(options.model_extra or {})
-    module: nn.Module = found(**extra) if isinstance(found, type) else Elementwise(found, extra)
+    if not isinstance(found, type):
+        return Elementwise(found, extra)
+    wanted = {"width": width} if "width" in inspect.signature(found).parameters else {}
+    module: nn.Module = found(**{**wanted, **extra})
     return module
 
 

@@ -255,8 +255,11 @@ def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) ->
 
     from reluexp.layers import Site
 
+    def activation(width: int) -> nn.Module:
+        return Site(activate(width))
+
     factory = import_attribute(options.name)
-    offered = {"input_shape": shape, "num_outputs": outputs, "activation": lambda width: Site(activate(width))}
+    offered = {"input_shape": shape, "num_outputs": outputs, "activation": activation}
     known = inspect.signature(factory).parameters
     model = factory(**{k: v for k, v in offered.items() if k in known}, **(options.model_extra or {}))
     if not isinstance(model, nn.Module):

@@ -60,7 +60,7 @@ class Choice:
         members = [Annotated[model, Tag(name)] for name, model in registry.models.items()]
         if own:
             members.append(Annotated[own, Tag("user")])
-        self.union = Annotated[Union[tuple(members)], Discriminator(_tag_of)]  # noqa: UP007 made at run time
+        self.union = Annotated[Union[tuple(members)], Discriminator(self._tag_of)]  # noqa: UP007 made at run time
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self._spelt_out, handler.generate_schema(self.union))
@@ -70,18 +70,17 @@ class Choice:
             return {"name": self.default, **value}
         return {"name": value} if isinstance(value, str) else value
 
+    def _tag_of(self, value: Any) -> str | None:
+        name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+        if not isinstance(name, str):
+            return None
+        return "user" if self.own and ":" in name else name
+
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         forms: list[dict[str, Any]] = [{"enum": self.registry.names}]
         if self.own:
             forms.append({"type": "string", "pattern": r"^[\w.]+:[\w.]+$"})
         return {"anyOf": [*forms, handler(schema)]}
-
-
-def _tag_of(value: Any) -> str | None:
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    if not isinstance(name, str):
-        return None
-    return "user" if ":" in name else name
 
 
 class Train(Options):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.engine import Job
+from reluexp.planning.code import code_of
 from reluexp.planning.plan import NUMERICS, Stack, identity
 
 __all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
@@ -18,7 +19,7 @@ def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any], 
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
         **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
-        "batched": batched,
+        **{"batched": batched, "code": code_of(stack.settings)},
     }
 
 
@@ -57,4 +58,4 @@ def stack_of(job: Job) -> Stack:
 def about_of(job: Job) -> dict[str, Any]:
     """What results and checkpoints of a training job say about themselves, and what must be the same to go on."""
     trials = [trial.id for trial in stack_of(job).trials]
-    return {"trials": trials, "data": job["fingerprint"], "numerics": NUMERICS}
+    return {"trials": trials, "data": job["fingerprint"], "code": job["code"], "numerics": NUMERICS}

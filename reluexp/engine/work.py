@@ -97,12 +97,11 @@ class Work:
 
     def _compare(self, job: Job) -> Event:
         from reluexp.networks.batching import reads_batched
+        from reluexp.networks.network import ignores_activation
 
-        shape = tuple(job["shape"])
-        return {
-            "event": "compared",
-            "batched": reads_batched(stack_of(job).setting, shape, job["outputs"], job["device"]),
-        }
+        setting, shape, outputs = stack_of(job).setting, tuple(job["shape"]), job["outputs"]
+        batched = reads_batched(setting, shape, outputs, job["device"])
+        return {"event": "compared", "batched": batched, "ignores": ignores_activation(setting, shape, outputs)}
 
     def _dataset(self, job: Job) -> Dataset:
         """The data set of a training job: from memory, from the shelf, or read again."""

@@ -37,7 +37,7 @@ def auto_gain(function: nn.Module) -> float:
 def _on_grid(function: nn.Module, z: Tensor) -> Tensor:
     """f(z) [point, channel] for a module that may hold one parameter for each channel."""
     channels = max((parameter.numel() for parameter in function.parameters()), default=1)
-    h: Tensor = function(z.unsqueeze(-1).expand(-1, channels))
+    h: Tensor = function(z.unsqueeze(-1).repeat(1, channels))  # a copy: the user's own may work in place
     return h.double()
 
 
@@ -49,7 +49,7 @@ def derivative(function: nn.Module, z: Tensor) -> Tensor:
         return slope
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        return torch.autograd.grad(function(z).sum(), z)[0]
+        return torch.autograd.grad(function(z.clone()).sum(), z)[0]  # the user's own may work in place
 
 
 def exact_slope(function: Any, z: Tensor) -> Tensor:

@@ -25,13 +25,14 @@ from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
 from reluexp.errors import ConfigError
+from reluexp.layers import Site as Marked
 from reluexp.networks.gains import auto_gain
 from reluexp.networks.intercept import Reading, SiteListener
 from reluexp.networks.sites import Site, Trace, trace
 from reluexp.planning.plan import own_key, stackable
 from reluexp.seeds import derive, generator
 
-__all__ = ["Network", "Snapshot", "build_module", "disabled_units"]
+__all__ = ["Network", "Snapshot", "build_module", "disabled_units", "ignores_activation"]
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Shape = tuple[int, ...]
@@ -40,6 +41,26 @@ Shape = tuple[int, ...]
 def build_module(setting: Setting, shape: Shape, outputs: int, seed: int = 0) -> nn.Module:
     """The model of a setting as an ordinary module; whatever its constructor draws depends on the seed alone."""
     return _build(setting, shape, outputs, seed, lambda width: build_activation(setting.activation, width))
+
+
+def ignores_activation(setting: Setting, shape: Shape, outputs: int) -> bool:
+    """Whether a model of the user's own never asks for the activation that the setting names; False if it fails."""
+    try:
+        module = build_module(setting, shape, outputs)
+    except Exception:  # whatever the user's code raises; its trials will say so
+        return False
+    return ":" in setting.architecture.name and not any(isinstance(own, Marked) for own in module.modules())
+
+
+def _refuse_unfit(found: Trace, model: str, outputs: int) -> None:
+    if not found.sites:
+        raise ConfigError(
+            f"architecture: {model!r} has no activation to be measured: its model must use the `activation` that its "
+            "factory is given, functions of torch, or reluexp.layers.activate"
+        )
+    if found.shape != (2, outputs):
+        gives = f"[sample, {', '.join(map(str, found.shape[1:]))}]" if found.shape else "no tensor"
+        raise ConfigError(f"architecture: {model!r} gives {gives}; its output must be [sample, {outputs}]")
 
 
 def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Callable[[int], nn.Module]) -> nn.Module:
@@ -103,13 +124,10 @@ class Network:
         self._input_dims = len(shape) + 1
         plain = build_module(settings[0], shape, outputs, seeds[0])
         self.trace: Trace = trace(plain, torch.zeros(2, *shape))
-        if not self.sites:
-            raise ConfigError(
-                f"architecture: {settings[0].architecture.name!r} has no activation to be measured: its model must use "
-                "the `activation` that its factory is given, functions of torch, or reluexp.layers.activate"
-            )
-        linear = [name for name, module in plain.named_modules() if isinstance(module, _LINEAR)]
-        self.output_layer = self.trace.output or (linear[-1] if linear else None)
+        _refuse_unfit(self.trace, settings[0].architecture.name, outputs)
+        linear = [(name, module) for name, module in plain.named_modules() if isinstance(module, _LINEAR)]
+        last = linear[-1][0] if linear and linear[-1][1]._parameters.get("weight") is not None else None
+        self.output_layer = self.trace.output or last
         self.gains = [self._gain(setting) for setting in settings]
         self.module = self._mixed(plain, shape, outputs)
         self.masks = [mask.to(device) for mask in disabled_units(self.sites, settings, seeds)]
@@ -181,6 +199,7 @@ class Network:
             if rows.start <= replica < rows.stop:
                 own = self.flat[replica : replica + 1, self.columns[name]]
                 found[name] = self._view(own, shape, alone=True)
+        found |= {name: found[first] for name, first in self._shared.items()}
         for name, buffer in self.buffers().items():
             found[name] = buffer[replica] if self.stacked and buffer.is_floating_point() else buffer
         return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
@@ -248,13 +267,24 @@ class Network:
         if inits[0].name == "torch" and ":" in self.settings[0].architecture.name:
             return
         layers = [(name, m) for name, m in self.module.named_modules() if isinstance(m, _LINEAR)]
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        drawn: set[int] = set()
         for index, (name, layer) in enumerate(layers):
-            shape = layer.weight.shape
+            weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+            if weight is None or (layer.bias is not None and bias is None):
+                raise ConfigError(
+                    f"init: {inits[0].name!r} cannot draw the weights of {name!r}, which are computed from others "
+                    "(weight norm, spectral norm); use init: torch, which keeps what the constructor drew"
+                )
+            if id(weight) in drawn:  # layers that share their weights
+                continue
+            drawn.add(id(weight))
+            shape = weight.shape
             area = math.prod(shape[2:])
             draw_layers(
                 inits,
-                views[f"{name}.weight"],
-                None if layer.bias is None else views[f"{name}.bias"],
+                views[names[id(weight)]],
+                None if bias is None else views[names[id(bias)]],
                 (shape[1] * area, shape[0] * area),
                 [1.0] * self.replicas if name == self.output_layer else self.gains,
                 [(seed, "init", index) for seed in self.seeds],
@@ -264,6 +294,9 @@ class Network:
         """Replaces parameters and buffers by their stacked forms, and draws each replica's values."""
         learned = self._learned()
         named = [(parameter, *self._rows(name)) for name, parameter in self.module.named_parameters()]
+        first = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        every = self.module.named_parameters(remove_duplicate=False)
+        self._shared = {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
         named.sort(key=lambda item: id(item[0]) in learned)
         self._named = [(plain, rows, parameter.shape) for parameter, plain, rows in named]
         self.columns = self._lay_out()
@@ -282,6 +315,7 @@ class Network:
             views = {plain: self._view(self.flat[:, own], shapes[plain]) for plain, own in self.columns.items()}
             self._draw(views if self.stacked else {name: view.unsqueeze(0) for name, view in views.items()})
         self.leaves = [leaf for leaf in placed.values() if leaf.requires_grad]
+        self.columns |= {name: self.columns[first] for name, first in self._shared.items()}
         self._put_in(placed)
 
     def _learned(self) -> set[int]:

@@ -75,10 +75,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass showed: the sites in order, and the layer that feeds the output."""
+    """What one forward pass showed: the sites in order, the layer that feeds the output, and the output's shape.
+
+    The shape is None where the model gives no tensor.
+    """
 
     sites: list[Site]
     output: str | None
+    shape: torch.Size | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class _Tracer(TorchFunctionMode):
         self.sizes = {name: own.shape[0] if own.dim() else 1 for name, own in named}
         self.path: list[str] = []
         self.calls: Counter[str] = Counter()
+        self.uses: Counter[str] = Counter()
         self.sites: list[Site] = []
         self.origins = WeakTensorKeyDictionary()
         self.known = Recogniser()
@@ -142,6 +147,7 @@ class _Tracer(TorchFunctionMode):
         weight = args[0] if args else kwargs["weight"]
         bias = args[1] if len(args) > 1 else kwargs.get("bias")
         layer = self._name(weight).rpartition(".")[0] or None
+        self.uses[layer or ""] += 1
         below = before.below if before else None
         if func in _TRANSPOSED:
             return _Origin("conv", layer, 1, self._name(bias) or None, below=below)
@@ -221,4 +227,6 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
         with _module_paths(model, tracer.path), tracer:
             out = model(x)
     origin = tracer.origin(out)
-    return Trace(tracer.sites, origin.layer if origin else None)
+    # what fell at one use of a layer's weights cannot be told from what fell at another
+    sites = [replace(site, affine=site.affine and tracer.uses[site.layer or ""] == 1) for site in tracer.sites]
+    return Trace(sites, origin.layer if origin else None, out.shape if isinstance(out, Tensor) else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reluexp.errors import DataError
 from reluexp.planning.plan import probe_size
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ def network_of(
     return module.eval()
 
 
-def probe_of(setting: Setting) -> tuple[Tensor, Tensor]:
+def probe_of(setting: Setting, fingerprint: str | None = None) -> tuple[Tensor, Tensor]:
     """The probe set: samples [sample, …], normalised as trials see them, and labels or targets [sample, …].
 
-    Raises DataError when the data set is not there any more.
+    Raises DataError when the data set is not there any more, or its fingerprint is another than the one given.
     """
     from reluexp.catalogue.loading import load_dataset
 
     data = load_dataset(setting.dataset)
+    if fingerprint not in (None, data.fingerprint):
+        raise DataError(f"{data.name}: the data have changed since the trial was trained; its probe cannot be had")
     chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
     return data.train_x[chosen], data.train_y[chosen]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from reluexp.stats import (
 __all__ = ["at_setting", "findings", "gradient_loss"]
 
 _LIMIT = 6
-_REASON = 120  # characters of an error that a sentence quotes
+_REASON = 240  # characters of an error that a sentence quotes
 _SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
 
 
@@ -139,8 +140,8 @@ def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
 def _reason(trials: pd.DataFrame) -> str:
     """The most common reason of failures, its first line."""
     known = trials["failure"].dropna() if "failure" in trials else []
-    lines = Counter(str(text).strip().partition("\n")[0][:_REASON] for text in known)
-    return f"; why, most often: {lines.most_common(1)[0][0]}" if lines else ""
+    lines = Counter(str(text).strip().partition("\n")[0] for text in known)
+    return f"; why, most often: {shorten(lines.most_common(1)[0][0], _REASON).rstrip('.')}" if lines else ""
 
 
 def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:

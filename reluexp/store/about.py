@@ -20,9 +20,10 @@ def misshapen(content: dict[str, Any]) -> str:
     provenance, register = content.setdefault("provenance", {}), content.get("hypotheses") or {}
     if not isinstance(provenance, dict):
         return "its provenance is not a mapping"
-    data, runs = provenance.get("data") or {}, provenance.get("runs") or []
-    if not isinstance(data, dict):
-        return "provenance.data is not a mapping"
+    runs = provenance.get("runs") or []
+    for part in ("data", "code"):
+        if not isinstance(provenance.get(part) or {}, dict):
+            return f"provenance.{part} is not a mapping"
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
         return "provenance.runs is not a list of mappings"
     if not isinstance(register, dict) or not all(
