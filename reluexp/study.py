@@ -224,10 +224,13 @@ class Study:
         """Each level of `by` against the baseline over paired seeds; see `reluexp.stats.compare_pairs` for the columns.
 
         `at`: `last`, `best` (chosen on the validation split) or `auc`; `over`: axes averaged within a seed first. The
-        baseline is the study's unless given. Raises ConfigError for what the study does not have.
+        baseline is the study's unless given. Axes go by their dotted names, or the last part where that is unique.
+        Raises ConfigError for what the study does not have.
         """
-        from reluexp.stats import compare_study, marked
+        from reluexp.stats import axis_of, compare_study, marked
 
+        by = axis_of(self, by)
+        over = [axis_of(self, axis) for axis in ([over] if isinstance(over, str) else over)]
         found = compare_study(self, metric, by, baseline, at, over, self.margins)
         return marked(found, by, [self.stated[place] for place in sorted(self._confirmatory)], self.baseline)
 
@@ -255,24 +258,24 @@ class Study:
 
         Raises ConfigError for an axis that the study does not have, or without a table of units.
         """
-        from reluexp.stats import survival_of
+        from reluexp.stats import axis_of, survival_of
 
-        return survival_of(self, by, baseline, self.margins)
+        return survival_of(self, axis_of(self, by), baseline, self.margins)
 
     def across(self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last") -> Across | None:
         """The same over all data sets and architectures together; None where the study has one of each.
 
         Raises ConfigError for what the study does not have.
         """
-        from reluexp.stats import across_tasks
+        from reluexp.stats import across_tasks, axis_of
 
-        return across_tasks(self, metric, by, baseline, at)
+        return across_tasks(self, metric, axis_of(self, by), baseline, at)
 
     def times(self, by: str = "activation", baseline: Any = None) -> pd.DataFrame:
         """Times to every target against the baseline over paired seeds; a trial that never arrived ranks last."""
-        from reluexp.stats import compare_times
+        from reluexp.stats import axis_of, compare_times
 
-        return compare_times(self, by, baseline, self.margins)
+        return compare_times(self, axis_of(self, by), baseline, self.margins)
 
     def relation(self, x: str = "dead_fraction", y: str = "test_accuracy") -> pd.DataFrame:
         """Rank correlations of two metrics within settings of 20 seeds or more; no verdict rests on them."""
@@ -403,7 +406,7 @@ class Study:
 
 def _once(trial: str) -> str:
     """The name under which a trial was trained."""
-    return trial.removesuffix(_TWICE)
+    return str(trial).removesuffix(_TWICE)
 
 
 def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None, *, earlier: bool = False) -> Study:

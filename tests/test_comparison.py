@@ -18,7 +18,18 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from reluexp.errors import ConfigError
-from reluexp.stats import MARGINS, compare, compare_pairs, compare_study, compare_times, margin_of, pairs, readings
+from reluexp.stats import (
+    MARGINS,
+    axis_of,
+    compare,
+    compare_pairs,
+    compare_study,
+    compare_times,
+    margin_of,
+    pairs,
+    readings,
+    survival_of,
+)
 from reluexp.stats.contrasts import Contrast, decide, seeds_for
 from reluexp.stats.signed_rank import pairs_for, pairs_to_resolve, signed_rank, smallest_p, tidy_differences
 
@@ -325,6 +336,23 @@ def test_what_a_study_does_not_have_is_refused_in_a_sentence() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             compare_study(study, **arguments)
+    for metric in ("seed", None):
+        with pytest.raises(ConfigError, match="metric"):
+            compare_study(study, metric)  # type: ignore[arg-type]
+    for answer in (survival_of, compare_times):
+        with pytest.raises(ConfigError, match="baseline: got 'gelu'; allowed: relu, elu"):
+            answer(study, baseline="gelu")  # type: ignore[operator]
+
+
+def test_an_axis_goes_by_its_last_part_too() -> None:
+    study = made({"relu": [0.5], "elu": [0.6]}, axes=["activation", "train.optimizer.lr", "architecture.depth"])
+    names = ("train.lr", "lr", "train.optimizer.lr", "depth", "activation", "nothing")
+    assert [axis_of(study, name) for name in names] == [
+        *["train.optimizer.lr"] * 3,
+        "architecture.depth",
+        "activation",
+        "nothing",
+    ]
 
 
 def test_a_study_of_one_activation_compares_nothing() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import logging
+import math
 import os
 import pickle
 import struct
@@ -747,6 +748,21 @@ def test_users_tensors_of_any_real_type(dtype: torch.dtype, monkeypatch: pytest.
     assert torch.equal(data.train_x, data.test_x)
 
 
+@pytest.mark.parametrize("shape", [(20,), (20, 1), (20, 3)])
+def test_real_targets_make_a_regression_of_samples_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    train_x, _, test_x, _ = good()
+    train_y, test_y = np.linspace(0, 1, math.prod(shape)).reshape(shape), np.full((6, *shape[1:]), 0.5)
+    use(monkeypatch, lambda: (train_x, train_y, test_x, test_y))
+    data = load_dataset(user())
+    assert data.classes is None
+    assert data.outputs == (shape[1] if len(shape) == 2 else 1)
+    assert np.allclose(data.train_x, train_x)
+    assert np.allclose(data.train_y, train_y.reshape(20, -1))
+    assert np.allclose(data.test_y, 0.5)
+
+
 def test_the_users_arrays_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = good()
     copies = [part.copy() for part in parts]
@@ -769,7 +785,10 @@ def test_the_users_arrays_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> No
         ({"test_x": np.full((6, 3), np.inf)}, "test samples contain NaN or infinite"),
         ({"test_x": np.zeros((6, 4))}, r"training samples are \[3\], test samples \[4\]"),
         ({"test_x": np.zeros((0, 3)), "test_y": np.zeros(0, int)}, "test_y must be a non-empty vector"),
-        ({"train_y": np.arange(20) % 2 / 1.0}, "integer labels, not float64"),
+        ({"train_y": np.arange(20) % 2 / 1.0}, "are these labels or targets"),
+        ({"train_y": np.full(20, np.nan)}, "targets must be finite real numbers"),
+        ({"train_y": np.full((20, 1, 1), 0.5)}, r"not float64 \[20, 1, 1\]"),
+        ({"train_y": np.full((20, 2), 0.5), "test_y": np.full((6, 1), 0.5)}, r"training targets are \[20, 2\], test"),
         ({"train_y": np.eye(20, dtype=int)}, r"integer labels, not int64 \[20, 20\]"),
         ({"train_y": np.arange(20) % 2 + 1}, r"0 … C − 1 with none missing; train_y has 1, 2"),
         ({"train_y": np.arange(20) % 2 * 2}, "train_y has 0, 2"),

@@ -140,6 +140,8 @@ def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
     if not isinstance(found, (tuple, list)) or len(found) != 4:
         raise DataError(f"{options.name} must return (train_x, train_y, test_x, test_y), not {type(found).__name__}")
     train_x, train_y, test_x, test_y = map(_array, found)
+    if "f" in (train_y.dtype.kind, test_y.dtype.kind):
+        return Raw(train_x, _real(options.name, train_y), test_x, _real(options.name, test_y), ()), sizes
     _check_labels(options.name, train_y, test_y)
     names = tuple(str(label) for label in range(int(train_y.max()) + 1))
     return Raw(train_x, train_y, test_x, test_y, names), sizes
@@ -150,6 +152,15 @@ def _array(values: Any) -> np.ndarray:
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return np.asarray(values)
+
+
+def _real(name: str, y: np.ndarray) -> np.ndarray:
+    """Targets of a regression [sample, output]; what may be meant as labels is refused."""
+    if y.ndim not in (1, 2) or y.dtype.kind not in "iuf" or not np.isfinite(y).all():
+        raise DataError(f"{name}: targets must be finite real numbers [sample, output], not {y.dtype} {list(y.shape)}")
+    if y.ndim == 1 and (y == np.round(y)).all():
+        raise DataError(f"{name}: are these labels or targets? Give labels as integers, targets as [sample, 1]")
+    return y.reshape(len(y), -1).astype(np.float64)
 
 
 def _check_labels(name: str, train: np.ndarray, test: np.ndarray) -> None:
@@ -186,6 +197,10 @@ def _check(name: str, raw: Raw) -> None:
             raise DataError(f"{name}: the {split} samples contain NaN or infinite numbers")
         if raw.class_names and (int(y.min()) < 0 or int(y.max()) >= len(raw.class_names)):
             raise DataError(f"{name}: the {split} labels must lie in 0 … {len(raw.class_names) - 1}")
+    if raw.train_y.shape[1:] != raw.test_y.shape[1:]:
+        raise DataError(
+            f"{name}: training targets are {list(raw.train_y.shape)}, test targets {list(raw.test_y.shape)}"
+        )
     if raw.train_x.shape[1:] != raw.test_x.shape[1:]:
         raise DataError(
             f"{name}: training samples are {list(raw.train_x.shape[1:])}, test samples {list(raw.test_x.shape[1:])}"

@@ -17,6 +17,10 @@ TUNING_OFFSET = 1_000_000
 Level = str | int | float | bool | dict[str, Any]
 
 
+def _whole(axis: str) -> str:
+    return "train.optimizer.lr" if axis == "train.lr" else axis
+
+
 class Hypothesis(Options):
     """One expectation: in every setting (or those of `where`) a level lies above, below or beside another."""
 
@@ -39,6 +43,18 @@ class Hypothesis(Options):
         if value not in COMPARED and not value.startswith("steps_to_"):
             raise ValueError(f"a metric: {', '.join(COMPARED)}, steps_to_<target>{nearest(value, list(COMPARED))}")
         return value
+
+    @field_validator("by")
+    @classmethod
+    def rates_have_a_short_name(cls, value: str) -> str:
+        """As everywhere in a config."""
+        return _whole(value)
+
+    @field_validator("where")
+    @classmethod
+    def so_have_those_of_where(cls, value: dict[str, Level] | None) -> dict[str, Level] | None:
+        """As everywhere in a config."""
+        return value and {_whole(axis): level for axis, level in value.items()}
 
     @model_validator(mode="after")
     def one_level_is_named(self) -> Hypothesis:
@@ -72,4 +88,4 @@ class Tune(Options):
         """The activation is what the tuning is for."""
         if any(axis.partition(".")[0] == "activation" for axis in value):
             raise ValueError("axes other than the activation, such as train.optimizer.lr")
-        return ["train.optimizer.lr" if axis == "train.lr" else axis for axis in value]
+        return list(map(_whole, value))

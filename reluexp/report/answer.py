@@ -126,7 +126,8 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     same = compared[(compared[keys] == top[keys]).all(axis=1)]
     verdict = same["verdict"].iloc[0] if len(same) else "not compared"
     told = _TOLD.get(verdict, "not shown to be better than")
-    return f"{head}: {told} {_name(study.baseline)}. {left}".strip()
+    beyond = f" by more than {100 * same['margin'].iloc[0]:g} points" if len(same) and verdict not in _TOLD else ""
+    return f"{head}: {told} {_name(study.baseline)}{beyond}. {left}".strip()
 
 
 def _on_one_data_set(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import (
     axis_names,
+    axis_of,
     common_setting,
     groups,
     has_many_axes,
@@ -54,6 +55,7 @@ __all__ = [
     "across_tasks",
     "aggregate",
     "axis_names",
+    "axis_of",
     "better_sign",
     "chosen",
     "column_intervals",

@@ -67,10 +67,10 @@ def across_tasks(
     """
     if is_time(metric):
         raise ConfigError(f"metric: got {metric!r}; a time that is never reached has no mean over tasks")
+    others, base = compared_by(study, by, baseline)
     tasks, frame = task_axes(study, by), readings(study, metric, at)
     if not tasks or len(frame[tasks].drop_duplicates()) < 2:
         return None
-    others, base = compared_by(study, by, baseline)
     others = [axis for axis in others if axis not in tasks]
     sign = better_sign(metric) or 1
     summaries, profiles = [], []

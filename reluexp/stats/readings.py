@@ -24,6 +24,9 @@ loss); `auc`: the mean over training, by the trapezoidal rule from the first mea
 _FINAL = ("dead_fraction", "born_dead_fraction")
 """what only `final_metrics` knows, besides times"""
 
+_NO_METRICS = ("seed", "classes", "parameters", "lr", "batch_size")
+"""numbers that say what a trial is, not what came of it"""
+
 _ABOUT = ("seed", "outcome", "stuck")
 
 
@@ -34,7 +37,9 @@ def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
     Raises ConfigError for a metric or moment that there is not, and for `best` without a validation split.
     """
     if at not in MOMENTS:
-        raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(at, list(MOMENTS))}")
+        raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(str(at), list(MOMENTS))}")
+    if not isinstance(metric, str):
+        raise ConfigError(f"metric: got {metric!r}; allowed: the name of a column")
     frame = settings(study)
     keys = list(dict.fromkeys(["trial", *setting_columns(study), *_ABOUT]))
     if frame["outcome"].eq("failed").all():  # then there is no table that could know the metric
@@ -52,14 +57,18 @@ def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
             return frame["trial"].map(final.set_index("trial")[metric]).astype(float)
     if metric in study.layers and pd.api.types.is_numeric_dtype(study.layers[metric]):
         return frame["trial"].map(over_all_units(study.layers, metric)).astype(float)
-    if metric in frame and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck"):
+    if (
+        metric in frame
+        and metric not in _NO_METRICS
+        and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck")
+    ):
         return finite(frame[metric])
     raise _unknown(study, final_metrics(study), metric)
 
 
 def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:
     numbers = [table.select_dtypes("number").columns for table in (final, study.epochs, study.layers, study.trials)]
-    about = {"trial", "epoch", "step", "site", "width", "seed", *setting_columns(study)}
+    about = {"trial", "epoch", "step", "site", "width", *_NO_METRICS, *setting_columns(study)}
     names = [str(name) for name in dict.fromkeys(name for part in numbers for name in part) if name not in about]
     return ConfigError(f"unknown metric {metric!r}; this study has {', '.join(names)}{nearest(metric, names)}")
 

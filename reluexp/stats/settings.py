@@ -18,6 +18,7 @@ from reluexp.stats.results import Results
 
 __all__ = [
     "axis_names",
+    "axis_of",
     "common_setting",
     "compared_by",
     "groups",
@@ -56,13 +57,25 @@ def setting_columns(study: Results) -> list[str]:
 def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]:
     """The other axes, and the baseline of a comparison by one: the study's own for activations, unless it is given.
 
-    Raises ConfigError for an axis that the study does not have.
+    Raises ConfigError for an axis or a baseline that the study does not have.
     """
     axes = setting_columns(study)
     if by not in axes:
-        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(by, axes)}")
+        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(str(by), axes)}")
     base = study.baseline if baseline is None and by == "activation" else baseline
+    levels = in_order(settings(study)[by], by)
+    if base is not None and base not in levels:
+        raise ConfigError(f"baseline: got {base!r}; allowed: {', '.join(map(str, levels))}")
     return [axis for axis in axes if axis != by], base
+
+
+def axis_of(study: Results, name: str) -> str:
+    """The dotted name of an axis that may be given by its last part, as figures show it; else what was given.
+
+    `train.lr` is short for `train.optimizer.lr`, as in a config.
+    """
+    short = {part: axis for axis, part in axis_names(setting_columns(study)).items()}
+    return short.get("lr" if name == "train.lr" else name, name)
 
 
 @remembered

@@ -307,10 +307,10 @@ def find_study(name: str, results: Path, readable: bool = True) -> Path:
 
 
 def _nearby(folder: Path) -> str:
-    """The studies below a folder that is none, else those beside it, for a message."""
-    for where, place in (("below", folder), ("beside", folder.parent)):
+    """The studies below a folder that is none, else those beside it or in `results`, for a message."""
+    for where, place in (("below it", folder), ("beside it", folder.parent), ("in results/", Path("results"))):
         if names := [study.name for study in find_studies(place)]:
-            return f"; {where} it: {', '.join(names)}{nearest(folder.name, names)}"
+            return f"; {where}: {', '.join(names)}{nearest(folder.name, names)}"
     return ""
 
 
