@@ -456,8 +456,34 @@ def test_steps_are_whole_numbers_that_do_not_fall() -> None:
     watched.measure(probe()[0], step=3)  # a snapshot on other samples is no part of any life
     watched.measure()
     assert watched.frame()["step"].unique().tolist() == [5, 6]
-    with pytest.raises(WatchError, match="chunk: got 0"):
-        reluexp.watch(network(), probe()[0], chunk=0)
+    for chunk in (0, -1, 1.5, "a"):
+        with pytest.raises(WatchError, match="chunk: got"):
+            reluexp.watch(network(), probe()[0], chunk=chunk)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        ("mse", "loss: got 'mse'"),
+        (nn.CrossEntropyLoss, "loss: got <class"),
+        (nn.CrossEntropyLoss(reduction="sum"), "a sum over the samples"),
+        (lambda out, y: F.cross_entropy(out.detach(), y), "has no gradient"),
+        (lambda out, y: 3, "must return a tensor"),
+    ],
+)
+def test_losses_that_would_give_other_gradients_are_refused(loss: Any, reason: str) -> None:
+    with pytest.raises(WatchError, match=reason):
+        reluexp.watch(network(), probe(), loss).measure()
+
+
+def test_a_training_set_may_come_with_its_targets() -> None:
+    watched = reluexp.watch(network(), probe()[0])
+    watched.measure()
+    alone = watched.confirm(probe()[0])["confirmed_dead"]
+    assert watched.confirm(probe())["confirmed_dead"].equals(alone)
+    for unfit in (probe()[0][:0], np.zeros((3, 4))):
+        with pytest.raises(WatchError, match="the probe must be"):
+            watched.confirm(unfit)  # type: ignore[arg-type]
 
 
 def test_another_way_through_the_model_is_an_error() -> None:

@@ -149,6 +149,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
                 f"{where} is a ScriptModule, whose operations cannot be seen; watch the module that was scripted or"
                 " traced: they share their parameters"
             )
+        if own._compiled_call_impl is not None:
+            raise WatchError(
+                f"{where} was compiled by torch.compile in place, which leaves no operations to be seen; compile it "
+                "apart: compiled = torch.compile(model), train with compiled, and reluexp.watch(model, …)"
+            )
         if _compiled(own):
             raise WatchError(
                 f"{where} is compiled by torch.compile, which leaves no operations to be seen; watch the module that"
@@ -163,7 +168,7 @@ def _compiled(module: nn.Module) -> bool:
     if type(module).__name__ == "OptimizedModule":  # importing its class costs seconds
         return True
     forward = getattr(module.forward, "__func__", module.forward)
-    return module._compiled_call_impl is not None or hasattr(forward, "_torchdynamo_orig_callable")
+    return hasattr(forward, "_torchdynamo_orig_callable")
 
 
 def unseen(model: nn.Module) -> list[str]:

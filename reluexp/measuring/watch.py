@@ -84,8 +84,10 @@ class Watch:
     ) -> None:
         module = unwrapped(model)
         x, y = _pair(probe)
-        if chunk is not None and chunk < 1:
-            raise WatchError(f"chunk: got {chunk}; allowed: at least 1 sample")
+        if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
+            raise WatchError(f"chunk: got {chunk!r}; allowed: a whole number of samples, at least 1")
+        if loss is not None and (isinstance(loss, type) or not callable(loss)):
+            raise WatchError(f"loss: got {loss!r}; give a function of output and targets, such as torch.nn.MSELoss()")
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
         found = _traced(module, x[:2])
@@ -141,13 +143,14 @@ class Watch:
         """Sentences on what is suspicious in the last measurement, the worst first; none where all is well."""
         return suspicions(self.frame(), self._sites) + self._unseen
 
-    def confirm(self, x: Tensor) -> pd.DataFrame:
-        """Checks each unit on a whole training set [sample, …]: fills `confirmed_dead` of `units()`, which it returns.
+    def confirm(self, x: Samples) -> pd.DataFrame:
+        """Checks each unit on a whole training set [sample, …], or its pair with targets.
 
-        The pass ends as soon as every unit has responded to some sample.
+        Fills `confirmed_dead` of `units()`, which it returns. The pass ends as soon as every unit has responded to some
+        sample.
         """
         watched, probe = self._open()
-        _pair(x)
+        x, _ = _pair(x)
         if not self._lives.sites:
             raise WatchError("nothing was measured yet; call measure() before confirm()")
         with _measuring(watched, probe):
@@ -200,7 +203,25 @@ class Watch:
         value = self._loss(output, targets[0]) if self._targets else self._loss(output)
         if not isinstance(value, Tensor) or (value.dim() and len(value) != samples):
             raise WatchError("loss must return a tensor: the mean over the samples, or one value for each of them")
+        if outputs.requires_grad and not value.requires_grad:
+            raise WatchError(
+                "loss must be computed from the model's output, not from a detached copy: it has no gradient"
+            )
+        if value.dim() == 0 and not self._steps:
+            self._refuse_sum(output, targets[0], value.detach())
         return value.expand(1, samples) if value.dim() == 0 else value.reshape(1, samples, -1).mean(2)
+
+    def _refuse_sum(self, output: Any, targets: Tensor, value: Tensor) -> None:
+        """Each sample twice: a mean stays what it is, a sum doubles, and gradients of samples would be too large."""
+        if self._loss is None or not isinstance(output, Tensor) or not 0 < abs(float(value)) < float("inf"):
+            return
+        with torch.no_grad():
+            both = (torch.cat([own, own]) for own in ((output, targets) if self._targets else (output,)))
+            ratio = float(self._loss(*both) / value)
+        if abs(ratio - 2) < 1e-3:
+            raise WatchError(
+                "loss gives a sum over the samples: give their mean, or one value for each (reduction='none')"
+            )
 
     def _follow(self, step: int, found: Measurement) -> None:
         """Adds a measurement to the lives of the units; explains what died since the last."""
