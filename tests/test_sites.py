@@ -219,14 +219,23 @@ def test_units_are_channels(
     assert (site.width, site.axis, site.kind, site.positions, site.layer) == (4, axis, kind, positions, "0")
 
 
-@pytest.mark.parametrize("way", [lambda z: torch.maximum(z, 0.1 * z), lambda z: torch.max(z * 0.1, z)])
-def test_the_larger_of_z_and_a_multiple_is_a_leaky_unit(way: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        (lambda z: torch.maximum(z, 0.1 * z), "maximum"),
+        (lambda z: torch.max(z * 0.1, z), "maximum"),
+        (lambda z: torch.where(z > 0, z, 0.1 * z), "where"),
+        (lambda z: torch.where(z < 0, z * 0.1, z), "where"),
+        (lambda z: (0.1 * z).where(z <= 0, z), "where"),
+    ],
+)
+def test_z_and_a_multiple_of_it_are_a_leaky_unit(way: Callable[[Tensor], Tensor], name: str) -> None:
     model, x = built("F.relu", again=False)
     model.function = partial(F.leaky_relu, negative_slope=0.1)
     expected = reluexp.watch(model, x).measure()
     model.function = way
     found = reluexp.watch(model, x)
-    assert found.sites["function"].tolist() == ["maximum"]
+    assert found.sites["function"].tolist() == [name]
     columns = ["off_fraction", "post_mean", "slope_mean", "dead_fraction"]
     assert found.measure()[columns].round(6).equals(expected[columns].round(6))
 
@@ -239,8 +248,9 @@ def test_what_only_looks_like_an_activation_is_none() -> None:
         return torch.maximum(z, floor) + torch.where(mask, z, 0) + torch.max(tenth, z) + z.clamp(min=-1)
 
     model, x = built("F.relu", again=False)
-    model.function = changed
-    assert trace(model, x).sites == []
+    for function in (changed, lambda z: torch.where(z > 0, 0.1 * z, z), lambda z: torch.where(z > 0, z, 0.1 * (z + 1))):
+        model.function = function
+        assert trace(model, x).sites == []
 
 
 def test_units_that_share_a_bias_have_no_gauge_of_their_own() -> None:

@@ -231,21 +231,20 @@ def _maximum(z: Tensor, slope: float) -> Tensor:
 
 
 def _chosen(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
-    """where(z > 0, z, 0), as a function or a method."""
+    """where(z > 0, z, 0) and where(z > 0, z, a·z), as a function or a method."""
     if len(args) != 3:
         return None
     mask, one, other = args if func is torch.where else (args[1], args[0], args[2])
-    order = known.order(mask, one)
-    if order in _EMPTIES and known.zero(other):
-        return Applied("where", one, Operation("where", _filled, _EMPTIES[order]))
-    order = known.order(mask, other)
-    if order in _EMPTIES.values() and known.zero(one):
-        return Applied("where", other, Operation("where", _filled, order))
-    return None
+    kept = _EMPTIES.get(known.order(mask, one) or "")
+    if kept is None and known.order(mask, other) in _EMPTIES.values():
+        kept, one, other = known.order(mask, other), other, one
+    slope = None if kept is None else 0.0 if known.zero(other) else known.multiple(other, one)
+    return None if slope is None else Applied("where", one, Operation("where", _filled, kept, slope))
 
 
-def _filled(z: Tensor, order: str) -> Tensor:
-    return z.masked_fill(_ORDERS[order](z, 0), 0)
+def _filled(z: Tensor, order: str, slope: float = 0.0) -> Tensor:
+    below = _ORDERS[order](z, 0)
+    return torch.where(below, slope * z, z) if slope else z.masked_fill(below, 0)
 
 
 _EMPTIES = {"gt": "le", "ge": "lt"}
