@@ -361,8 +361,10 @@ class Study:
         return Plots(self)
 
     def __repr__(self) -> str:
-        """Which study, how many trials have ended, what varies."""
-        return f"<Study {str(self.path)!r}: {counted(len(self._stacks), 'trial')}, axes: {', '.join(self.axes)}>"
+        """Which study, how many trials have ended and how many of them failed, what varies."""
+        failed = sum(outcome == "failed" for outcome, _ in self.standing.outcomes.values())
+        trials = counted(len(self._stacks), "trial") + f" ({failed} failed)" * bool(failed)
+        return f"<Study {str(self.path)!r}: {trials}, axes: {', '.join(self.axes)}>"
 
     def _repr_html_(self) -> str:
         from reluexp.report.summary import notebook_summary

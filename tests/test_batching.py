@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import Setting, load_config
-from reluexp.errors import ConfigError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.networks.batching import reads_batched
 from reluexp.networks.network import Network
 from reluexp.planning.plan import make_trials
@@ -204,6 +204,11 @@ def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: p
     config = tiny("Broken", seeds=2, grid={"activation": ["relu", "elu"]})
     study = reluexp.run(config, tmp_path, workers=1)
     assert set(study.trials["outcome"]) == {"failed"}
+    assert "4 trials (4 failed)" in repr(study)
+    with pytest.raises(ConfigError, match="every trial of this study failed"):
+        study.survival()
+    with pytest.raises(ResultsError, match="failed and has no weights"):
+        study.model(study.trials["trial"].iloc[0])
     assert findings(study) == [
         "4 of 4 trials failed (ReLU 2 of 2, ELU 2 of 2); a failed one is in no mean; "
         "why, most often: RuntimeError: the loss of <b>hope</b>."

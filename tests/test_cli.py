@@ -139,6 +139,11 @@ def test_several_studies_can_be_had_as_json(folder: Path) -> None:
     assert [path.name for path in (folder / "both").iterdir()] == ["summary.csv"]
 
 
+def test_the_page_says_what_the_base_setting_of_claims_is(folder: Path) -> None:
+    page = (folder / "results" / "s" / "report" / "index.html").read_text("utf-8")
+    assert "beside its grid: digits(train_size=200, test_size=60), mlp(width=[8]), sgd lr 0.05." in page
+
+
 def test_what_is_not_there_is_told_with_what_is(folder: Path) -> None:
     with pytest.raises(ResultsError, match=r"results/t: there is no study; beside it: s"):
         reluexp.load(folder / "results" / "t")

@@ -25,7 +25,7 @@ from reluexp.report.findings import findings
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
-from reluexp.report.verdicts import cards_of, claims_of
+from reluexp.report.verdicts import base_of, cards_of, claims_of
 from reluexp.stats import Results, describe_targets, settings
 
 __all__ = ["Picture", "asset", "environment", "inline_svg", "remarks_of", "render_page"]
@@ -128,6 +128,7 @@ def render_page(
             findings=findings(study),
             claims=claims,
             untested=untested,
+            base=base_of(study),
             hypotheses=tables["hypotheses"],
             choice=tables["choice"],
             cards=cards_of(study, frames["differences"]),

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
-from reluexp.claims import told_parts
+from reluexp.claims import Group, told_parts
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import Results
 
-__all__ = ["cards_of", "claims_of"]
+__all__ = ["base_of", "cards_of", "claims_of"]
 
 _MOST = 24  # cards; more settings than that are read from the table
 
@@ -37,6 +37,12 @@ def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict
         (rest if row["verdict"] == "not tested here" else cards).append(shown)
     order = ("supported", "contradicted", "undecided")
     return sorted(cards, key=lambda card: order.index(card["verdict"])), rest
+
+
+def base_of(study: Results) -> str:
+    """The setting that claims call the base one, in a few words; nothing for results that do not know theirs."""
+    base = getattr(study, "base", None)
+    return Group(base, False).about if base else ""
 
 
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:

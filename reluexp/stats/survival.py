@@ -67,6 +67,8 @@ def survival_of(
 ) -> Survival:
     """The lives of a study's units. Raises ConfigError for an axis that there is not, or without a table of units."""
     others, base = compared_by(study, by, baseline)
+    if len(study.trials) and study.trials["outcome"].eq("failed").all():
+        raise ConfigError("every trial of this study failed, so that there are no units; `trials.failure` says why")
     if study.units.empty or "dead_since_step" not in study.units:
         raise ConfigError(
             "this study has no units to follow: none of its trials wrote the table; use probe.metrics full or basic"
