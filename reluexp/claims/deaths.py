@@ -23,17 +23,17 @@ def dying(field: Field) -> Evidence:
     parts, missing = [], []
     base = float(field.study.base.train.optimizer.lr)
     rates = field.around("train.optimizer.lr", "relu")
-    for factor, words in ((1, "the base rate"), (10, "ten times the base rate")):
+    for factor, words in ((1, "at the base rate"), (10, "at ten times the base rate")):
         found = [group for rate, group in rates.items() if math.isclose(rate, factor * base)]
         if found:
             parts.append(_died(field, found[0], words))
         else:
-            missing.append(f"relu in the base setting at {words} ({factor * base:g}), not tuned")
+            missing.append(f"relu in the base setting {words} ({factor * base:g}), not tuned")
     deep = dying_setting(field, "relu")
     for name in ("sgd", "adam"):
         own = [group for group in deep if group.setting.train.optimizer.name == name]
         if own:
-            parts += [_died(field, own[0], "deep narrow nets")] if name == "sgd" else []
+            parts += [_died(field, own[0], "in deep narrow nets")] if name == "sgd" else []
             parts.append(_recovered(field, own[0], name))
         else:
             missing.append(f"relu in deep narrow nets (depth ≥ 10, width ≤ 10) with {name}")
@@ -42,7 +42,7 @@ def dying(field: Field) -> Evidence:
 
 def _died(field: Field, group: Group, words: str) -> Part:
     contrast = Contrast("died", field.single(group, "relu", _died_shares(field.study.units)), "greater", 0.01)
-    return Part(f"units that died, confirmed, at {words} ({group.about})", [contrast], "points", 100)
+    return Part(f"units that died, confirmed, {words} ({group.about})", [contrast], "points", 100)
 
 
 def _died_shares(units: pd.DataFrame) -> dict[str, float]:

@@ -191,10 +191,9 @@ def accuracy(field: Field) -> Evidence:
     half = field.alike(whole, "architecture.width", "relu").get(width // 2) if isinstance(width, int) else None
     if half:
         control = mean_interval(100 * _between(field, whole, half, "relu"))
-        notes.append(
-            f"control: half the width costs {control.mean:.2f} points [{control.low:.2f}, {control.high:.2f}], so lost "
-            "capacity alone explains that much"
-        )
+        size, low, high = (f"{value:.2f}".replace("-", "−") for value in (control.mean, control.low, control.high))
+        told = f"control: half the width costs {size} points [{low}, {high}], so lost capacity alone explains that much"
+        notes.append(told)
     share = mean_interval(field.single(dead, "relu", metric)).n
     part = Part(f"accuracy none dead − half dead ({whole.about})", [Contrast("intervention", loss, "greater", 0.005)],
                 "points", 100, f"{share} nets with half of their units dead")  # fmt: skip
