@@ -19,7 +19,10 @@ from PIL import Image
 
 import reluexp
 from reluexp.cli import app
+from reluexp.config import load_config
+from reluexp.engine import Resources
 from reluexp.errors import ResultsError
+from reluexp.foretold import foretold
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -122,8 +125,7 @@ def test_bad_input_gets_one_message_and_leaves_results_alone(folder: Path, words
 
 
 def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Path) -> None:
-    found = command("run", "small.yaml", "--workers", "2", "--results", "two", cwd=folder)
-    assert found.returncode == 0, found.stderr
+    reluexp.run(folder / "small.yaml", folder / "two", workers=2)
     same(folder / "results" / "s", folder / "two" / "s")
     assert command("run", "small.yaml", "--results", "two", "--quiet", cwd=folder).stderr == ""
     assert "4 finished" in command("status", "s", "--results", "two", cwd=folder).stdout
@@ -179,7 +181,7 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     assert command("run", "long.yaml", "--workers", "1", cwd=tmp_path).returncode == 0
-    assert command("run", "long.yaml", "--workers", "1", "--results", "whole", cwd=tmp_path).returncode == 0
+    reluexp.run(tmp_path / "long.yaml", tmp_path / "whole", workers=1)
     same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
 
 
@@ -207,43 +209,42 @@ class Net(nn.Sequential):
 """
 
 
-def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(tmp_path: Path) -> None:
+def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    text = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: 'mine:Net'\nseeds: 2\n"
+    Path("own.yaml").write_text(text + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bent']}\n")
+
     def own(**changes: object) -> None:
-        (tmp_path / "mine.py").write_text(OWN.format(**{"bend": 1, "comment": "", "width": 4, **changes}))
+        Path("mine.py").write_text(OWN.format(**{"bend": 1, "comment": "", "width": 4, **changes}))
 
     def losses() -> dict[str, float]:
-        study = reluexp.load(tmp_path / "results" / "s")
+        said.clear()
+        study = reluexp.run("own.yaml", workers=1, listener=lambda event: said.append(str(event.get("text", ""))))
         epochs = study.epochs.merge(study.trials[["trial", "activation"]])
         found: dict[str, float] = epochs.groupby("activation")["test_loss"].mean().to_dict()
         return found
 
-    def say(*words: str) -> str:
-        found = command(*words, cwd=tmp_path)
-        assert found.returncode in (0, 1), found.stderr
-        return found.stdout + found.stderr
+    def planned() -> str:
+        return next(iter(foretold(load_config("own.yaml"), Path("results"), Resources())))
 
-    text = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: 'mine:Net'\nseeds: 2\n"
-    (tmp_path / "own.yaml").write_text(text + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bent']}\n")
     own()
-    run = ("run", "own.yaml", "--workers", "1")
-    say(*run)
     first = losses()
     own(comment="the same code, whatever is said of it")
-    assert "0 to do" in say("plan", "own.yaml")
-    assert "moved" not in say(*run)
+    assert planned().endswith(", 0 to do")
+    assert losses() == first
     own(bend=3)
-    assert "4 trials at 2 settings, 4 to do" in say("plan", "own.yaml")
-    assert "4 finished" in say("status", "s")  # nothing here says that these are not the results of the study
-    told = say(*run)
-    assert "made from code of mine:Net and mine:bent that has changed since; moved to" in told
+    assert planned().endswith(", 4 to do")
     second = losses()
+    assert any("made from code of mine:Net and mine:bent that has changed since; moved to" in text for text in said)
     assert second["relu"] == first["relu"]
     assert second["mine:bent"] != first["mine:bent"]
-    trial = reluexp.load(tmp_path / "results" / "s").trials["trial"].iloc[0]
-    code = f"import reluexp; reluexp.load('results/s').model('{trial}')"
+    study = reluexp.load("results/s")
     own(bend=3, width=5)
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "the code of mine:Net has changed since it was trained" in found.stderr
+    with pytest.raises(ResultsError, match="the code of mine:Net has changed since it was trained"):
+        study.model(study.trials["trial"].iloc[0])
 
 
 def test_reading_images_is_shown(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from reluexp.catalogue.registry import Options
 from reluexp.config import Setting, load_config
 from reluexp.planning.earlier import axes_of, shown_at
 from reluexp.report import write_report
+from reluexp.report.figures import FIGURES
 from reluexp.store.files import seal
 
 BASE: dict[str, Any] = {
@@ -87,7 +88,8 @@ def test_nothing_is_confirmatory_beside_earlier_trials(tmp_path: Path) -> None:
     assert reluexp.load(tmp_path / "s", earlier=True).hypotheses()["kind"].tolist() == ["exploratory"]
 
 
-def test_the_page_says_so_and_takes_no_other_pages_place(folder: Path) -> None:
+def test_the_page_says_so_and_takes_no_other_pages_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reluexp.report.figures.FIGURES", FIGURES[:1])
     root = folder / "both" / "s"
     plain = write_report(reluexp.load(root), formats=["html"])
     whole = write_report(reluexp.load(root, earlier=True), formats=["html", "csv"])

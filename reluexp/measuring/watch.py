@@ -207,7 +207,7 @@ class Watch:
             raise WatchError(
                 "loss must be computed from the model's output, not from a detached copy: it has no gradient"
             )
-        if value.dim() == 0 and not self._steps:
+        if value.dim() == 0 and samples > 1 and not self._steps:
             self._refuse_sum(output, targets[0], value.detach())
         return value.expand(1, samples) if value.dim() == 0 else value.reshape(1, samples, -1).mean(2)
 
