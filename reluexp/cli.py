@@ -133,23 +133,15 @@ def report(
 
     Example: reluexp report quickstart --format html,pdf
     """
-    from reluexp.store import find_study
-
-    folders = [find_study(name, results) for name in studies or [""]]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ConfigError(f"one study is named twice: {' '.join(studies or [])}; name each once")
-    from reluexp.report import UNREAD, write_report, write_together
+    found = _loaded(studies or [""], results, earlier)
+    from reluexp.report import write_report, write_together
     from reluexp.report.style import Style, paper_style, styled
     from reluexp.report.terminal import as_data
     from reluexp.report.together import COLUMN
-    from reluexp.study import load
 
-    found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
-    for study in found:
-        _warn(study.notes())
     wanted = [form.strip() for form in formats.split(",")]
     if len(found) > 1:
-        path = write_together(found, out, wanted, styled(COLUMN, style) if style else COLUMN)
+        path = write_together(found, out, wanted, styled(COLUMN, style))
         _say(_json([as_data(study, path) for study in found]) if as_json else str(path))
         return
     base = paper_style() if "pdf" in wanted and not {"html", "svg", "png"} & set(wanted) else Style()
@@ -283,6 +275,22 @@ def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
 
     if given not in allowed:
         raise ConfigError(f"{what}: got {given!r}; allowed: {', '.join(allowed)}{nearest(given, list(allowed))}")
+
+
+def _loaded(names: list[str], results: Path, earlier: bool) -> list[Any]:
+    """The studies of those names, without what no report needs."""
+    from reluexp.store import find_study
+
+    folders = [find_study(name, results) for name in names]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"one study is named twice: {' '.join(names)}; name each once")
+    from reluexp.report import UNREAD
+    from reluexp.study import load
+
+    found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
+    for study in found:
+        _warn(study.notes())
+    return found
 
 
 def _conclude(study: Any, as_json: bool) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +16,10 @@ from reluexp.config.source import dotted
 from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
-from reluexp.errors import ConfigError, DataError, Interrupted, ResultsError
+from reluexp.errors import ConfigError, DataError, Interrupted
+from reluexp.failures import record_failure
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
-from reluexp.planning.earlier import describe
 from reluexp.planning.estimate import kind_of, stack_seconds
 from reluexp.planning.limits import refuse_oversized
 from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
@@ -32,6 +28,7 @@ from reluexp.planning.tuning import for_choosing
 from reluexp.provenance import now, provenance
 from reluexp.registration import register
 from reluexp.standing import Standing, take_stock
+from reluexp.stopping import stop_signals
 from reluexp.store import Damage, Shard, Store, remember_speed
 from reluexp.study import Study
 
@@ -93,7 +90,7 @@ def run_loaded(
     if resources.engine == "local":
         refuse_oversized(loaded)
     store = Store(results / loaded.config.study)
-    with _stop_signals() as stop, store.lock(shard, stop):
+    with stop_signals() as stop, store.lock(shard, stop):
         session = _Session(loaded, store, resources, fresh, shard, listener, stop)
         plan = session.plan()
         if plan.stacks or session.unknown():
@@ -234,7 +231,9 @@ class _Session:
                     text = f"{short}: {event['text']}"
                     event = {"event": "split", "stack": event["stack"], "stacks": halves, "text": text}
                 else:
-                    self._record_failure(stacks[event["stack"]], event)
+                    failed = stacks[event["stack"]]
+                    data = self.data[identity(failed.setting.dataset)]
+                    record_failure(self.store, failed, self.loaded.config.study, data, event)
             self.listener(event)
         if self.stop():
             raise Interrupted(f"{self.loaded.config.study}: stopped; run it again to go on where it was")
@@ -328,34 +327,6 @@ class _Session:
         halves = [make_plan(list(own), device=self.device, largest=middle, batched=self.batched) for own in parts]
         return [half for plan in halves for half in plan.stacks]
 
-    def _record_failure(self, stack: Stack, event: Event) -> None:
-        """A failed stack is an outcome too: its trials have a row, and the traceback lies beside it."""
-        import pandas as pd
-
-        if event["kind"] == "ResultsError":
-            raise ResultsError(event["text"])
-        text = event["text"]
-        if event["kind"] == "memory":
-            text = f"one network alone does not fit into memory: {text}"
-        rows = [self._failed_row(trial, text) for trial in stack.trials]
-        record = {
-            **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
-            **{"outputs": 0, "data": self.data[identity(stack.setting.dataset)], "numerics": NUMERICS},
-            **{"code": code_of(stack.settings), **describe(stack)},
-            **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
-        }
-        self.store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})
-
-    def _failed_row(self, trial: Trial, text: str) -> dict[str, Any]:
-        setting, axes = trial.point.setting, trial.point.axes
-        parts = ("dataset", "architecture", "activation", "init")
-        return {
-            **{"trial": trial.id, "study": self.loaded.config.study, "seed": trial.seed},
-            **{part: label_of(getattr(setting, part)) for part in parts},
-            **{"outcome": "failed", "failure": text, "classes": float("nan"), "dead_fraction": float("nan")},
-            **{"stuck": None, **{key: value for key, value in axes.items() if "." in key}},
-        }
-
 
 def _remember_speed(study: Study, stacks: Mapping[str, Stack], device: str, results: Path) -> None:
     """What this run's stacks took against their estimate, where that was long enough to mean something."""
@@ -380,28 +351,3 @@ def _check_fit(stack: Stack, event: Event) -> None:
     wrong = misfits(stack.setting, hints)
     if wrong:
         raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """While open, the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP asks to stop; a second Ctrl-C or SIGTERM stops at once.
-
-    Batch systems announce by SIGTERM or SIGUSR1 that they take the machine away.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set() and number in (signal.SIGINT, signal.SIGTERM):
-            raise KeyboardInterrupt
-        asked.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -74,8 +74,8 @@ def paper_style(width: float = 5.5) -> Style:
     return replace(base, width=width, row_height=max(1.6, 2.2 * width / 5.5), facets=6, rc={**base.rc, **_PAPER})
 
 
-def styled(style: Style, path: Path) -> Style:
-    """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line).
+def styled(style: Style, path: Path | None) -> Style:
+    """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line), if one is given.
 
     `figure.figsize` in the file sets the width. Raises ConfigError when it cannot be read or names what does not exist.
     """
@@ -83,6 +83,8 @@ def styled(style: Style, path: Path) -> Style:
 
     import matplotlib as mpl
 
+    if path is None:
+        return style
     try:
         if not path.is_file():
             raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")

@@ -1,0 +1,50 @@
+"""A stack that failed, as results: its trials have a row, and the traceback lies beside it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from typing import Any
+
+from reluexp.config import label_of
+from reluexp.engine import Event
+from reluexp.errors import ResultsError
+from reluexp.planning.code import code_of
+from reluexp.planning.earlier import describe
+from reluexp.planning.plan import NUMERICS, Stack, Trial
+from reluexp.provenance import now
+from reluexp.store import Store
+
+__all__ = ["record_failure"]
+
+
+def record_failure(store: Store, stack: Stack, study: str, data: str, event: Event) -> None:
+    """Writes the outcome of a stack that an event says has failed; `data` is its data set's fingerprint.
+
+    Raises ResultsError where it was the results that could not be written.
+    """
+    import pandas as pd
+
+    if event["kind"] == "ResultsError":
+        raise ResultsError(event["text"])
+    text = event["text"]
+    if event["kind"] == "memory":
+        text = f"one network alone does not fit into memory: {text}"
+    rows = [_row(trial, study, text) for trial in stack.trials]
+    record = {
+        **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
+        **{"outputs": 0, "data": data, "code": code_of(stack.settings), "numerics": NUMERICS, **describe(stack)},
+        **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
+    }
+    store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})
+
+
+def _row(trial: Trial, study: str, text: str) -> dict[str, Any]:
+    setting, axes = trial.point.setting, trial.point.axes
+    parts = ("dataset", "architecture", "activation", "init")
+    return {
+        **{"trial": trial.id, "study": study, "seed": trial.seed},
+        **{part: label_of(getattr(setting, part)) for part in parts},
+        **{"outcome": "failed", "failure": text, "classes": math.nan, "dead_fraction": math.nan},
+        **{"stuck": None, **{key: value for key, value in axes.items() if "." in key}},
+    }
