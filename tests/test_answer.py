@@ -8,11 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pytest
+from made import made_study
 from made_results import Made, made
 from test_across import tasks
 
 from reluexp.report.answer import answer
+from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.frames.choices import along, numeric_axis, over_axis
+from reluexp.report.live.payload import live_data
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.verdicts import choice_table
@@ -137,3 +141,21 @@ def test_the_rate_that_tuning_chose_for_all_is_told() -> None:
         axes=["activation", "train.epochs", "train.optimizer.lr"], tuned_axes=["train.optimizer.lr"]
     )
     assert choice_table(cast("Any", study), frame).headers == ["activation", "lr", "mean"]
+
+
+def test_a_trial_that_diverged_counts_along_an_axis_at_its_own_place_alone() -> None:
+    study = made_study(("relu", "elu"), 5, 8, axis="train.optimizer.lr", values=(0.01, 0.1, 1.0))
+    final = over_axis(study, "train.optimizer.lr")
+    expected = final.groupby(["activation", "train.optimizer.lr"])["test_accuracy"].mean()
+    assert final["outcome"].eq("diverged").sum() == 3
+    rows = live_data(study).frame
+    rows = rows[rows["figure"].eq("axis") & rows["metric"].eq("test_accuracy")]
+    assert rows["n"].tolist() == [5] * 6
+    found = rows.set_index(["activation", "x"])["mean"]
+    assert [found[key] for key in expected.index] == pytest.approx(expected.tolist())
+    spec = next(spec for spec in FIGURES if spec.name == "axis_sensitivity")
+    figure = draw_figure(spec, study)
+    assert figure is not None
+    heights = [line.get_ydata().tolist() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
+    for label in ("relu", "elu"):
+        assert any(np.allclose(own, expected[label]) for own in heights)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "TIMES",
     "Panel",
     "draw_curves",
     "grid_of",
@@ -151,6 +152,10 @@ def log_range(values: pd.Series, least: float = 20) -> bool:
     return len(positive) > 1 and positive.max() / positive.min() > least
 
 
+TIMES = ("epoch", "step")
+"""along which a trial goes on; at another x it may be in one place alone"""
+
+
 def draw_curves(
     ax: Axes,
     panel: Panel,
@@ -164,7 +169,8 @@ def draw_curves(
     """For each line the mean over trials with its pointwise 95 % t band, some seeds faint behind, × where one diverged.
 
     On a log axis the mean is geometric, the band that of the logs, and zeros are left out. A `share` lies in [0, 1]:
-    its bands are cut there, and diverged trials stay in the mean with their last finite value; other curves end.
+    its bands are cut there, and over epochs diverged trials stay in the mean with their last finite value; other curves
+    end.
     """
     table = _by_trial(panel, lines.by, list(lines.looks), x, log)
     outcome = panel.rows.drop_duplicates("trial").set_index("trial")["outcome"]
@@ -172,7 +178,8 @@ def draw_curves(
     looks = list(lines.looks.values())
     _draw_seeds(ax, table, lost, looks, style, log, crosses)
     measured = table.notna().groupby(level="line").transform("any")
-    kept = table.mask(np.broadcast_to(lost[:, None], table.shape), table.ffill(axis=1)) if share else table
+    carried = share and x in TIMES
+    kept = table.mask(np.broadcast_to(lost[:, None], table.shape), table.ffill(axis=1)) if carried else table
     _draw_means(ax, kept.where(measured), looks, log, share)
     if log:
         ax.set_yscale("log")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.lines import Facet, Lines
+from reluexp.report.panels import TIMES
 from reluexp.stats import Results, column_intervals, settings
 
 __all__ = ["Curve", "Metric", "Source", "curve_rows", "curves_of"]
@@ -68,6 +69,7 @@ class Source:
         rows, names = pd.factorize(frame["trial"])
         code = pd.Index(trials["trial"]).get_indexer(names)[rows]
         self.kept, self.frame, self.by_site = code >= 0, frame, by_site
+        self.over_time = x in TIMES
         if by_site:
             self.kept &= frame["site"].notna().to_numpy()
         code = code[self.kept]
@@ -149,7 +151,8 @@ def _placed(trials: pd.DataFrame, lines: Lines, facets: Sequence[Facet]) -> pd.D
 def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve]:
     """The curves of a metric that have a finite value; at most `seeds` single trials of each, diverged ones first.
 
-    A share's diverged trials stay in the mean with their last finite value; other curves end (as in the figures).
+    Over epochs a share's diverged trials stay in the mean with their last finite value; other curves end (as in the
+    figures).
     """
     if metric.name not in source.frame:
         return
@@ -158,7 +161,7 @@ def curves_of(source: Source, metric: Metric, seeds: int = 30) -> Iterator[Curve
         if not measured.any():
             continue
         kept = values
-        if metric.share and lost.any():
+        if metric.share and source.over_time and lost.any():
             filled = pd.DataFrame(values).ffill(axis=1).to_numpy()
             kept = np.where(lost[:, None], filled, values)
         band = list(column_intervals(kept[:, measured])[:3])
