@@ -61,6 +61,7 @@ def test_one_activation_that_cannot_die_is_told_alone() -> None:
 def test_accuracies_on_different_data_choose_no_activation() -> None:
     *_, choice = answer(tasks(6, seeds=8))
     assert choice.startswith("Over 6 data sets together, against ReLU: ELU +2.")
+    assert "Ranked on each of 6 data sets" in choice
 
 
 def test_seeds_that_would_tell_are_those_of_what_was_seen_and_more_than_there_are() -> None:

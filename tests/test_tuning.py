@@ -20,7 +20,7 @@ from reluexp.planning.plan import make_trials
 from reluexp.planning.tuning import choices, for_choosing, for_comparing, shown_axes
 from reluexp.registration import digest, register
 from reluexp.report.terminal import shown
-from reluexp.stats import hypothesis_table
+from reluexp.stats import compare_study, hypothesis_table
 
 TUNED: dict[str, Any] = {
     "study": "t",
@@ -195,6 +195,10 @@ def test_a_hypothesis_that_definitions_decide_is_not_tested() -> None:
     ]
     found = hypothesis_table(study, stated)
     assert found["verdict"].tolist() == ["not tested here", "supported"]
+    compared = compare_study(study, "dead_fraction").set_index("activation")
+    assert compared.loc["leaky_relu", "verdict"] == "by definition"
+    assert compared.loc["leaky_relu", ["p", "p_holm"]].isna().all()
+    assert compared.loc["relu6", "p_holm"] < 0.01
     assert found["statement"].iloc[0].endswith("(by definition: leaky_relu cannot be dead exactly)")
 
 

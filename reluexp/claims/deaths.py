@@ -19,7 +19,7 @@ _DEATHS = 10
 
 
 def dying(field: Field) -> Evidence:
-    """Units that died, confirmed, above 0.01 at the base rate, ten times it, and in deep narrow nets; few recover."""
+    """Units that died less those that revived above 0.01 at three rates or depths; of those that died few recover."""
     parts, missing = [], []
     base = float(field.study.base.train.optimizer.lr)
     rates = field.around("train.optimizer.lr", "relu")
@@ -42,20 +42,22 @@ def dying(field: Field) -> Evidence:
 
 def _died(field: Field, group: Group, words: str) -> Part:
     contrast = Contrast("died", field.single(group, "relu", _died_shares(field.study.units)), "greater", 0.01)
-    return Part(f"units that died, confirmed, {words} ({group.about})", [contrast], "points", 100)
+    return Part(f"units that died less those that revived {words} ({group.about})", [contrast], "points", 100)
 
 
 def _died_shares(units: pd.DataFrame) -> dict[str, float]:
-    """The share of each trial's units that lived at birth and are dead on the whole training set at the end.
+    """Of each trial's units, the share that died, confirmed on the whole training set, less that revived.
 
-    Not the share confirmed less the share born dead: births are seen on the probe alone, where some units are dead that
-    respond to other samples, so that this difference is below 0 in a net that never trains.
+    Died: alive at birth and confirmed dead at the end; revived: dead at birth and alive at the end. Not the share
+    confirmed less the share born dead: births are seen on the probe alone, where some units are dead that respond to
+    other samples, so that this difference is below 0 in a net that never trains.
     """
     if units.empty or "confirmed_dead" not in units:
         return {}
     known = units[units["confirmed_dead"].notna()]
-    died = known["confirmed_dead"].astype(bool) & ~known["born_dead"].astype(bool)
-    return {str(trial): float(share) for trial, share in died.groupby(known["trial"]).mean().items()}
+    born, dead, confirmed = (known[name].astype(bool) for name in ("born_dead", "dead_at_end", "confirmed_dead"))
+    change = (confirmed & ~born).astype(int) - (born & ~dead).astype(int)
+    return {str(trial): float(share) for trial, share in change.groupby(known["trial"]).mean().items()}
 
 
 def _recovered(field: Field, group: Group, name: str) -> Part:

@@ -17,6 +17,7 @@ from reluexp.stats import Results, differences, other_axes, summary
 
 __all__ = ["answer"]
 
+_MANY = 1000
 _TOLD = {"better": "better than", "equal": "as good as", "worse": "worse than"}
 
 
@@ -82,7 +83,7 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
     told = [f"{_difference(study, row)}" for row in found.sort_values("mean", ascending=False).to_dict("records")]
     margin = 100 * rows["margin"].iloc[0]
     hopeless = rows["pairs_needed"].dropna()
-    if not told and len(hopeless):
+    if not told and len(hopeless) and not rows["verdict"].eq("equal").any():
         many = int(rows["n"].gt(0).sum())
         what = f"{many} comparisons at once" if many > 1 else "a comparison"
         who, see = ("1 seed", "it shows") if seeds == 1 else (f"{seeds} seeds", "they show")
@@ -114,7 +115,7 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     left = _left_open(compared)
     rows = _on_one_data_set(table[table["test_accuracy_n"] > 0])
     if rows["activation"].nunique() < 2:
-        return " ".join([*across_sentences(study)[:1], left]).strip()
+        return " ".join([*across_sentences(study), left]).strip()
     top = rows.loc[rows["test_accuracy_mean"].idxmax()]
     share = _percent(top["test_accuracy_mean"])
     head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"
@@ -144,11 +145,13 @@ def _on_one_data_set(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _left_open(compared: pd.DataFrame) -> str:
     """How many comparisons are undecided, and the seeds that would do for half of them."""
+    compared = compared[compared["n"] > 0] if len(compared) else compared
     undecided = compared[compared["verdict"] == "undecided"] if len(compared) else compared
     if undecided.empty:
         return ""
     seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
     half = seeds[(len(seeds) - 1) // 2]
-    told = f"{half:.0f} seeds would tell" + (", or fewer, for half of them" if len(seeds) > 1 else "")
+    many = f"more than {_MANY:,}" if half > _MANY else f"{half:.0f}"
+    told = f"{many} seeds would tell" + (", or fewer, for half of them" if len(seeds) > 1 else "")
     stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
     return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."

@@ -265,10 +265,9 @@ def _gradients(study: Results) -> list[str]:
         return []
     row = _top(rows, "mean")
     if row["mean"] < _SMALL_LOSS:
-        return [
-            f"At birth no activation lost more than {max(row['mean'], 0.1):.1f} decades of gradient between its last "
-            "hidden layer and its first."
-        ]
+        most = math.ceil(10 * max(row["mean"], 0.1)) / 10
+        told = f"{most:.1f} decades of gradient between its last hidden layer and its first"
+        return [f"At birth no activation lost more than {told}."]
     bounds = "" if math.isnan(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]"
     same = (decades[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)
     sites, lost = int(decades.loc[same, "sites"].max()), int(decades.loc[same, "decades"].isna().sum())

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluexp.catalogue.activations import can_die
+from reluexp.catalogue.metrics import DEATHS
 from reluexp.errors import ConfigError
 from reluexp.stats.intervals import mean_interval, median_with
 from reluexp.stats.margins import better_sign, is_time, margin_of
@@ -55,6 +57,10 @@ def compare_study(
         first = in_order(frame[by], by)[0]
         raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={first!r}, for example")
     found = compare(frame, metric, by, base, others, over, margin_of(metric, margins))
+    if by == "activation" and metric in DEATHS:  # what cannot die exactly has fewer deaths by definition
+        known = found[by].map(can_die).astype(bool) & can_die(str(base))
+        found.loc[~known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
+        found["verdict"] = found["verdict"].where(known, "by definition")
     found.insert(found.columns.get_loc("baseline") + 1, "at", at)
     return found
 
@@ -92,9 +98,9 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     - p: exact two-sided signed-rank; p_holm: Holm's correction over the family; p_smallest: the least that the family
       could reach; where that is above 0.05 p and p_holm are NaN and pairs_needed says how many would do.
     - margin, verdict: `better`, `worse` (`higher`, `lower` where neither is good), `equal`, `undecided`, or
-      `no margin`; p_beyond, p_equal: Holm-corrected p of the tests behind them; at the spread seen,
-      pairs_to_resolve: how many pairs would show that a true 0 is within the margin; pairs_to_decide: how many would
-      decide if the mean seen were the truth.
+      `no margin`, or `by definition` (exact deaths of what cannot die); p_beyond, p_equal: Holm-corrected p of the
+      tests behind them; at the spread seen, pairs_to_resolve: how many pairs would show that a true 0 is within the
+      margin; pairs_to_decide: how many would decide if the mean seen were the truth.
     - mean_sound, n_sound: the mean and number of the pairs in which neither trial diverged or got stuck.
     """
     rows = [{**where, **_row(part, sign, margin)} for where, part in groups(found, keys)]

@@ -223,7 +223,7 @@ CHOICES: tuple[FigureSpec, ...] = (
         "sensitivity",
         lambda study: (
             "Share of hidden units that would be called dead on a probe of the first n training samples, at the end of "
-            "training; at the right end the whole training set. Below 1 % the axis is linear. "
+            "training, up to where the last unit responded on the whole training set. Below 1 % the axis is linear. "
             "What is 0 throughout is not drawn. "
             f"{_bands(study)}{dagger_note(study)}{facet_note(study, 4)}"
         ),
