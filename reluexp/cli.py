@@ -87,14 +87,15 @@ def run(
     Example: reluexp run quickstart --set train.lr=0.1 --set seeds=5
     """
     from reluexp.config import load_config
-    from reluexp.engine import ENGINES, Resources
+    from reluexp.engine import ENGINES
+    from reluexp.runner import resources_of
 
     _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
     _one_of("--engine", engine, tuple(ENGINES))
     loaded = load_config(config, set_ or [])
     given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
     given |= {"engine": engine, "address": ray_address, "patience": patience}
-    resources = Resources.model_validate(given)
+    resources = resources_of(given)
     if dry_run:
         from reluexp.foretold import foretold
 
@@ -200,11 +201,11 @@ def plan(
     Example: reluexp plan mnist_cnn
     """
     from reluexp.config import load_config
-    from reluexp.engine import Resources
     from reluexp.foretold import foretold
+    from reluexp.runner import resources_of
 
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    resources = Resources.model_validate({"device": device, "workers": workers})
+    resources = resources_of({"device": device, "workers": workers})
     for sentence in foretold(load_config(config, set_ or []), results, resources):
         _say(sentence)
 
@@ -300,7 +301,7 @@ def _conclude(study: Any, as_json: bool) -> None:
 
 
 def _json(found: Any) -> str:
-    return json.dumps(found, ensure_ascii=False, indent=2)
+    return json.dumps(found, indent=2)  # in ASCII: no character of a name is left for a terminal to obey
 
 
 def _show(study: Any, path: Path, as_json: bool) -> None:

@@ -32,7 +32,7 @@ from reluexp.stopping import stop_signals
 from reluexp.store import Damage, Shard, Store, remember_speed
 from reluexp.study import Study
 
-__all__ = ["Listener", "run", "run_loaded"]
+__all__ = ["Listener", "resources_of", "run", "run_loaded"]
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -60,7 +60,7 @@ def run(
     next run then goes on.
     """
     loaded = load_config(config, overrides)
-    means = _resources({"device": device, "workers": workers, "stack": stack, **resources})
+    means = resources_of({"device": device, "workers": workers, "stack": stack, **resources})
     part = Shard.parse(shard) if shard else None
     return run_loaded(loaded, Path(results), means, fresh, part, listener or (lambda event: None))
 
@@ -98,6 +98,8 @@ def run_loaded(
                 session.prepare(engine, plan)
                 session.compare(engine, plan)
                 session.train(engine, session.plan())
+        elif fresh:
+            store.clear()
         session.end()
         study = Study(store)
         learned = study.trials["outcome"].ne("failed").any() if len(study.trials) else False
@@ -107,7 +109,7 @@ def run_loaded(
     return study
 
 
-def _resources(given: dict[str, Any]) -> Resources:
+def resources_of(given: dict[str, Any]) -> Resources:
     """Keywords as resources; raises ConfigError with all that is wrong with them, as a config does."""
     try:
         return Resources.model_validate(given)

@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 import reluexp
-from reluexp.cli import app
+from reluexp.cli import _json, app
 from reluexp.config import load_config
 from reluexp.engine import Resources
 from reluexp.errors import ResultsError
 from reluexp.foretold import foretold
+from reluexp.plain import plain
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -77,6 +78,7 @@ BAD = [
     (["run", "small.yaml", "--device", "gpu"], "allowed: auto"),
     (["plan", "small.yaml", "--device", "gpu"], "allowed: auto, cpu, cuda"),
     (["run", "small.yaml", "--workers", "0"], "greater than or equal to 1"),
+    (["run", "small.yaml", "--patience", "inf"], "patience: got inf; allowed: a finite number"),
     (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),
     (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),
     (["report", "nothing"], "no study"),
@@ -258,3 +260,11 @@ def test_reading_images_is_shown(tmp_path: Path) -> None:
     found = command("run", "i.yaml", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "12/12 images read" in found.stderr
+
+
+def test_json_holds_any_text_and_nothing_that_a_terminal_obeys() -> None:
+    text = "a\x7fb\x9bc\u202ed\U000e0001 ±"
+    told = _json({"text": text})
+    assert json.loads(told) == {"text": text}
+    assert told.isascii()
+    assert told == plain(told)

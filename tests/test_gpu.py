@@ -279,6 +279,11 @@ def test_gpus_are_found_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path:
         (None, [("GPU-aa", 81559 << 20), ("GPU-bb", 40960 << 20), ("GPU-cc", None)]),
         ("1", [("1", 40960 << 20)]),
         ("GPU-aa, MIG-x", [("GPU-aa", 81559 << 20), ("MIG-x", None)]),
+        ("GPU-b, 0", [("GPU-b", None), ("0", 81559 << 20)]),
+        ("0, 7, 1", [("0", 81559 << 20)]),
+        ("0, -1, 1", [("0", 81559 << 20)]),
+        ("-1", []),
+        ("7", []),
         ("", []),
     ):
         gpus._installed.cache_clear()

@@ -86,6 +86,12 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "maximum of 0": (lambda z: torch.max(torch.tensor(0.0), z), "maximum"),
     "where": (lambda z: torch.where(z > 0, z, 0.0), "where"),
     "where not": (lambda z: z.new_zeros(()).where(z <= 0, z), "where"),
+    "relu by name": (lambda z: F.relu(input=z, inplace=False), "relu"),
+    "clamp by name": (lambda z: torch.clamp(input=z, min=0), "clamp"),
+    "clamp with a tensor": (lambda z: torch.clamp(z, min=torch.zeros(1), max=torch.full((1,), 1e9)), "clamp"),
+    "maximum by name": (lambda z: torch.maximum(input=z, other=torch.zeros_like(z)), "maximum"),
+    "where by name": (lambda z: torch.where(torch.gt(input=z, other=0), input=z, other=torch.zeros(())), "where"),
+    "times a mask by name": (lambda z: torch.mul(input=z, other=z.gt(other=0)), "mul"),
     "times a mask": (lambda z: z * (z > 0), "mul"),
     "times a cast mask": (lambda z: (z > 0).float() * z, "mul"),
     "masked_fill": (lambda z: z.masked_fill(z < 0, 0), "where"),
@@ -188,6 +194,15 @@ class Residual(nn.Module):
         h = self.two(h)
         h += x
         return self.head(torch.cat([self.relu(h), x], 1)[:, :3].mean((2, 3)))
+
+
+def test_sums_by_name_are_sums() -> None:
+    model, x = built("F.relu", again=False)
+    plain = trace(model, x).sites
+    for way in (lambda z: F.relu(torch.add(z, other=z)), lambda z: F.relu(z.add(other=z)), lambda z: F.relu(z + z)):
+        model.function = way
+        assert [site.layer for site in trace(model, x).sites] == [None]
+    assert plain[0].layer == "first"
 
 
 def test_a_residual_branch_has_no_feeding_layer() -> None:

@@ -19,6 +19,7 @@ from reluexp.catalogue.metrics import COMPARED, METRICS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
 from reluexp.measuring.metrics import LAYER_METRICS, merge, site_sums, summarise, top_count
+from reluexp.measuring.probe import Probe
 from reluexp.networks.gains import auto_gain, derivative, reference_slope
 from reluexp.networks.intercept import Reading
 from reluexp.networks.network import Network, build_module
@@ -338,3 +339,22 @@ def test_backprop_norm_and_weight_gradient_by_a_slow_reference() -> None:
     (weight,) = torch.autograd.grad(loss.mean(), plain.get_parameter("dense1.linear.weight"))
     assert float(found.layers[0]["backprop_norm"]) == pytest.approx(float(gradient.square().mean().sqrt()), rel=1e-4)
     assert float(found.layers[0]["weight_grad_norm"]) == pytest.approx(float(weight.norm()), rel=1e-4)
+
+
+def test_studies_of_networks_alone_compute_no_gradients_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    measure = Probe.measure
+
+    def watched(self: Probe, full: bool, *rest: Any, **options: Any) -> Any:
+        asked.append(full)
+        return measure(self, full, *rest, **options)
+
+    monkeypatch.setattr(Probe, "measure", watched)
+    config = {"architecture": {"width": [8]}, "seeds": 2, "train": {"epochs": 2}}
+    whole = tables(trainings(config))
+    assert any(asked)
+    asked.clear()
+    few = tables(trainings({**config, "probe": {"size": 60, "metrics": "network"}}))
+    assert asked
+    assert not any(asked)
+    same({"epochs": few["epochs"].drop(columns="trial")}, {"epochs": whole["epochs"].drop(columns="trial")})

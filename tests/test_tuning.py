@@ -220,3 +220,16 @@ def test_hypotheses_get_the_right_words() -> None:
     row = hypothesis_table(few, stated[:1]).iloc[0]
     assert row["verdict"] == "undecided"
     assert row["seeds_to_decide"] >= 5
+
+
+def test_fresh_forgets_a_study_whose_tuning_has_nothing_to_choose(tmp_path: Path) -> None:
+    grids = [
+        {"activation": ["relu"], "train.optimizer.lr": [0.1]},
+        {"activation": ["elu"], "train.optimizer.lr": [0.1, 1]},
+    ]
+    config = {**TUNED, "tune": {"over": ["train.optimizer.lr"], "seeds": 1, "grids": [0]}, "grid": grids, "seeds": 1}
+    reluexp.run(config, tmp_path, workers=1)
+    before = {path: path.stat().st_ino for path in (tmp_path / "t" / "stacks").glob("*/stack.json")}
+    reluexp.run(config, tmp_path, workers=1, fresh=True)
+    assert before
+    assert all(path.stat().st_ino != inode for path, inode in before.items())

@@ -26,8 +26,13 @@ def visible_gpus() -> list[Gpu]:
     if visible is None:
         return [Gpu(uuid, memory) for _, uuid, memory in _installed()]
     known = {name: memory for index, uuid, memory in _installed() for name in (index, uuid)}
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [Gpu(name, known.get(name)) for name in names]
+    found = []
+    for name in (part.strip() for part in visible.split(",") if part.strip()):
+        there = not known or name.startswith("MIG") or any(own.startswith(name) for own in known)
+        if name.startswith("-") or not there:  # CUDA sees what stands before the first that is none
+            break
+        found.append(Gpu(name, known.get(name)))
+    return found
 
 
 @cache

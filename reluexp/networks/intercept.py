@@ -94,7 +94,7 @@ class Reading(TorchFunctionMode):
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         out = self._execute(func, args, kwargs)
-        self._known.note(func, args, out)
+        self._known.note(func, args, out, kwargs)
         return out
 
     def _execute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:

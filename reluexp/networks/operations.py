@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from reluexp.catalogue.functions import Function
 from reluexp.layers import activate
 
-__all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser"]
+__all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser", "bound"]
 
 _NAMES = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -97,18 +97,20 @@ class Recogniser:
     def __call__(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
         """The activation that is applied by this operation, if it is one."""
         reader = _READERS.get(func)
-        applied = reader(self, func, args, kwargs) if reader else None
+        applied = reader(self, func, *bound(func, args, kwargs)) if reader else None
         return None if applied is None or self.fixed(applied.z) else applied
 
-    def note(self, func: Any, args: Any, out: Any) -> None:
+    def note(self, func: Any, args: Any, out: Any, kwargs: dict[str, Any] | None = None) -> None:
         """Remembers what later operations are judged by; to be called with every other operation's output."""
         if not isinstance(out, Tensor):
             return
+        if kwargs:
+            args, _ = bound(func, args, kwargs)
         if func in _ZEROS:
             self._zeros[out] = out._version
         if not args:
             return
-        if func in _COMPARISONS and _is_number(args[1], 0):
+        if func in _COMPARISONS and len(args) > 1 and _is_number(args[1], 0):
             self._masks[out] = _Made(args[0], args[0]._version, _COMPARISONS[func])
         elif func in _PRODUCTS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
@@ -145,6 +147,26 @@ class Recogniser:
     def _made(kept: WeakTensorKeyDictionary, value: Any, z: Any) -> Any:
         known = kept.get(value) if kept.data and isinstance(value, Tensor) else None
         return known.how if known and known.z is z and known.version == z._version else None
+
+
+def bound(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Arguments with the tensors in their places that were given by name, as positions say it everywhere else.
+
+    >>> bound(torch.add, (1,), {"other": 2, "alpha": 3})
+    ((1, 2), {'alpha': 3})
+    """
+    if not kwargs:
+        return args, kwargs
+    rest = dict(kwargs)
+    names = ("condition", "input", "other") if func is torch.where else ("input", "other")
+    if func is Tensor.where:
+        names = ("self", "condition", "other")
+    placed = list(args)
+    for name in names[len(args) :]:
+        if name not in rest:
+            break
+        placed.append(rest.pop(name))
+    return tuple(placed), rest
 
 
 def _is_number(value: Any, number: float) -> bool:
@@ -210,8 +232,16 @@ def _clamped(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) ->
     if not known.zero(low):
         return None
     high = _argument(args, kwargs, 2, "max")
-    function = Operation("clamp", torch.clamp, min=0, max=high)
+    function = (
+        Operation("clamp", _between, high)
+        if isinstance(high, Tensor)
+        else Operation("clamp", torch.clamp, min=0, max=high)
+    )
     return Applied("clamp", z, function, z if _in_place(func) else kwargs.get("out"))
+
+
+def _between(z: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(z.clamp(min=0), high)
 
 
 def _larger(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from reluexp.networks.mode import measuring_mode
-from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser
+from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
 
 __all__ = ["Kind", "Site", "Trace", "trace"]
 
@@ -121,7 +121,7 @@ class _Tracer(TorchFunctionMode):
         origin = self._record(applied) if applied else self._origin(func, args, kwargs)
         out = func(*args, **kwargs)
         if not applied:
-            self.known.note(func, args, out)
+            self.known.note(func, args, out, kwargs)
         self.latest = out if applied else None
         changed = out if isinstance(out, Tensor) else applied.target if applied else None
         if changed is not None:
@@ -129,13 +129,14 @@ class _Tracer(TorchFunctionMode):
         return out
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
+        args, kwargs = bound(func, args, kwargs)
         before = self._of(args[0]) if args else None
         if func is F.linear or func in _CONVOLUTIONS or func in _TRANSPOSED:
             return self._linear(before, func, *args[1:3], **kwargs)
         if func in _CONCATENATIONS:
             parts = [self._of(part) for part in (args[0] if args else kwargs["tensors"])]
             return _Origin("concat", axis=next((part.axis for part in parts if part and part.axis), None))
-        if func in _ADDITIONS and all(isinstance(term, Tensor) for term in args[:2]):
+        if func in _ADDITIONS and len(args) > 1 and all(isinstance(term, Tensor) for term in args[:2]):
             return self._sum(before, *args[:2])
         if func in _NORMS:
             return self._normalised(before or _Origin(), func, args, kwargs)

@@ -99,7 +99,7 @@ def stack_seconds(stack: Stack) -> dict[str, float] | None:
     spectra = replicas * work.spectra * size / _DOUBLE if probe.metrics == "full" else 0.0
     full = light + 2 * forward(size) + spectra
     epochs = set(range(0, train.epochs + 1, probe.every)) | {0, train.epochs}
-    gradients = full_epochs(probe.full, train.epochs) & epochs
+    gradients = set() if probe.metrics == "network" else full_epochs(probe.full, train.epochs) & epochs
     test = min(setting.dataset.test_size or hints.test, hints.test)
     return {
         "train": steps * step,

@@ -115,7 +115,17 @@ class Checkpoints:
                 try:
                     self.verify(head)
                 except (OSError, DamagedError) as error:
-                    yield head.path, str(error)
+                    if _is_still(head):  # and was not written anew or forgotten by its owner in the meantime
+                        yield head.path, str(error)
+
+
+def _is_still(head: Checkpoint) -> bool:
+    try:
+        return _head(head.path).digest == head.digest
+    except FileNotFoundError:
+        return False
+    except (OSError, DamagedError):
+        return True
 
 
 def _line(head: Mapping[str, Any]) -> bytes:

@@ -64,7 +64,8 @@ class Training:
         self.ended_buffers: dict[str, Tensor] = {}
         explains = setting.probe.metrics == "full" and bool(self.dying.any())
         self._hear = sorted({site.layer or "" for site in self.network.sites if site.affine}) if explains else []
-        self._full = full_epochs(setting.probe.full, setting.train.epochs)
+        few = setting.probe.metrics == "network"  # no table keeps what gradients would tell
+        self._full = set() if few else full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
 
     def run(
@@ -223,7 +224,8 @@ class Training:
             if bool(measured.any()):
                 with self._timed("measure"):
                     spectra = self.setting.probe.metrics == "full"
-                    found = self.probe.measure(bool(full.any()), spectra, hear=self._hear)
+                    gradients = bool(self._full) and bool(full.any())
+                    found = self.probe.measure(gradients, spectra, hear=self._hear)
                     self._write(found, epoch, measured, full, scheduled=torch.equal(measured, active))
                     self._await_device()
         if found:

@@ -17,6 +17,7 @@ import reluexp
 from reluexp.checking import check_study
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store import Store
+from reluexp.store.checkpoints import Checkpoint
 
 RECORD = {"trials": ["a", "b"], "outcomes": ["finished", "diverged"], "data": "d", "numerics": 0}
 STATE = {"flat": torch.arange(300.0), "epoch": 3, "tables": {"x": [{"y": torch.ones(3, dtype=torch.bool)}]}}
@@ -90,6 +91,28 @@ def test_the_last_good_checkpoint_is_kept_until_the_next_is_proven(tmp_path: Pat
     assert found is not None
     assert found["epoch"] == 5
     assert store.checkpoints.load("two", {"data": "other"}) is None
+
+
+@pytest.mark.parametrize("happens", ["written anew", "forgotten", "cut off"])
+def test_a_checkpoint_that_its_owner_touches_meanwhile_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    store = made(tmp_path / "s")
+    verify = store.checkpoints.verify
+
+    def late(head: Checkpoint) -> bytes:
+        monkeypatch.setattr(store.checkpoints, "verify", verify)
+        if happens == "forgotten":
+            store.forget("two")
+        elif happens == "cut off":
+            head.path.write_bytes(head.path.read_bytes()[:-9])
+        else:
+            for epoch in (4, 5):  # the second takes the place of the file that is being looked at
+                store.save_checkpoint("two", RECORD, {**STATE, "epoch": epoch})
+        return verify(head)
+
+    monkeypatch.setattr(store.checkpoints, "verify", late)
+    assert [damage.path.parent.name for damage in store.damaged_checkpoints()] == ["begun"] * (happens == "cut off")
 
 
 def test_a_foreign_or_missing_file_is_named(tmp_path: Path) -> None:
