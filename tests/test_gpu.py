@@ -23,7 +23,7 @@ from reluexp.config import load_config
 from reluexp.engine import Resources, gpus, places
 from reluexp.engine.work import _kind, settle_torch
 from reluexp.networks.batching import reads_batched
-from reluexp.networks.convolution import convolve
+from reluexp.networks.convolution import _summed_product, convolve
 from reluexp.networks.network import Network
 from reluexp.planning.plan import Stack, make_plan, make_trials
 from reluexp.store.checkpoints import Checkpoints
@@ -47,6 +47,8 @@ CONVOLUTIONAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].convoluti
         ((3, 3), (1, 1), (2, 2), (1, 1), (6, 6), 2, 2, 1),
         ((1, 1), (1, 1), (1, 1), (1, 1), (4, 5), 2, 3, 4),
         ((3, 3), (1, 1), (1, 1), (1, 1), (40, 41), 2, 3, 24),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (7, 9), 2, 3, 45),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (7, 9), 2, 3, 47),
         ((3, 3), (1, 1), (1, 1), (1, 1), (5, 6), 8, 4, 2),
         ((3, 3), (2, 1), (0, 1), (1, 2), (7, 9), 4, 12, 3),
     ],
@@ -80,6 +82,19 @@ def test_a_convolution_by_products_is_a_convolution(
     pairs = zip(torch.autograd.grad(found, leaves, g), torch.autograd.grad(expected, leaves, g), strict=True)
     for own, other in pairs:
         close(own, other)
+
+
+@pytest.mark.parametrize(("samples", "parts"), [(16, 1), (45, 3), (47, 47), (128, 4)])
+def test_sums_over_many_places_are_cut_at_few_samples(
+    monkeypatch: pytest.MonkeyPatch, samples: int, parts: int
+) -> None:
+    batches: list[int] = []
+    bmm = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda left, right: (batches.append(len(left)), bmm(left, right))[1])
+    rows, out = torch.randn(2, samples * 63, 18), torch.randn(2, samples * 63, 5)
+    found = _summed_product(rows, out, samples)
+    assert batches == [2 * parts]
+    torch.testing.assert_close(found, rows.mT @ out, rtol=1e-3, atol=1e-3)
 
 
 def test_a_convolution_of_what_stands_anywhere_in_memory_is_the_same() -> None:

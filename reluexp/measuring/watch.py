@@ -43,7 +43,8 @@ def watch(
     where there are no targets, gives the mean over the samples or one value for each; without it the gradient columns
     are null. `causes` keeps a copy of the parameters from one measurement to the next, to say why units died;
     `spectra` measures effective ranks, for which a site of n units needs an n × n matrix and its eigenvalues. `chunk`
-    is the largest number of samples computed at a time (128 where sites have positions, else 512).
+    is the largest number of samples computed at a time (128 where sites have positions, else 512; on a GPU as many as
+    fit into a fortieth of its memory, up to 4,096: give less where your training needs the rest).
 
     Raises WatchError for a compiled or scripted model, or an unfit probe.
 

@@ -102,9 +102,8 @@ def _images(rows: Tensor, samples: int, size: Pair) -> Tensor:
 
 def _summed_product(rows: Tensor, out: Tensor, samples: int) -> Tensor:
     """rowsᵀ @ out [replica, kernel · in …, out], the long sum cut at samples into parts that run side by side."""
-    parts = samples
-    while parts % 2 == 0 and rows.shape[1] // (parts // 2) <= _SHORT:
-        parts //= 2
+    divisors = (part for part in range(1, samples + 1) if samples % part == 0)
+    parts = next((part for part in divisors if rows.shape[1] // part <= _SHORT), samples)
     left, right = (own.unflatten(1, (parts, -1)).flatten(0, 1) for own in (rows, out))
     return torch.bmm(left.mT, right).unflatten(0, (len(rows), parts)).sum(1)
 
