@@ -235,7 +235,9 @@ def test_causes_of_convolutional_deaths_add_up_to_the_fall() -> None:
     np.testing.assert_allclose(first["cause_input"].astype(float), 0, atol=1e-9)  # the images did not change
 
 
-def test_spikes_by_a_slow_reference() -> None:
+@pytest.mark.parametrize("block", [1024, 37])
+def test_spikes_by_a_slow_reference(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr("reluexp.training.steps._BLOCK", block)
     random = torch.Generator().manual_seed(3)
     norms = torch.rand(40, 260, generator=random).exp() + 100 * (torch.rand(40, 260, generator=random) < 0.003)
     for before in (0, 20, 50, 150, 259):

@@ -19,6 +19,7 @@ UPDATES = 16
 """the steps at the end of an epoch that the update ratio is taken over"""
 
 _SPIKE, _WINDOW, _LEAST = 10.0, 100, 20
+_BLOCK = 1024  # steps whose windows are sorted at a time
 
 
 def spikes(norms: Tensor, before: int) -> Tensor:
@@ -29,10 +30,10 @@ def spikes(norms: Tensor, before: int) -> Tensor:
     found = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
     for step in range(max(before, _LEAST), min(norms.shape[1], _WINDOW)):
         found |= norms[:, step] > _SPIKE * _median(norms[:, :step])
-    first = max(before, _WINDOW)
-    if first < norms.shape[1]:
-        windows = norms[:, first - _WINDOW : -1].unfold(1, _WINDOW, 1)
-        found |= (norms[:, first:] > _SPIKE * _median(windows)).any(1)
+    for first in range(max(before, _WINDOW), norms.shape[1], _BLOCK):
+        own = norms[:, first : first + _BLOCK]
+        windows = norms[:, first - _WINDOW : first + own.shape[1] - 1].unfold(1, _WINDOW, 1)
+        found |= (own > _SPIKE * _median(windows)).any(1)
     return found
 
 
