@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,10 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert compared["n"].tolist() == [3]
     assert compared["kind"].tolist() == ["confirmatory"]
     assert study.hypotheses()["kind"].tolist() == ["confirmatory"]
+    console = Console(width=160, record=True, file=io.StringIO())
+    for part in shown(study, console):
+        console.print(part)
+    assert re.search("undecided +test_accuracy: elu above relu by more than 0.005 +confirmatory", console.export_text())
     drawn = study.plot.tuning().axes[0].get_lines()
     diamonds = {line.get_color(): line.get_xdata().tolist() for line in drawn if line.get_marker() == "D"}
     assert diamonds == {ACTIVATIONS[label].colour: own[label].tolist() for label in ("relu", "elu")}

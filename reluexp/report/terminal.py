@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.activations import style_of
@@ -72,7 +72,7 @@ def _records(frame: Any) -> list[dict[str, Any]]:
 
 
 def shown(study: Results, console: Console) -> list[RenderableType]:
-    """What a terminal prints, in order: the answer, the comparison, the claims that the study tests.
+    """What a terminal prints, in order: the answer, the comparison, the claims that the study tests, what was expected.
 
     Where the comparison is wider than the console, it lacks some columns, never those that tell settings apart.
     """
@@ -92,7 +92,11 @@ def shown(study: Results, console: Console) -> list[RenderableType]:
     if len(tested):
         tested = tested[tested["verdict"] != "not tested here"]
     if len(tested):
-        parts.append(_claims(tested))
+        seen = tested["decides"].where(tested["decides"].ne(""), tested["numbers"])
+        parts.append(_verdicts(tested["verdict"], "claim", tested["statement"], "what was seen, or would decide", seen))
+    stated = hypotheses(study)
+    if len(stated):
+        parts.append(_verdicts(stated["verdict"], "what was expected", stated["statement"], "", stated["kind"]))
     return parts
 
 
@@ -151,13 +155,14 @@ def _cell(cell: Cell) -> RenderableType:
     return Text(text, style=f"{'bold ' if cell.best else ''}{_COLOURS.get(cell.mark, '')}".strip())
 
 
-def _claims(frame: Any) -> RenderableType:
+def _verdicts(
+    verdicts: Iterable[str], what: str, statements: Iterable[str], more: str, told: Iterable[str]
+) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table("verdict", "claim", "what was seen, or what would decide", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in frame.to_dict("records"):
-        seen = Text(plain(row["decides"] or row["numbers"]))
-        made.add_row(Text(row["verdict"], style=_COLOURS.get(row["verdict"], "")), row["statement"], seen)
+    made = Table("verdict", what, more, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for verdict, statement, text in zip(verdicts, statements, told, strict=True):
+        made.add_row(Text(verdict, style=_COLOURS.get(verdict, "")), Text(plain(statement)), Text(plain(text)))
     return made
