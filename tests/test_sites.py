@@ -196,6 +196,23 @@ class Residual(nn.Module):
         return self.head(torch.cat([self.relu(h), x], 1)[:, :3].mean((2, 3)))
 
 
+def test_pools_and_dropout_by_name_are_read_as_by_position() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.max_pool2d(input=F.relu(input=self.conv(x)), kernel_size=2)
+            return self.out(torch.feature_dropout(input=h, p=0.5, train=True).amax((2, 3)))
+
+    model, x = Named(), torch.randn(4, 1, 6, 6)
+    (site,) = trace(model, x).sites
+    assert site.pooled
+    watched = reluexp.watch(model, x)
+    assert watched.measure().equals(watched.measure(x, step=0))
+
+
 def test_sums_by_name_are_sums() -> None:
     model, x = built("F.relu", again=False)
     plain = trace(model, x).sites

@@ -41,8 +41,14 @@ def dying(field: Field) -> Evidence:
 
 
 def _died(field: Field, group: Group, words: str) -> Part:
-    contrast = Contrast("died", field.single(group, "relu", _died_shares(field.study.units)), "greater", 0.01)
+    contrast = Contrast("died", field.single(group, "relu", _died_shares(_units(field, group))), "greater", 0.01)
     return Part(f"units that died less those that revived {words} ({group.about})", [contrast], "points", 100)
+
+
+def _units(field: Field, group: Group) -> pd.DataFrame:
+    """The units of the group's ReLU nets: a study has millions of others."""
+    units = field.study.units
+    return units if units.empty else units[units["trial"].isin(group.trials["relu"].values())]
 
 
 def _died_shares(units: pd.DataFrame) -> dict[str, float]:
@@ -62,7 +68,7 @@ def _died_shares(units: pd.DataFrame) -> dict[str, float]:
 
 def _recovered(field: Field, group: Group, name: str) -> Part:
     """Of the units that died in training, the share alive at the end; trials of fewer than ten deaths have no share."""
-    shares = _shares(field.study.units)
+    shares = _shares(_units(field, group))
     values = field.single(group, "relu", shares)
     few = int(np.isnan(values).sum())
     numbers = f"{few} of {len(values)} nets had fewer than {_DEATHS} deaths" if few else ""

@@ -12,10 +12,9 @@ from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.stats import ALPHA, Decision, page
-from reluexp.stats.contrasts import Verdict, seeds_for
+from reluexp.stats.contrasts import MANY_SEEDS, Verdict, seeds_for
 from reluexp.stats.intervals import median_with
 
-_MANY = 1000
 _BETWEEN = "; "  # sentences of what was seen
 _VERDICTS = get_args(Verdict)
 
@@ -140,6 +139,6 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
         return "more seeds; how many cannot be told from values some of which are infinite"
     if math.isinf(seeds):
         return "lies on its threshold: no number of seeds would decide it"
-    if seeds > _MANY:
-        return f"more than {_MANY:,} seeds: what was seen lies near a threshold"
+    if seeds > MANY_SEEDS:
+        return f"more than {MANY_SEEDS:,} seeds: what was seen lies near a threshold"
     return f"about {seeds:,.0f} seeds, if what was seen is the truth"

@@ -125,11 +125,10 @@ def _unknown_name(name: str, field: str) -> str:
 def _meant(key: str, allowed: list[str], model: type[BaseModel]) -> str:
     """The same key elsewhere in the config, else the nearest that is allowed here, else the nearest elsewhere."""
     places = {place.rpartition(".")[2]: place for place in reversed(list(_places(model)))}
-    hint = "" if key in places else nearest(key, allowed)
-    if hint:
+    if key not in places and (hint := nearest(key, allowed)):
         return hint
-    near = key if key in places else next(iter(get_close_matches(key, places, 1)), None)
-    return f"; did you mean {places[near]!r}?" if near else ""
+    near = get_close_matches(key, places, 1)
+    return f"; did you mean {places[near[0]]!r}?" if near else ""
 
 
 def _places(model: type[BaseModel], above: str = "") -> Iterator[str]:

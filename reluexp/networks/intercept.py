@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from reluexp.networks.convolution import convolve
-from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser
+from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
 from reluexp.seeds import generator
 
 __all__ = ["Reading", "SiteListener", "disable"]
@@ -78,7 +78,7 @@ class Reading(TorchFunctionMode):
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = bound(func, args, kwargs or {})
         applied = self._known(func, args, kwargs)
         if applied:
             site, self._site = self._site, self._site + 1
@@ -94,7 +94,7 @@ class Reading(TorchFunctionMode):
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         out = self._execute(func, args, kwargs)
-        self._known.note(func, args, out, kwargs)
+        self._known.note(func, args, out)
         return out
 
     def _execute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -207,13 +207,13 @@ def _conv2d(
 
 
 def _max_pool2d(
-    x: Tensor, size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *rest: Any, **kwargs: Any
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *rest: Any, **kwargs: Any
 ) -> Any:
     """Pools of 2 × 2 as two maxima of slices, a quarter of torch's time, which also finds where each maximum stands."""
     plain = _both(padding) == (0, 0) and _both(dilation) == (1, 1) and not any((*rest, *kwargs.values()))
     even = x.dim() == 4 and x.shape[2] % 2 == x.shape[3] % 2 == 0
-    if not (plain and even and _both(size) == (2, 2) == _both(stride or size)):
-        return F.max_pool2d(x, size, stride, padding, dilation, *rest, **kwargs)
+    if not (plain and even and _both(kernel_size) == (2, 2) == _both(stride or kernel_size)):
+        return F.max_pool2d(x, kernel_size, stride, padding, dilation, *rest, **kwargs)
     rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 

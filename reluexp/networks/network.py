@@ -267,8 +267,7 @@ class Network:
         if inits[0].name == "torch" and ":" in self.settings[0].architecture.name:
             return
         layers = [(name, m) for name, m in self.module.named_modules() if isinstance(m, _LINEAR)]
-        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
-        drawn: set[int] = set()
+        drawn: set[str] = set()
         for index, (name, layer) in enumerate(layers):
             weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
             if weight is None or (layer.bias is not None and bias is None):
@@ -276,15 +275,16 @@ class Network:
                     f"init: {inits[0].name!r} cannot draw the weights of {name!r}, which are computed from others "
                     "(weight norm, spectral norm); use init: torch, which keeps what the constructor drew"
                 )
-            if id(weight) in drawn:  # layers that share their weights
+            own, shift = (self._shared.get(known, known) for known in (f"{name}.weight", f"{name}.bias"))
+            if own in drawn:  # layers that share their weights
                 continue
-            drawn.add(id(weight))
+            drawn.add(own)
             shape = weight.shape
             area = math.prod(shape[2:])
             draw_layers(
                 inits,
-                views[names[id(weight)]],
-                None if bias is None else views[names[id(bias)]],
+                views[own],
+                None if bias is None else views[shift],
                 (shape[1] * area, shape[0] * area),
                 [1.0] * self.replicas if name == self.output_layer else self.gains,
                 [(seed, "init", index) for seed in self.seeds],

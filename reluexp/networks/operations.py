@@ -95,17 +95,15 @@ class Recogniser:
         self._zeros = WeakTensorKeyDictionary()
 
     def __call__(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
-        """The activation that is applied by this operation, if it is one."""
+        """The activation that is applied by this operation, if it is one; its arguments are `bound`."""
         reader = _READERS.get(func)
-        applied = reader(self, func, *bound(func, args, kwargs)) if reader else None
+        applied = reader(self, func, args, kwargs) if reader else None
         return None if applied is None or self.fixed(applied.z) else applied
 
-    def note(self, func: Any, args: Any, out: Any, kwargs: dict[str, Any] | None = None) -> None:
+    def note(self, func: Any, args: Any, out: Any) -> None:
         """Remembers what later operations are judged by; to be called with every other operation's output."""
         if not isinstance(out, Tensor):
             return
-        if kwargs:
-            args, _ = bound(func, args, kwargs)
         if func in _ZEROS:
             self._zeros[out] = out._version
         if not args:
@@ -232,11 +230,10 @@ def _clamped(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) ->
     if not known.zero(low):
         return None
     high = _argument(args, kwargs, 2, "max")
-    function = (
-        Operation("clamp", _between, high)
-        if isinstance(high, Tensor)
-        else Operation("clamp", torch.clamp, min=0, max=high)
-    )
+    if isinstance(high, Tensor):  # torch.clamp takes no number beside a tensor
+        function = Operation("clamp", _between, high)
+    else:
+        function = Operation("clamp", torch.clamp, min=0, max=high)
     return Applied("clamp", z, function, z if _in_place(func) else kwargs.get("out"))
 
 

@@ -114,14 +114,14 @@ class _Tracer(TorchFunctionMode):
         self.latest: Tensor | None = None  # what the latest operation gave, if that was an activation
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = bound(func, args, kwargs or {})
         applied = self.known(func, args, kwargs)
         if func in MAX_POOLS and self.latest is not None and args[0] is self.latest:
             self.sites[-1] = replace(self.sites[-1], pooled=True)
         origin = self._record(applied) if applied else self._origin(func, args, kwargs)
         out = func(*args, **kwargs)
         if not applied:
-            self.known.note(func, args, out, kwargs)
+            self.known.note(func, args, out)
         self.latest = out if applied else None
         changed = out if isinstance(out, Tensor) else applied.target if applied else None
         if changed is not None:
@@ -129,7 +129,6 @@ class _Tracer(TorchFunctionMode):
         return out
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
-        args, kwargs = bound(func, args, kwargs)
         before = self._of(args[0]) if args else None
         if func is F.linear or func in _CONVOLUTIONS or func in _TRANSPOSED:
             return self._linear(before, func, *args[1:3], **kwargs)

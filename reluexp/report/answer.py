@@ -14,10 +14,10 @@ from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import Results, differences, other_axes, summary
+from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["answer"]
 
-_MANY = 1000
 _TOLD = {"better": "better than", "equal": "as good as", "worse": "worse than"}
 
 
@@ -151,7 +151,7 @@ def _left_open(compared: pd.DataFrame) -> str:
         return ""
     seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
     half = seeds[(len(seeds) - 1) // 2]
-    many = f"more than {_MANY:,}" if half > _MANY else f"{half:.0f}"
+    many = f"more than {MANY_SEEDS:,}" if half > MANY_SEEDS else f"{half:.0f}"
     told = f"{many} seeds would tell" + (", or fewer, for half of them" if len(seeds) > 1 else "")
     stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
     return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."

@@ -107,7 +107,7 @@ def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any
     """One legend below all panels with as many columns as fit; `extra` are handles with labels besides the lines."""
     from matplotlib.lines import Line2D
 
-    if len(lines.looks) + len(extra) < 1:
+    if not (lines.looks or extra):
         return
     handles: list[Any] = [Line2D([], [], color=colour, ls=dashes) for _, colour, dashes in lines.looks.values()]
     labels = [label for label, _, _ in lines.looks.values()]

@@ -14,10 +14,10 @@ from reluexp.report.findings import at_setting
 from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import Results
+from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["base_of", "cards_of", "claims_of"]
 
-_MANY = 1000
 _MOST = 24  # cards; more settings than that are read from the table
 
 
@@ -62,8 +62,8 @@ def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
 
 def _more(row: dict[Any, Any]) -> str:
     if math.isfinite(seeds := seeds_to_tell(row)):
-        if seeds > _MANY:
-            return f"What was seen lies near the margin: more than {_MANY:,} seeds would be needed to tell."
+        if seeds > MANY_SEEDS:
+            return f"What was seen lies near the margin: more than {MANY_SEEDS:,} seeds would be needed to tell."
         return f"About {seeds:.0f} seeds would tell, at the spread seen."
     if math.isfinite(row["p_holm"]):
         return "p < 0.001 (Holm)" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f} (Holm)"

@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reluexp.catalogue.activations import can_die
-from reluexp.catalogue.metrics import DEATHS
 from reluexp.errors import ConfigError
 from reluexp.stats.intervals import mean_interval, median_with
 from reluexp.stats.margins import better_sign, is_time, margin_of
 from reluexp.stats.pairs import pairs
-from reluexp.stats.readings import readings
+from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order
 from reluexp.stats.signed_rank import (
@@ -57,10 +55,9 @@ def compare_study(
         first = in_order(frame[by], by)[0]
         raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={first!r}, for example")
     found = compare(frame, metric, by, base, others, over, margin_of(metric, margins))
-    if by == "activation" and metric in DEATHS:  # what cannot die exactly has fewer deaths by definition
-        known = found[by].map(can_die).astype(bool) & can_die(str(base))
-        found.loc[~known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
-        found["verdict"] = found["verdict"].where(known, "by definition")
+    known = np.array([known_beforehand(metric, by, level, base) for level in found[by]], bool)
+    found.loc[known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
+    found.loc[known, "verdict"] = "by definition"
     found.insert(found.columns.get_loc("baseline") + 1, "at", at)
     return found
 

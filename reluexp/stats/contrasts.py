@@ -12,10 +12,25 @@ import numpy as np
 from reluexp.stats.intervals import mean_interval
 from reluexp.stats.signed_rank import ALPHA, beyond, holm, pairs_for, pairs_to_see
 
-__all__ = ["Contrast", "Decision", "Direction", "Verdict", "decide", "page", "seeds_for", "simes", "together"]
+__all__ = [
+    "MANY_SEEDS",
+    "Contrast",
+    "Decision",
+    "Direction",
+    "Verdict",
+    "decide",
+    "page",
+    "seeds_for",
+    "simes",
+    "together",
+]
 
 Direction = Literal["greater", "less", "equal"]
 Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
+
+
+MANY_SEEDS = 1000
+"""more than these are told as more than these: what was seen lies near a threshold"""
 
 
 @dataclass(frozen=True)

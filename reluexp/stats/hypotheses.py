@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die
-from reluexp.catalogue.metrics import DEATHS
 from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
 from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
 from reluexp.stats.margins import is_time, margin_of
 from reluexp.stats.pairs import pairs
-from reluexp.stats.readings import readings
+from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, setting_columns
 
@@ -46,7 +44,7 @@ def hypothesis_table(
         margin = own.margin or margin_of(own.metric, margins)
         margin = 0.0 if math.isnan(margin) else margin
         level, against = _levels(own, study.baseline)
-        undying = [own for own in (level, against) if not can_die(str(own))] if _counts_deaths(own) else []
+        undying = [label for label in (level, against) if known_beforehand(own.metric, own.by, label)]
         contrasts = [] if undying else _contrasts(study, own, margin)
         decisions = [decide(contrast, len(hypotheses)) for contrast in contrasts]
         p_values.append(together(decisions))
@@ -73,10 +71,6 @@ def hypothesis_table(
         table[column] = [row[number] for row in found]
     table["seeds_to_decide"] = table["seeds_to_decide"].where(table["verdict"] == "undecided")
     return table
-
-
-def _counts_deaths(own: Hypothesis) -> bool:
-    return own.by == "activation" and own.metric in DEATHS
 
 
 def marked(table: pd.DataFrame, by: str, stated: Sequence[Hypothesis], baseline: str | None) -> pd.DataFrame:

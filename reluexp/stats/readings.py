@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import integrate
 
+from reluexp.catalogue.activations import can_die
+from reluexp.catalogue.metrics import DEATHS
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
 from reluexp.stats.ends import end_of_training, over_all_units, over_sites
@@ -15,7 +19,7 @@ from reluexp.stats.margins import is_time
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, setting_columns, settings
 
-__all__ = ["MOMENTS", "readings"]
+__all__ = ["MOMENTS", "known_beforehand", "readings"]
 
 MOMENTS = ("last", "best", "auc")
 """`last`: the end of training; `best`: the epoch with the best validation accuracy (for a loss, the least validation
@@ -126,3 +130,8 @@ def _mean(part: pd.DataFrame, end: float) -> float:
         steps, values = np.append(steps, end), np.append(values, values[-1])
     width = steps[-1] - steps[0]
     return float(integrate.trapezoid(values, steps) / width) if width else float(values[-1])
+
+
+def known_beforehand(metric: str, by: str, *levels: Any) -> bool:
+    """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so."""
+    return by == "activation" and metric in DEATHS and not all(can_die(str(level)) for level in levels)
