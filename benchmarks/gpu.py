@@ -1,6 +1,6 @@
 """What wins on a GPU: ways to train many networks at once, ways to compute a stack's convolutions, sizes of stacks.
 
-python benchmarks/gpu.py ways | side_by_side | convolutions | stacks | profile | study [--root FOLDER_OF_MNIST]
+python benchmarks/gpu.py ways | side_by_side | convolutions | pools | stacks | profile | study [--root FOLDER_OF_MNIST]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from reluexp.engine.work import settle_torch
 from reluexp.networks.convolution import convolve
+from reluexp.networks.pooling import max_pool2d
 
 CLASSES, SAMPLES, REPLICAS, STEPS = 10, 128, 70, 30
 SHAPES = {
@@ -208,6 +209,25 @@ def convolutions() -> None:
         print(f"| {', '.join(map(str, shape))} | " + " | ".join(found) + " |", flush=True)
 
 
+def _pooled(way: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> None:
+    torch.autograd.grad(way(x), x, g)
+
+
+def pools() -> None:
+    """Forward and backward of a pool of 2 × 2, channels last."""
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "torch's": lambda x: F.max_pool2d(x.flatten(0, 1), 2),
+        "by slices": lambda x: max_pool2d(x, 2),
+    }
+    print("| replicas, samples, channels, side | " + " | ".join(ways) + " |\n| --- |" + " ---: |" * len(ways))
+    for shape in ((70, 128, 16, 28), (70, 128, 32, 14), (16, 128, 64, 32), (70, 128, 3, 28)):
+        replicas, samples, channels, side = shape
+        x = torch.randn(replicas, samples, side, side, channels, device="cuda").movedim(-1, 2).requires_grad_()
+        found = [f"{1e3 * seconds(partial(_pooled, way, x, torch.randn_like(way(x))), 10, 2):.2f}"
+                 for way in ways.values()]  # fmt: skip
+        print(f"| {', '.join(map(str, shape))} | " + " | ".join(found) + " |", flush=True)
+
+
 def training(config: dict[str, Any], largest: int) -> Any:
     """A reluexp training on the GPU, after its first step."""
     from reluexp.catalogue.loading import load_dataset
@@ -231,19 +251,27 @@ def cnn(root: str, seeds: int) -> dict[str, Any]:
 
 def stacks(root: str) -> None:
     """A training step of reluexp against the number of trials in the stack."""
-    print("| network | trials | ms of a step | µs of a step and trial | GB |\n| --- | ---: | ---: | ---: | ---: |")
+    print("| network | trials | ms of a step, launched | replayed | µs of a step and trial | GB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     grid = {"activation": ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "prelu"]}
     digits = {"architecture": {"depth": 4, "width": 64}, "grid": grid}
-    cases = [("digits, 4 × 64", digits, (1, 10, 100)), ("mnist_cnn", cnn(root, 1), (1, 4, 10, 20))]
+    mlp = {"dataset": {"name": "mnist", "root": root}, "architecture": {"depth": 4, "width": 128},
+           "train": {"batch_size": 128}, "grid": grid}  # fmt: skip
+    cases = [("digits, 4 × 64", digits, (1, 10, 100)), ("MNIST, 4 × 128", mlp, (1, 10, 100)),
+             ("mnist_cnn", cnn(root, 1), (1, 4, 10, 20))]  # fmt: skip
     for name, config, count in [(name, config, count) for name, config, counts in cases for count in counts]:
         torch.cuda.empty_cache()
         own = training({**config, "seeds": count}, 7 * count)
         order = own._order()
         torch.cuda.reset_peak_memory_stats()
-        value = seconds(partial(own._step, order, 1), 20, 3)
-        memory = torch.cuda.max_memory_allocated() / 1e9
+        replay, own.replay = own.replay, None
+        launched = seconds(partial(own._step, order, 1), 20, 3)
+        own.replay = replay
+        value = seconds(partial(own._step, order, 1), 20, 6)
+        memory = torch.cuda.max_memory_reserved() / 1e9
         each = 1e6 * value / 7 / count
-        print(f"| {name} | {7 * count} | {1e3 * value:.1f} | {each:.0f} | {memory:.2f} |", flush=True)
+        row = f"| {name} | {7 * count} | {1e3 * launched:.2f} | {1e3 * value:.2f} | {each:.0f} | {memory:.2f} |"
+        print(row, flush=True)
         del own
 
 
@@ -269,15 +297,20 @@ def profiled(title: str) -> Iterator[None]:
 
 def profile_study(root: str) -> None:
     """Where the time of `mnist_cnn` with 7 × 10 trials goes: steps, light and full measurements, evaluation."""
+    from reluexp.training.replay import Replay
+
     own = training(cnn(root, 10), 70)
     order = own._order()
     own._step(order, 1)
-    plain = seconds(partial(own._step, order, 1), 20, 3)
+    plain = seconds(partial(own._step, order, 1), 20, 6)
     torch.backends.cuda.matmul.allow_tf32 = True
+    own.replay = Replay()
     print(
-        f"a step: {1e3 * plain:.1f} ms, with products in TF32 {1e3 * seconds(partial(own._step, order, 1), 20, 3):.1f}"
+        f"a step: {1e3 * plain:.1f} ms, with products in TF32 {1e3 * seconds(partial(own._step, order, 1), 20, 6):.1f}"
     )
     torch.backends.cuda.matmul.allow_tf32 = False
+    own.replay = Replay()
+    seconds(partial(own._step, order, 1), 1, 5)
     with profiled("10 steps"):
         for number in range(2, 12):
             own._step(order, number)
@@ -339,12 +372,12 @@ def study(root: str) -> None:
 def main() -> None:
     """One part, on the GPU that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("ways", "side_by_side", "convolutions", "stacks", "profile", "study"))
+    parser.add_argument("part", choices=("ways", "side_by_side", "convolutions", "pools", "stacks", "profile", "study"))
     parser.add_argument("--root", default="data")
     given = parser.parse_args()
     settle_torch()
     print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}, Python {sys.version.split()[0]}\n")
-    part = {"ways": ways, "side_by_side": side_by_side, "convolutions": convolutions}.get(given.part)
+    part = {"ways": ways, "side_by_side": side_by_side, "convolutions": convolutions, "pools": pools}.get(given.part)
     if part:
         part()
     else:

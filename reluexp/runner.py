@@ -142,6 +142,7 @@ class _Session:
         self.prepared: dict[str, Event] = {}
         self.batched: set[str] = set()
         self.alone: set[str] = set()
+        self.shares: dict[str, float] = {}
         self.trained: dict[str, Stack] = {}
         self.device = "cpu" if resources.device == "auto" else resources.device
         self.about = provenance()
@@ -314,7 +315,11 @@ class _Session:
     def _job(self, stack: Stack) -> dict[str, Any]:
         prepared, batched = self.prepared[preparation_key(stack)], own_key(stack.setting) in self.batched
         batched = batched and stack.id not in self.alone
-        return training(stack, self.store.root, self.loaded.config.study, prepared, batched)
+        return training(stack, self.store.root, self.loaded.config.study, prepared, batched, self._share(stack))
+
+    def _share(self, stack: Stack) -> float:
+        """Of a GPU's memory, what a stack may count on: halves of one that did not fit, half of that."""
+        return self.shares.get(stack.id, 1 / self.resources.per_gpu)
 
     def _halves(self, stack: Stack, event: Event) -> list[Stack]:
         """Two stacks of a stack that did not fit into memory; of one that the user's code failed, each trial alone."""
@@ -327,7 +332,9 @@ class _Session:
         middle = (len(stack.trials) + 1) // 2
         parts = (stack.trials[:middle], stack.trials[middle:])
         halves = [make_plan(list(own), device=self.device, largest=middle, batched=self.batched) for own in parts]
-        return [half for plan in halves for half in plan.stacks]
+        found = [half for plan in halves for half in plan.stacks]
+        self.shares |= dict.fromkeys([half.id for half in found], self._share(stack) / 2)
+        return found
 
 
 def _remember_speed(study: Study, stacks: Mapping[str, Stack], device: str, results: Path) -> None:

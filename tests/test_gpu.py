@@ -25,9 +25,11 @@ from reluexp.engine.work import _kind, settle_torch
 from reluexp.networks.batching import reads_batched
 from reluexp.networks.convolution import _summed_product, convolve
 from reluexp.networks.network import Network
+from reluexp.networks.pooling import max_pool2d
 from reluexp.planning.plan import Stack, make_plan, make_trials
 from reluexp.store.checkpoints import Checkpoints
 from reluexp.training.loop import Training
+from reluexp.training.replay import Replay
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
@@ -105,6 +107,29 @@ def test_a_convolution_of_what_stands_anywhere_in_memory_is_the_same() -> None:
     assert torch.equal(
         found, convolve(x.clone(memory_format=torch.contiguous_format), weight, None, (1, 1), (0, 0), (1, 1))
     )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(
+    ("sides", "options"),
+    [((6, 8), {}), ((7, 8), {}), ((9, 8), {"stride": 1}), ((8, 8), {"padding": 1}), ((6, 6), {"ceil_mode": True})],
+    ids=str,
+)
+def test_a_max_pool_and_its_gradient_are_torchs(device: str, last: bool, sides: Any, options: dict[str, Any]) -> None:
+    drawn = torch.randint(-3, 3, (2, 5, 4, *sides), generator=torch.Generator().manual_seed(0))  # ties abound
+    x = drawn.float().to(device)
+    if last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    own, other = (x.detach().clone().requires_grad_() for _ in range(2))
+    found = max_pool2d(own, 2, **options)
+    expected = F.max_pool2d(other.flatten(0, 1), 2, **options).unflatten(0, (2, 5))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    g = torch.arange(1.0, found.numel() + 1, device=device).view(found.shape)
+    (left,), (right,) = torch.autograd.grad(found, own, g), torch.autograd.grad(expected, other, g)
+    torch.testing.assert_close(left, right, rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(max_pool2d(x, 2, **options), expected, rtol=0, atol=0)
 
 
 def images() -> tuple[np.ndarray, ...]:
@@ -190,6 +215,26 @@ def test_a_gpu_gives_the_same_bits_again(architecture: Any) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", OPTIMIZERS.names)
+@pytest.mark.parametrize("architecture", [{"name": "mlp", "normalization": "batch"},
+                                          {"name": "cnn", "channels": [4, 6], "dense": [8]}], ids=str)  # fmt: skip
+def test_steps_replayed_on_a_gpu_are_those_launched(
+    architecture: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = {"epochs": 6, "batch_size": 12, "optimizer": name, "schedule": "cosine"}
+    stacks = stack_of({"architecture": architecture, "grid": {"activation": ["relu", "prelu", "tanh"]}, "train": train})
+    recorded: list[Any] = []
+    record = Replay._recorded
+    monkeypatch.setattr(Replay, "_recorded", lambda *args: (recorded.append(args), record(*args))[1])
+    replayed = trained(stacks, "cuda")
+    assert len(recorded) == 3 * len(stacks)  # whole batches and last ones, the former without counted updates, too
+    monkeypatch.setattr("reluexp.training.replay._BEFORE", 1 << 30)
+    for name, frame in trained(stacks, "cuda").items():
+        pd.testing.assert_frame_equal(frame, replayed[name], check_exact=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_training_on_a_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     config = {"architecture": {"name": "cnn", "channels": [4], "dense": [8]}, "train": {"epochs": 2}}
     (stack,) = stack_of(config)
@@ -232,8 +277,9 @@ def test_a_stack_on_a_gpu_waits_for_nothing_between_steps() -> None:
     (stack,) = stack_of(config)
     training = Training(stack, load_dataset(stack.setting.dataset).to("cuda"), "s", "cuda")
     training.run(lambda: training.step == 1, lambda *event: None)
+    assert training.replay
     order = training._order()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), training.replay.here():
         warnings.simplefilter("ignore")  # that this is a prototype
         torch.cuda.set_sync_debug_mode("error")
         try:

@@ -5,7 +5,6 @@ Shapes: a parameter, its gradient and its state are [replica, *parameter]; lr an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,15 +66,17 @@ class RmsProp(OptimizerOptions):
 
 
 State = dict[str, "Tensor"]
-Update = Callable[["Tensor", "Tensor", State, int, "Tensor", "Tensor | None", Any], "Tensor"]
+Update = Callable[["Tensor", "Tensor", State, "int | Tensor", "Tensor", "Tensor | None", Any], "Tensor"]
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """One optimizer; `update(p, g, state, step, lr, decay, options)` returns what is to be subtracted from p.
 
-    `state` is empty before step 1 and then holds the optimizer's own tensors, shaped like p; decay is None where there
-    is none. Both p's state and the result may be changed in place: passes over memory are what a step costs.
+    `state` is empty before step 1 and then holds the optimizer's own tensors, shaped like p, which are changed in
+    place: a recorded step (see `Replay`) knows them by where they lie, and passes over memory are what a step costs.
+    For that, the result may be changed in place, too. decay is None where there is none, `step` a number or, where
+    steps are recorded, a tensor.
     """
 
     name: str
@@ -96,7 +97,7 @@ def _running(state: State, name: str, kept: float, new: Tensor) -> Tensor:
     return state[name]
 
 
-def _sgd(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: Sgd) -> Tensor:
+def _sgd(p: Tensor, g: Tensor, state: State, step: int | Tensor, lr: Tensor, decay: Tensor | None, o: Sgd) -> Tensor:
     g = _decayed(p, g, decay)
     if not o.momentum:
         return lr * g
@@ -104,24 +105,28 @@ def _sgd(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tenso
     return lr * (g + o.momentum * momentum if o.nesterov else momentum)
 
 
-def _moments(g: Tensor, state: State, step: int, o: Adam) -> Tensor:
+def _moments(g: Tensor, state: State, step: int | Tensor, o: Adam) -> Tensor:
     """The bias-corrected first moment over the root of the second (Kingma & Ba 2015)."""
     first = _running(state, "first", o.beta1, (1 - o.beta1) * g)
     second = _running(state, "second", o.beta2, ((1 - o.beta2) * g).mul_(g))
-    root = second.sqrt().div_(math.sqrt(1 - o.beta2**step)).add_(o.eps)
+    root = second.sqrt().div_((1 - o.beta2**step) ** 0.5).add_(o.eps)
     return (first / (1 - o.beta1**step)).div_(root)
 
 
-def _adam(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: Adam) -> Tensor:
+def _adam(p: Tensor, g: Tensor, state: State, step: int | Tensor, lr: Tensor, decay: Tensor | None, o: Adam) -> Tensor:
     return _moments(_decayed(p, g, decay), state, step, o).mul_(lr)
 
 
-def _adamw(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: AdamW) -> Tensor:
+def _adamw(
+    p: Tensor, g: Tensor, state: State, step: int | Tensor, lr: Tensor, decay: Tensor | None, o: AdamW
+) -> Tensor:
     moments = _moments(g, state, step, o)
     return (moments if decay is None else moments.add_(decay * p)).mul_(lr)
 
 
-def _rmsprop(p: Tensor, g: Tensor, state: State, step: int, lr: Tensor, decay: Tensor | None, o: RmsProp) -> Tensor:
+def _rmsprop(
+    p: Tensor, g: Tensor, state: State, step: int | Tensor, lr: Tensor, decay: Tensor | None, o: RmsProp
+) -> Tensor:
     g = _decayed(p, g, decay)
     square = _running(state, "square", o.alpha, ((1 - o.alpha) * g).mul_(g))
     scaled = g / square.sqrt().add_(o.eps)

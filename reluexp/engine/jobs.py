@@ -14,12 +14,18 @@ from reluexp.planning.plan import NUMERICS, Stack, identity
 __all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
 
 
-def training(stack: Stack, root: Path, study: str, prepared: Mapping[str, Any], batched: bool) -> Job:
-    """The job to train a stack; `prepared` is the event of its preparation, `batched` what its comparison gave."""
+def training(
+    stack: Stack, root: Path, study: str, prepared: Mapping[str, Any], batched: bool, share: float = 1.0
+) -> Job:
+    """The job to train a stack.
+
+    `prepared` is the event of its preparation, `batched` what its comparison gave, `share` what part of a GPU's memory
+    it may count on.
+    """
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
         **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
-        **{"batched": batched, "code": code_of(stack.settings)},
+        **{"batched": batched, "share": share, "code": code_of(stack.settings)},
     }
 
 

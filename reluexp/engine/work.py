@@ -128,7 +128,7 @@ class Work:
         stack, data = stack_of(job), self._dataset(job).to(job["device"])
         if job["device"] == "cuda":
             torch.use_deterministic_algorithms(stack.setting.train.deterministic, warn_only=True)
-        training = Training(stack, data, job["study"], job["device"], job["batched"])
+        training = Training(stack, data, job["study"], job["device"], job["batched"], job["share"])
         labels = [label_of(setting.activation) for setting in stack.settings]
         saved = store.checkpoints.load(job["stack"], about)
         if saved:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,7 @@ class Watched:
     """
 
     replicas = 1
+    share = 1.0
     stacked = False
 
     def __init__(self, module: nn.Module, trace: Trace, chunk: int | None) -> None:
@@ -58,6 +59,10 @@ class Watched:
     def device(self) -> str:
         """Where the first parameter is."""
         return device_of(self.module)
+
+    def only(self, replicas: Sequence[int]) -> Watched:
+        """The one that there is."""
+        return self
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [1, sample, number] for x [sample, …], whatever their shape; measuring mode must be on."""

@@ -108,7 +108,7 @@ def _chunk(network: Measured) -> int:
     """Samples in a part: what a core's cache likes, or a share of a GPU's memory: there the number of parts counts."""
     if torch.device(network.device).type != "cuda":
         return _plain_chunk(network)
-    share = torch.cuda.get_device_properties(network.device).total_memory // _GPU_SHARE
+    share = int(network.share * torch.cuda.get_device_properties(network.device).total_memory) // _GPU_SHARE
     numbers = network.replicas * sum(site.width * site.positions for site in network.sites)
     return max(_LEAST_CHUNK, min(_MOST_CHUNK, share // (4 * max(1, numbers))))
 
@@ -234,11 +234,24 @@ class Probe:
         """For each site [replica, channel]: how many of the samples x[order] must be seen until the unit responds.
 
         A unit responds to a sample where f'(z) ≠ 0 at some position; −1 says that it responds to none. The pass ends
-        when every unit has responded, so that it costs one evaluation at most.
+        when every unit has responded, so that it costs one evaluation at most, of the replicas that it is about.
         """
-        widths = [site.width for site in self.network.sites]
-        seen = [torch.full((self.network.replicas, width), -1, device=self.network.device) for width in widths]
-        start = 0
+        network = self.network
+        seen = [torch.full((network.replicas, site.width), -1, device=network.device) for site in network.sites]
+        few = min(_FIRST, network.chunk or _FIRST)
+        self._look(x, order[:few], seen, 0)  # most units respond at once
+        left = torch.stack([(own < 0).any(1) for own in seen]).any(0).nonzero().flatten().tolist() if seen else []
+        if left and 2 * len(left) <= network.replicas:
+            own = [all_of[left] for all_of in seen]
+            Probe(network.only(left), self.x, self.y, self.loss)._look(x, order[few:], own, few)
+            for all_of, part in zip(seen, own, strict=True):
+                all_of[left] = part
+        elif left:
+            self._look(x, order[few:], seen, few)
+        return seen
+
+    def _look(self, x: Tensor, order: Tensor, seen: list[Tensor], start: int) -> None:
+        """Goes on with `confirm` after `start` samples, until every unit has responded."""
 
         def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor]) -> None:
             for rows, own in self._parts(function):
@@ -252,15 +265,12 @@ class Probe:
                     first = first_sample(slope)
                     seen[site][rows] = torch.where(left & (first > 0), start + first, seen[site][rows])
 
-        few = min(_FIRST, self.network.chunk or _FIRST)  # most units respond at once, and then the pass ends
-        rest = order[few:]
-        for part in (order[:few], *(part for part, _ in (chunks(self.network, rest, rest) if len(rest) else ()))):
+        for part, _ in chunks(self.network, order, order) if len(order) else ():
             if not any(bool((own < 0).any()) for own in seen):
                 break
             with torch.no_grad():
                 self.network.forward(x[part.to(x.device)].to(self.network.device), listener=listen)
             start += len(part)
-        return seen
 
     def _parts(self, function: Any) -> list[tuple[slice, Any]]:
         """The replicas of each function of a site."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class Measured(Protocol):
         """The largest number of samples that are computed at a time, if that is not the probe's to choose."""
 
     @property
+    def share(self) -> float:
+        """Of a GPU's memory, what it may count on."""
+
+    @property
     def sites(self) -> list[Site]:
         """The places of activations, in the order of execution."""
 
@@ -48,6 +52,9 @@ class Measured(Protocol):
     @property
     def output_layer(self) -> str | None:
         """The linear map that gives the output."""
+
+    def only(self, replicas: Sequence[int]) -> Measured:
+        """Some of the replicas, as they are now."""
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [replica, sample, …] for x [sample, …]; `listener` hears each site."""

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from reluexp.catalogue.functions import Mixed
 from reluexp.networks.convolution import convolve
 from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
+from reluexp.networks.pooling import both, max_pool2d
 from reluexp.seeds import generator
 
 __all__ = ["Reading", "SiteListener", "disable"]
@@ -38,7 +40,8 @@ class Reading(TorchFunctionMode):
     dimensions. `seeds` draw dropout's masks, each replica's from its own generator keyed by (seed, "dropout", *moment).
     `copies` is for code of the user's: there what a linear map got may be a parameter itself, or be written over.
     What the activations of the sites in `pooled` give goes into a max pool and nowhere else: for a function that rises
-    everywhere the pool may come first, f(max z) being max f(z), and the function has a quarter of the work.
+    everywhere the pool may come first, f(max z) being max f(z), and the function has a quarter of the work; in a stack
+    that holds for each replica's own.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Reading(TorchFunctionMode):
         super().__init__()
         self.replicas, self.masks, self.seeds, self.copies = replicas, masks, tuple(seeds), copies
         self.pooled = frozenset(pooled)
+        self.draws = False
+        """whether random numbers have been drawn in a forward pass"""
         self.moment: tuple[int, ...] | None = None
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
@@ -84,13 +89,13 @@ class Reading(TorchFunctionMode):
             site, self._site = self._site, self._site + 1
             if self.listener or self.masks:
                 return self._activate(site, applied)
-            if site in self.pooled and getattr(applied.function, "rises", False):
+            if site in self.pooled and _may_wait(applied.function):
                 self._postponed = applied.function
                 return applied.z
             return func(*args, **kwargs)
         if self._postponed:
             function, self._postponed = self._postponed, None
-            return function(self._execute(func, args, kwargs))
+            return _after_pool(function, args[0], lambda z: self._execute(func, (z, *args[1:]), kwargs))
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         out = self._execute(func, args, kwargs)
@@ -110,11 +115,13 @@ class Reading(TorchFunctionMode):
                 return _flatten(*args, **kwargs)
             if func in _VIEWS and _flattens(*args):
                 return args[0].flatten(2)
+            if func in MAX_POOLS:
+                return max_pool2d(*args, **kwargs)
             if func in _FOLDED:
                 folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
                 return folded.unflatten(0, args[0].shape[:2])
         elif func in MAX_POOLS and not torch.is_grad_enabled():
-            return _max_pool2d(*args, **kwargs)
+            return max_pool2d(*args, **kwargs)
         elif func is F.batch_norm and kwargs.get("training") and args[0].numel() == args[0].shape[1]:
             # torch refuses to train on a single value for each channel, which a last batch of one sample may be
             named = dict(zip(kwargs, _with_replica(tuple(kwargs.values())), strict=True))
@@ -137,6 +144,7 @@ class Reading(TorchFunctionMode):
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0 or self.moment is None:
             return x
+        self.draws = True
         if self._generators is None:
             self._generators = [generator(seed, "dropout", *self.moment) for seed in self.seeds]
         shape = x.shape if self.replicas is None else x.shape[1:]
@@ -170,6 +178,21 @@ def _none(_: Any) -> None:
     """What a hook returns that changes nothing."""
 
 
+def _may_wait(function: Any) -> bool:
+    """Whether an activation, or one of a stack's, may come after a max pool."""
+    parts = function.functions if isinstance(function, Mixed) else [function]
+    return any(getattr(own, "rises", False) for own in parts)
+
+
+def _after_pool(function: Any, z: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """pool(f(z)), the pool first where f rises."""
+    if function.rises:
+        found: Tensor = function(pool(z))
+        return found
+    parts = zip(function.functions, z.split(function.sizes), strict=True)
+    return torch.cat([own(pool(part)) if own.rises else pool(own(part)) for own, part in parts])
+
+
 def _with_replica(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(a.unsqueeze(0) if isinstance(a, Tensor) else a for a in args)
 
@@ -198,24 +221,12 @@ def _conv2d(
     groups = spacing.pop("groups", groups)
     spacing = {"stride": 1, "padding": 0, "dilation": 1, **spacing, **kwargs}
     if groups == 1 and not isinstance(spacing["padding"], str):
-        return convolve(x, weight, bias, **{name: _both(value) for name, value in spacing.items()})
+        return convolve(x, weight, bias, **{name: both(value) for name, value in spacing.items()})
     replicas = x.shape[0]
     together = x.transpose(0, 1).flatten(1, 2)
     flat = None if bias is None else bias.flatten()
     out = F.conv2d(together, weight.flatten(0, 1), flat, groups=groups * replicas, **spacing)
     return out.unflatten(1, (replicas, -1)).transpose(0, 1)
-
-
-def _max_pool2d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *rest: Any, **kwargs: Any
-) -> Any:
-    """Pools of 2 × 2 as two maxima of slices, a quarter of torch's time, which also finds where each maximum stands."""
-    plain = _both(padding) == (0, 0) and _both(dilation) == (1, 1) and not any((*rest, *kwargs.values()))
-    even = x.dim() == 4 and x.shape[2] % 2 == x.shape[3] % 2 == 0
-    if not (plain and even and _both(kernel_size) == (2, 2) == _both(stride or kernel_size)):
-        return F.max_pool2d(x, kernel_size, stride, padding, dilation, *rest, **kwargs)
-    rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
-    return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 def _flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -228,10 +239,6 @@ def _flattens(x: Tensor, *shape: Any) -> bool:
     """Whether a view is `x.view(len(x), -1)` or `x.view(-1, numbers)`, by which one flattens samples."""
     sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
     return x.dim() > 2 and sizes in ((x.shape[0], -1), (-1, x[0, 0].numel()))
-
-
-def _both(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
 def _batch_norm(
@@ -287,7 +294,6 @@ _BATCHED: dict[Any, Callable[..., Tensor]] = {
 _FLATTENINGS = {torch.flatten, Tensor.flatten}
 _VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
 _FOLDED = {
-    *MAX_POOLS,
     F.avg_pool2d,
     *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
 }

@@ -108,6 +108,9 @@ class Network:
     chunk: int | None = None
     """the largest number of samples that are measured at a time, where the probe is not to choose it"""
 
+    share = 1.0
+    """of a GPU's memory, what these replicas may count on"""
+
     def __init__(
         self,
         settings: Sequence[Setting],
@@ -121,7 +124,7 @@ class Network:
         self.stacked = stackable(settings[0], device, {own_key(settings[0]) or ""} if batched else ())
         if not self.stacked and len(seeds) > 1:
             raise ValueError("this setting's trials train one by one")
-        self._input_dims = len(shape) + 1
+        self._input_dims, self._made_for = len(shape) + 1, (shape, outputs)
         plain = build_module(settings[0], shape, outputs, seeds[0])
         self.trace: Trace = trace(plain, torch.zeros(2, *shape))
         _refuse_unfit(self.trace, settings[0].architecture.name, outputs)
@@ -135,6 +138,21 @@ class Network:
         copies = own_key(settings[0]) is not None
         pooled = [] if copies else [number for number, site in enumerate(self.sites) if site.pooled]
         self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies, pooled)
+
+    def only(self, replicas: Sequence[int]) -> Network:
+        """A network of some of the replicas, with their parameters and buffers as they are now, to be evaluated."""
+        settings, seeds = [self.settings[own] for own in replicas], [self.seeds[own] for own in replicas]
+        found = Network(settings, seeds, *self._made_for, self.device, self.stacked)
+        with torch.no_grad():
+            for name, rows, _ in found._named:
+                own = torch.tensor(replicas[rows], device=self.device)
+                found.flat[rows, found.columns[name]] = self.flat[own, self.columns[name]]
+            for name, buffer in found.buffers().items():
+                other = self.buffers()[name]
+                buffer.copy_(other[list(replicas)] if self.stacked and other.is_floating_point() else other)
+        found.share = self.share
+        found.module.eval()
+        return found
 
     @property
     def sites(self) -> list[Site]:

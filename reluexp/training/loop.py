@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,10 +27,11 @@ from reluexp.measuring.probe import Measurement, Probe, evaluate, loss_per_sampl
 from reluexp.measuring.records import Lives, Records
 from reluexp.measuring.totals import accuracy
 from reluexp.networks.network import Network, Snapshot
-from reluexp.planning.plan import Stack, probe_size
+from reluexp.planning.plan import Stack, own_key, probe_size
 from reluexp.planning.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
 from reluexp.training.outcome import StackResult, result_of
+from reluexp.training.replay import Replay
 from reluexp.training.steps import UPDATES, Steps
 
 __all__ = ["Training"]
@@ -42,10 +44,19 @@ Progress = Callable[[int, Tensor, Tensor], None]
 class Training:
     """The state of one stack's training; `run` goes on from wherever it is."""
 
-    def __init__(self, stack: Stack, data: Dataset, study: str, device: str = "cpu", batched: bool = False) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        data: Dataset,
+        study: str,
+        device: str = "cpu",
+        batched: bool = False,
+        share: float = 1.0,
+    ) -> None:
         self.setting, self.trials, self.data, self.study, self.device = stack.setting, stack.trials, data, study, device
         self.seeds = [trial.seed for trial in stack.trials]
         self.network = Network(stack.settings, self.seeds, data.input_shape, data.outputs, device, batched)
+        self.network.share = share
         setting, trials = stack.setting, stack.trials
         self.lr = self._rates(stack.settings, "lr")
         decay = self._rates(stack.settings, "weight_decay")
@@ -67,6 +78,8 @@ class Training:
         few = setting.probe.metrics == "network"  # no table keeps what gradients would tell
         self._full = set() if few else full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
+        # what a user's code decides while a step is recorded would be decided for good
+        self.replay = Replay() if device == "cuda" and own_key(setting) is None else None
 
     def run(
         self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None
@@ -75,6 +88,10 @@ class Training:
 
         `pause` is called between steps and may save a checkpoint.
         """
+        with self.replay.here() if self.replay else nullcontext():
+            return self._run(should_stop, progress, pause)
+
+    def _run(self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None]) -> bool:
         epochs, every = self.setting.train.epochs, self.setting.probe.every
         full = self._full
         early = early_steps(self.setting.probe.early, self.steps_per_epoch)
@@ -139,11 +156,27 @@ class Training:
         return x, y
 
     def _step(self, order: Tensor, batch: int) -> None:
-        network, train = self.network, self.setting.train
+        network = self.network
         if not network.stacked:
             torch.manual_seed(derive(self.seeds[0], "user", self.step))
         x, y = self._batch(order, batch)
-        logits = network.forward(x, moment=(self.epoch, batch))
+        factor, self.step = self._factor(self.step), self.step + 1
+        updates = self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full
+        body = partial(self._advance, moment=(self.epoch, batch), updates=updates)
+        if self.replay and not network.reading.draws:
+            self.steps.norms.append(self.replay((x.shape, updates), body, x, y, self.step, factor).clone())
+        else:
+            self.steps.norms.append(body(x, y, self.step, factor))
+
+    def _advance(
+        self, x: Tensor, y: Tensor, step: int | Tensor, factor: float | Tensor, moment: tuple[int, int], updates: bool
+    ) -> Tensor:
+        """Takes step number `step` with `factor` of the rates, and gives the gradient norms.
+
+        Whatever lives longer is changed in place, and on a GPU nothing waits, so that a step can be recorded.
+        """
+        network, train = self.network, self.setting.train
+        logits = network.forward(x, moment=moment)
         loss = loss_per_sample(logits, y).mean(1)
         gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
 
@@ -153,18 +186,18 @@ class Training:
             self.steps.add(self.alive, loss, right, norm, gradient)
             if train.clip_norm is not None:
                 gradient = gradient * (train.clip_norm / norm.clamp(min=train.clip_norm))[:, None]
-            lr = (self.lr * self._factor(self.step)).float()
-            self.step += 1
-            args = (self.state, self.step, lr, self.decay, train.optimizer)
+            lr = (self.lr * factor).float()
+            args = (self.state, step, lr, self.decay, train.optimizer)
             amount = self.optimizer.update(network.flat, gradient, *args)
             ok = torch.isfinite(loss) & torch.isfinite(norm)
-            self.diverged_at = torch.where(self.alive & ~ok, self.step, self.diverged_at)
-            self.alive = self.alive & ok
+            self.diverged_at.copy_(torch.where(self.alive & ~ok, step, self.diverged_at))
+            self.alive &= ok
             if self.device != "cpu" or not bool(self.alive.all()):
                 amount = torch.where(self.alive[:, None], amount, 0.0)
-            if self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full:
+            if updates:
                 self.steps.update(amount)
             network.flat.sub_(amount)
+        return norm
 
     def _factor(self, step: int) -> float:
         train = self.setting.train
@@ -174,8 +207,8 @@ class Training:
         """Replicas whose mean loss ran away have diverged, too."""
         limit = _DIVERGED * self.first_loss.clamp(min=1e-3)
         away = self.alive & (self.steps.mean_loss() > limit)
-        self.diverged_at = torch.where(away, self.step, self.diverged_at)
-        self.alive = self.alive & ~away
+        self.diverged_at[away] = self.step
+        self.alive &= ~away
 
     def _keep_buffers(self, ended: Tensor) -> None:
         """Running statistics of replicas that end here: as long as others train, theirs go on to be written."""

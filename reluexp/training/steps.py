@@ -49,6 +49,8 @@ class Steps:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.begun = False
+        """whether an epoch is under way"""
         self.sums: dict[str, Tensor] = {}
         self.norms: list[Tensor] = []
         self.seen = 0
@@ -56,7 +58,13 @@ class Steps:
         self._layers = {site.layer for site in network.sites if site.layer} | {network.output_layer or ""} - {""}
 
     def begin(self, alive: Tensor) -> None:
-        """Starts an epoch of the replicas that still train."""
+        """Starts an epoch of the replicas that still train; sums stay where they are, see `Replay`."""
+        self.begun = True
+        if self.sums:
+            for own in self.sums.values():
+                own.zero_()
+            self.sums["active"].copy_(alive)
+            return
         zero = torch.zeros(len(alive), dtype=torch.float64, device=alive.device)
         self.sums = {name: zero.clone() for name in ("steps", "loss", "accuracy", "norm", "norm_max")}
         self.sums["active"] = alive.double()
@@ -65,23 +73,17 @@ class Steps:
                 self.sums[f"moved{number}"] = torch.zeros(len(alive), site.width, dtype=torch.bool, device=alive.device)
 
     @property
-    def begun(self) -> bool:
-        """Whether an epoch is under way."""
-        return bool(self.sums)
-
-    @property
     def active(self) -> Tensor:
         """The replicas that trained in this epoch."""
         return self.sums["active"].bool()
 
     def add(self, alive: Tensor, loss: Tensor, right: Tensor, norm: Tensor, gradient: Tensor) -> None:
-        """Counts a step of the replicas that are alive; the gradient is that before decay and clipping."""
+        """Counts a step of the replicas that are alive, in place; the gradient is that before decay and clipping."""
         sums = self.sums
         sums["steps"] += alive.double()
         for name, value in (("loss", loss), ("accuracy", right), ("norm", norm)):
             sums[name] += torch.where(alive, value.double(), 0.0)
-        sums["norm_max"] = torch.where(alive, torch.maximum(sums["norm_max"], norm.double()), sums["norm_max"])
-        self.norms.append(norm)
+        torch.maximum(sums["norm_max"], torch.where(alive, norm.double(), 0.0), out=sums["norm_max"])
         for number, columns in enumerate(self._gauges):
             if columns:
                 moved = gradient[:, columns] != 0
@@ -95,20 +97,19 @@ class Steps:
             change, size = (
                 torch.linalg.vector_norm(values[:, columns], dim=1).double() for values in (amount, self.network.flat)
             )
-            name = f"ratio {layer}"
-            self.sums[name] = self.sums.get(name, torch.zeros_like(change)) + (change / size).square()
-        self.sums["updates"] = self.sums.get("updates", torch.zeros_like(self.sums["steps"])) + 1
+            self.sums.setdefault(f"ratio {layer}", torch.zeros_like(change)).add_((change / size).square())
+        self.sums.setdefault("updates", torch.zeros_like(self.sums["steps"])).add_(1)
 
     def row(self) -> dict[str, Tensor]:
         """The epoch's columns of the table `epochs`."""
         sums, steps = self.sums, self.sums["steps"]
         return {
             **{"train_loss": sums["loss"] / steps, "train_accuracy": sums["accuracy"] / steps},
-            **{"grad_norm": sums["norm"] / steps, "grad_norm_max": sums["norm_max"]},
+            **{"grad_norm": sums["norm"] / steps, "grad_norm_max": sums["norm_max"].clone()},
         }
 
     def update_ratio(self, layer: str | None) -> Tensor | None:
-        """RMS over the last steps of the epoch of ‖ΔW‖/‖W‖ [replica]."""
+        """RMS over the last steps of the epoch of ‖ΔW‖/‖W‖ [replica]; NaN in an epoch that counted none."""
         found = self.sums.get(f"ratio {layer}")
         return None if found is None else (found / self.sums["updates"]).sqrt()
 
@@ -130,16 +131,17 @@ class Steps:
         self.seen = len(self.norms)
 
     def end(self) -> None:
-        """Forgets the epoch."""
-        self.sums = {}
+        """Ends the epoch."""
+        self.begun = False
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs."""
-        return {"sums": self.sums, "norms": self.norms, "seen": self.seen}
+        return {"sums": self.sums if self.begun else {}, "norms": self.norms, "seen": self.seen}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Takes up what `state` gave."""
         self.sums, self.norms, self.seen = saved["sums"], saved["norms"], saved["seen"]
+        self.begun = bool(self.sums)
 
     def mean_loss(self) -> Tensor:
         """The epoch's mean loss [replica], NaN where there was no step."""

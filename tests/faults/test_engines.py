@@ -70,7 +70,10 @@ import reluexp.engine.work as work
 train = work.Work._train
 
 def limited(self, job):
-    if len(work.stack_of(job).trials) > 2:
+    count = len(work.stack_of(job).trials)
+    with open("shares", "a") as told:
+        print(count, job["share"], file=told)
+    if count > 2:
         raise MemoryError("planted")
     return train(self, job)
 
@@ -89,6 +92,8 @@ def test_a_stack_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> No
     assert "not enough memory, halved a stack" in (tmp_path / "r.log").read_text()
     records = reluexp.load(study.results("r")).standing.records
     assert sorted(len(record["trials"]) for record in records.values()) == [1, 2, 2, 2]
+    shares = {line for path in tmp_path.rglob("shares") for line in path.read_text().splitlines()}
+    assert shares == {"7 1.0", "4 0.5", "3 0.5", "2 0.25", "1 0.25"}  # of a GPU's memory
     (tmp_path / "often" / "sitecustomize.py").unlink()
     study.run("alone")
     study.assert_same("alone", "r")
