@@ -1,11 +1,13 @@
 """What wins on a GPU: ways to train many networks at once, ways to compute a stack's convolutions, sizes of stacks.
 
-python benchmarks/gpu.py ways | side_by_side | convolutions | pools | stacks | profile | study [--root FOLDER_OF_MNIST]
+python benchmarks/gpu.py PART [--root FOLDER_OF_MNIST]; parts: ways, side_by_side, convolutions, pools, stacks, profile,
+study, variants
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import subprocess
 import sys
@@ -116,15 +118,16 @@ def stepper(p: Parameters, forward: Callable[[Parameters, Tensor], Tensor], x: T
     return step
 
 
-def captured(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    stream = torch.cuda.Stream()
+def captured(step: Callable[[], None], stream: torch.cuda.Stream | None = None) -> torch.cuda.CUDAGraph:
+    """A step as a graph; graphs that are to run side by side each need a stream, whose products have a workspace."""
+    stream = stream or torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         step()
     return graph
 
@@ -164,8 +167,8 @@ def side_by_side() -> None:
     for count in (4, 8):
         row(f"one by one in {count} processes", REPLICAS / count * processes(count))
     steps = [stepper(drawn(), alone, *batch()) for _ in range(8)]  # kept, since graphs own none of their memory
-    graphs = [captured(step) for step in steps]
-    streams = [torch.cuda.Stream() for _ in graphs]
+    streams = [torch.cuda.Stream() for _ in steps]
+    graphs = [captured(*own) for own in zip(steps, streams, strict=True)]
 
     def replay() -> None:
         for graph, stream in zip(graphs, streams, strict=True):
@@ -267,7 +270,8 @@ def stacks(root: str) -> None:
         replay, own.replay = own.replay, None
         launched = seconds(partial(own._step, order, 1), 20, 3)
         own.replay = replay
-        value = seconds(partial(own._step, order, 1), 20, 6)
+        with replay.here():
+            value = seconds(partial(own._step, order, 1), 20, 6)
         memory = torch.cuda.max_memory_reserved() / 1e9
         each = 1e6 * value / 7 / count
         row = f"| {name} | {7 * count} | {1e3 * launched:.2f} | {1e3 * value:.2f} | {each:.0f} | {memory:.2f} |"
@@ -297,20 +301,16 @@ def profiled(title: str) -> Iterator[None]:
 
 def profile_study(root: str) -> None:
     """Where the time of `mnist_cnn` with 7 × 10 trials goes: steps, light and full measurements, evaluation."""
-    from reluexp.training.replay import Replay
-
     own = training(cnn(root, 10), 70)
+    with own.replay.here():
+        _profile(own)
+
+
+def _profile(own: Any) -> None:
     order = own._order()
     own._step(order, 1)
     plain = seconds(partial(own._step, order, 1), 20, 6)
-    torch.backends.cuda.matmul.allow_tf32 = True
-    own.replay = Replay()
-    print(
-        f"a step: {1e3 * plain:.1f} ms, with products in TF32 {1e3 * seconds(partial(own._step, order, 1), 20, 6):.1f}"
-    )
-    torch.backends.cuda.matmul.allow_tf32 = False
-    own.replay = Replay()
-    seconds(partial(own._step, order, 1), 1, 5)
+    print(f"a step: {1e3 * plain:.1f} ms")
     with profiled("10 steps"):
         for number in range(2, 12):
             own._step(order, number)
@@ -331,12 +331,8 @@ def profile_study(root: str) -> None:
     )
 
 
-def study(root: str) -> None:
-    """`mnist_cnn` with 7 × 10 trials and 4 epochs against the plain script, of which 7 trials stand for 70."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from peers import plain
-    from studies import Study
-
+def timed(config: dict[str, Any], **means: Any) -> tuple[Any, float, float, float]:
+    """A study, its seconds from the first stack's start to the end, percent of the GPU in use, and GB of it at most."""
     from reluexp.config import load_config
     from reluexp.engine import Resources
     from reluexp.runner import run_loaded
@@ -345,23 +341,33 @@ def study(root: str) -> None:
     marks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "usage").open("w+") as usage:
         watching = subprocess.Popen(words, stdout=usage)
-        loaded = load_config({"study": "s", **cnn(root, 10)})
-        resources = Resources.model_validate({"device": "cuda"})
-        found = run_loaded(loaded, Path(folder), resources, listener=lambda event: marks.update(
-            {event["event"]: time.perf_counter()} if event["event"] in ("plan", "done") else {}))  # fmt: skip
+        resources = Resources.model_validate({"device": "cuda", **means})
+        found = run_loaded(load_config({"study": "s", **config}), Path(folder), resources,
+                           listener=lambda event: marks.update({event["event"]: time.perf_counter()}
+                           if event["event"] in ("plan", "done") else {}))  # fmt: skip
         watching.terminate()
         watching.wait()
         usage.seek(0)
         used = [tuple(map(float, line.split(","))) for line in usage.read().splitlines() if line.count(",") == 1]
-        own = marks["done"] - marks["plan"]
+        found.epochs, found.trials, found.timing  # noqa: B018 read while they are there
         busy = [percent for percent, memory in used if memory > 2000]
-        print(f"reluexp: {own:.1f} s; GPU in use {sum(busy) / max(len(busy), 1):.0f} % of the time, "
-              f"{max(memory for _, memory in used) / 1000:.1f} GB at most")  # fmt: skip
-        print(found.timing.groupby("phase")["seconds"].sum().round(2).to_dict())
-        last = found.epochs.groupby("trial").tail(1).set_index("trial")["test_accuracy"]
-        trials = found.trials.set_index("trial").join(last)
-        print(trials.groupby("activation")[["test_accuracy", "dead_fraction", "confirmed_dead_fraction"]]
-              .agg(["mean", "std"]).round(4).to_string())  # fmt: skip
+        most = max(memory for _, memory in used) / 1000
+        return found, marks["done"] - marks["plan"], sum(busy) / max(len(busy), 1), most
+
+
+def study(root: str) -> None:
+    """`mnist_cnn` with 7 × 10 trials and 4 epochs against the plain script, of which 7 trials stand for 70."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from peers import plain
+    from studies import Study
+
+    found, own, busy, most = timed(cnn(root, 10))
+    print(f"reluexp: {own:.1f} s; GPU in use {busy:.0f} % of the time, {most:.1f} GB at most")
+    print(found.timing.groupby("phase")["seconds"].sum().round(2).to_dict())
+    last = found.epochs.groupby("trial").tail(1).set_index("trial")["test_accuracy"]
+    trials = found.trials.set_index("trial").join(last)
+    print(trials.groupby("activation")[["test_accuracy", "dead_fraction", "confirmed_dead_fraction"]]
+          .agg(["mean", "std"]).round(4).to_string())  # fmt: skip
     few = Study("mnist_cnn", {"name": "mnist"}, {"name": "cnn", "channels": [16, 32]}, 1, 4, 128, 0.02)
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # as it is where nobody sets anything
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
@@ -369,19 +375,38 @@ def study(root: str) -> None:
     print(f"plain: {seven:.1f} s for 7 trials, {10 * seven:.0f} s for 70: {10 * seven / own:.1f} ×")
 
 
+def variants(root: str) -> None:
+    """The same study in other precisions, and in two processes."""
+    print("| variant | seconds | GPU in use, % | GB | test accuracy of relu |\n| --- | ---: | ---: | ---: | ---: |")
+    config = cnn(root, 10)
+    for name, train, means in (
+        ("float32", {}, {}), ("tf32", {"precision": "tf32"}, {}), ("bfloat16", {"precision": "bfloat16"}, {}),
+        ("float32, two processes", {}, {"per_gpu": 2}),
+        ("bfloat16, two processes", {"precision": "bfloat16"}, {"per_gpu": 2}),
+    ):  # fmt: skip
+        found, own, busy, most = timed({**config, "train": {**config["train"], **train}}, **means)
+        relu = found.trials.loc[found.trials["activation"] == "relu", "trial"]
+        last = found.epochs[found.epochs["trial"].isin(relu)].groupby("trial").tail(1)["test_accuracy"].mean()
+        phases = found.timing.groupby("phase")["seconds"].sum().round(1).to_dict()
+        print(f"| {name} | {own:.1f} | {busy:.0f} | {most:.1f} | {last:.4f} | {phases}", flush=True)
+
+
+PARTS: dict[str, Callable[..., None]] = {
+    **{"ways": ways, "side_by_side": side_by_side, "convolutions": convolutions, "pools": pools, "stacks": stacks},
+    **{"profile": profile_study, "study": study, "variants": variants},
+}
+
+
 def main() -> None:
     """One part, on the GPU that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("ways", "side_by_side", "convolutions", "pools", "stacks", "profile", "study"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--root", default="data")
     given = parser.parse_args()
     settle_torch()
     print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}, Python {sys.version.split()[0]}\n")
-    part = {"ways": ways, "side_by_side": side_by_side, "convolutions": convolutions, "pools": pools}.get(given.part)
-    if part:
-        part()
-    else:
-        {"stacks": stacks, "profile": profile_study, "study": study}[given.part](given.root)
+    part = PARTS[given.part]
+    part(*([given.root] if "root" in inspect.signature(part).parameters else []))
 
 
 if __name__ == "__main__":

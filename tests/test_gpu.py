@@ -33,6 +33,7 @@ from reluexp.training.replay import Replay
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}
 CONVOLUTIONAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].convolutional]
 
 
@@ -55,7 +56,7 @@ CONVOLUTIONAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].convoluti
         ((3, 3), (2, 1), (0, 1), (1, 2), (7, 9), 4, 12, 3),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("biased", [True, False])
 def test_a_convolution_by_products_is_a_convolution(
     device: str, kernel: Any, stride: Any, padding: Any, dilation: Any, sides: Any, inputs: int, outputs: int,
@@ -77,7 +78,7 @@ def test_a_convolution_by_products_is_a_convolution(
 
     def close(own: torch.Tensor, other: torch.Tensor) -> None:
         size = float(other.detach().abs().max())
-        torch.testing.assert_close(own, other, rtol=0, atol=size * (1e-10 if dtype == torch.float64 else 1e-4))
+        torch.testing.assert_close(own, other, rtol=0, atol=size * ROUNDING[dtype])
 
     close(found, expected)
     g = torch.randn(found.shape, dtype=dtype, generator=random).to(device)
@@ -193,6 +194,7 @@ def test_convolutional_networks_are_in_a_stack_what_they_are_alone(
     {"architecture": {"width": [10, 33, 7]}},
     {"architecture": {"width": [10, 33, 7], "normalization": "batch", "dropout": 0.1}},
     {"architecture": {"name": "cnn", "channels": [4, 6], "dense": [8]}},
+    {"architecture": {"name": "cnn", "channels": [4, 6], "dense": [8]}, "train": {"epochs": 1, "precision": "tf32"}},
     *({"train": {"epochs": 1, "batch_size": 29, "optimizer": {"name": own}}} for own in OPTIMIZERS.names),
 ], ids=str)  # fmt: skip
 @pytest.mark.cuda
@@ -231,6 +233,22 @@ def test_steps_replayed_on_a_gpu_are_those_launched(
     monkeypatch.setattr("reluexp.training.replay._BEFORE", 1 << 30)
     for name, frame in trained(stacks, "cuda").items():
         pd.testing.assert_frame_equal(frame, replayed[name], check_exact=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_gpu_trains_to_nearly_the_same_in_other_precisions(precision: str) -> None:
+    config = {
+        "architecture": {"name": "cnn", "channels": [8, 16], "dense": [8]},
+        "grid": {"activation": ["relu", "elu"]},
+    }
+    losses = []
+    for own in ("float32", precision):
+        stacks = stack_of({**config, "train": {"epochs": 4, "batch_size": 12, "precision": own}})
+        losses.append(trained(stacks, "cuda")["epochs"].groupby("trial")["train_loss"].last().sort_values().to_numpy())
+    assert not np.array_equal(*losses)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
 
 
 @pytest.mark.cuda

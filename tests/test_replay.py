@@ -140,3 +140,12 @@ def test_steps_that_draw_random_numbers_are_not_recorded() -> None:
     train = {"epochs": 3, "batch_size": 12}
     replay = compare({"architecture": {"width": [9, 5], "dropout": 0.3}, "train": train})
     assert not replay.recorders
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_recorded_steps_of_convolutions_are_the_steps(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    monkeypatch.setattr("reluexp.networks.network.stackable", lambda *args: True)
+    train = {"epochs": 2, "batch_size": 20, "precision": precision}
+    architecture = {"name": "cnn", "channels": [4, 6], "dense": [5], "normalization": "batch"}
+    replay = compare({"architecture": architecture, "train": train, "grid": {"activation": ["relu", "prelu", "elu"]}})
+    assert replay.recorders

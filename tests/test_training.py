@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
@@ -358,3 +359,65 @@ def test_studies_of_networks_alone_compute_no_gradients_of_the_probe(monkeypatch
     assert asked
     assert not any(asked)
     same({"epochs": few["epochs"].drop(columns="trial")}, {"epochs": whole["epochs"].drop(columns="trial")})
+
+
+class Products(TorchDispatchMode):
+    """The precisions of the batched products of a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.baddbmm, torch.ops.aten.bmm):
+            self.found.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_that_of_products_in_training_alone(precision: str) -> None:
+    config = {"architecture": {"width": [9, 5], "normalization": "batch"}, "grid": {"activation": ["relu", "tanh"]}}
+    (training,) = trainings({**config, "train": {"epochs": 1, "precision": precision}})
+    steps, step = Products(), training._step
+
+    def watched(*args: Any) -> None:
+        with steps:
+            step(*args)
+
+    training._step = watched  # type: ignore[method-assign]
+    assert training.run(lambda: False, lambda *event: None)
+    assert steps.found == {getattr(torch, precision)}
+    (light,) = trainings({**config, "train": {"epochs": 0, "precision": precision}})
+    with Products() as measurements:
+        assert light.run(lambda: False, lambda *event: None)
+    assert measurements.found == {torch.float32, torch.float64}
+    assert training.network.flat.dtype == torch.float32
+
+
+def test_half_precision_trains_to_nearly_the_same_network() -> None:
+    config = {"architecture": {"name": "cnn", "channels": [4, 6], "dense": [8]}, "activation": "elu"}
+    found = [trainings({**config, "train": {"epochs": 1, "precision": own}})[0] for own in ("float32", "bfloat16")]
+    losses = [tables([training])["epochs"]["train_loss"].iloc[-1] for training in found]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_tf32_is_on_in_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    (training,) = trainings({"train": {"epochs": 1, "precision": "tf32"}})
+    seen = []
+    advance = training._advance
+    monkeypatch.setattr(training, "_advance", lambda *args, **kwargs: (
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)),
+        advance(*args, **kwargs))[1])  # fmt: skip
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    assert training.run(lambda: False, lambda *event: None)
+    assert set(seen) == {(True, True)}
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_options_of_newer_versions_leave_the_names_of_older_trials() -> None:
+    def name(**train: Any) -> str:
+        return make_trials(load_config({"study": "s", "train": train}))[0].id
+
+    assert name() == name(precision="float32") == "d9f06ee5ce08"
+    assert len({name(precision=own) for own in ("float32", "tf32", "bfloat16")}) == 3

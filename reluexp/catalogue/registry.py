@@ -24,6 +24,9 @@ class Options(BaseModel):
     outside_identity: ClassVar[frozenset[str]] = frozenset()
     """fields that say where or how, but never decide a number: a trial's name does not depend on them"""
 
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """fields that earlier versions did not have: at their defaults they leave a trial's name as it was"""
+
 
 class Record(Protocol):
     """What every catalogue entry carries at least."""

@@ -87,6 +87,7 @@ class Train(Options):
     """How networks are trained."""
 
     outside_identity: ClassVar[frozenset[str]] = frozenset({"save_weights"})
+    newer: ClassVar[frozenset[str]] = frozenset({"precision"})
 
     epochs: int = Field(20, ge=0, le=1_000_000, description="passes over the training split")
     batch_size: int = Field(64, ge=1, le=10_000_000, description="samples per step; the last batch may be smaller")
@@ -96,6 +97,11 @@ class Train(Options):
         None, gt=0, description="largest L2 norm of the whole gradient; no clipping if null"
     )
     deterministic: bool = Field(False, description="on a GPU: exact repetition where the kernels allow it, slower")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="of linear maps and convolutions in training; weights stay, and all is measured, in float32; "
+        "tf32 is for GPUs",
+    )
     save_weights: bool = Field(True, description="keep the final weights of every trial")
 
 

@@ -17,8 +17,8 @@ __all__ = ["convolve"]
 
 Pair = tuple[int, int]
 
-_WORD = 4
-"""numbers of single precision that a GPU moves at once"""
+_WORD = 16
+"""bytes that a GPU moves at once"""
 
 _SHORT = 1 << 11
 """rows that a product sums over at most: longer ones are cut, since a GPU's blocks share the batch and not the sum"""
@@ -74,12 +74,12 @@ def _rows(
     )
     length = kernel[0] * kernel[1] * channels
     whole = length + int(biased)
-    rows = last.new_empty(replicas, samples * size[0] * size[1], whole + -whole % _WORD)
+    word = max(1, _WORD // last.itemsize)
+    rows = last.new_empty(replicas, samples * size[0] * size[1], whole + -whole % word)
     if rows.shape[2] > length:
         rows[..., length:] = F.pad(rows.new_full((int(biased),), 1.0), (0, rows.shape[2] - whole))
     target = rows[..., :length].unflatten(1, (samples, *size)).unflatten(-1, (*kernel, channels))
-    aligned = channels % _WORD == 0 == last.storage_offset() % _WORD
-    if aligned and last.dtype == torch.float32:  # four numbers at a time
+    if channels % word == 0 == last.storage_offset() % word and last.itemsize < _WORD:  # a word at a time
         last, target = last.view(torch.complex128), target.view(torch.complex128)
     r, n, h, w, c = last.stride()
     strides = (r, n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)
@@ -105,7 +105,11 @@ def _summed_product(rows: Tensor, out: Tensor, samples: int) -> Tensor:
     divisors = (part for part in range(1, samples + 1) if samples % part == 0)
     parts = next((part for part in divisors if rows.shape[1] // part <= _SHORT), samples)
     left, right = (own.unflatten(1, (parts, -1)).flatten(0, 1) for own in (rows, out))
-    return torch.bmm(left.mT, right).unflatten(0, (len(rows), parts)).sum(1)
+    return (
+        torch.bmm(left.mT, right)
+        .unflatten(0, (len(rows), parts))
+        .sum(1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    )
 
 
 def _to_input(g: Tensor, out: Tensor, weight: Tensor, ctx: Any) -> Tensor:

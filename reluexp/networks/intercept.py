@@ -55,6 +55,8 @@ class Reading(TorchFunctionMode):
         super().__init__()
         self.replicas, self.masks, self.seeds, self.copies = replicas, masks, tuple(seeds), copies
         self.pooled = frozenset(pooled)
+        self.half: torch.dtype | None = None
+        """the precision of linear maps and convolutions in training, if it is another than that of their weights"""
         self.draws = False
         """whether random numbers have been drawn in a forward pass"""
         self.moment: tuple[int, ...] | None = None
@@ -106,6 +108,8 @@ class Reading(TorchFunctionMode):
         """An operation that is no activation, read for the whole stack."""
         if func in _RANDOM and self.moment is None:
             return args[0]
+        if self.half and self.moment is not None:
+            args, kwargs = _in_precision(func, args, kwargs, self.half)
         if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
             self._heard[self._wanted[id(args[1])]] = args[0].detach().clone() if self.copies else args[0]
         if self.replicas is not None:
@@ -176,6 +180,18 @@ def disable(module: nn.Module, masks: list[Tensor]) -> None:
 
 def _none(_: Any) -> None:
     """What a hook returns that changes nothing."""
+
+
+def _in_precision(func: Any, args: Any, kwargs: dict[str, Any], half: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """Arguments of a product in half precision, those of a norm in single precision, others as they are."""
+    wanted = half if func in _PRODUCTS else torch.float32 if func in _NORMS else None
+    if wanted is None:
+        return args, kwargs
+
+    def cast(value: Any) -> Any:
+        return value.to(wanted) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
 def _may_wait(function: Any) -> bool:
@@ -284,6 +300,8 @@ def _group_norm(
     return _affine((centred / (var + eps).sqrt()).reshape(x.shape), weight, bias)
 
 
+_PRODUCTS = {F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+_NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm, torch.layer_norm}
 _BATCHED: dict[Any, Callable[..., Tensor]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,

@@ -103,7 +103,12 @@ def identity(options: Options) -> str:
 
 def _identity(value: Any) -> Any:
     if isinstance(value, Options):
-        return {key: _identity(item) for key, item in value if key not in value.outside_identity}
+        defaults = {key: type(value).model_fields[key].default for key in value.newer}
+        return {
+            key: _identity(item)
+            for key, item in value
+            if key not in value.outside_identity and (key not in defaults or item != defaults[key])
+        }
     return [_identity(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -70,6 +70,7 @@ class Training:
         self.state: dict[str, Tensor] = {}
         self.alive = torch.ones(len(trials), dtype=torch.bool, device=device)
         self.diverged_at = torch.full((len(trials),), -1, device=device)
+        self.network.reading.half = torch.bfloat16 if setting.train.precision == "bfloat16" else None
         self.steps, self.records, self.lives = Steps(self.network), Records(), Lives()
         self.before: Snapshot | None = None
         self.ended_buffers: dict[str, Tensor] = {}
@@ -156,17 +157,19 @@ class Training:
         return x, y
 
     def _step(self, order: Tensor, batch: int) -> None:
-        network = self.network
+        network, train = self.network, self.setting.train
         if not network.stacked:
             torch.manual_seed(derive(self.seeds[0], "user", self.step))
         x, y = self._batch(order, batch)
         factor, self.step = self._factor(self.step), self.step + 1
         updates = self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full
         body = partial(self._advance, moment=(self.epoch, batch), updates=updates)
-        if self.replay and not network.reading.draws:
-            self.steps.norms.append(self.replay((x.shape, updates), body, x, y, self.step, factor).clone())
-        else:
-            self.steps.norms.append(body(x, y, self.step, factor))
+        with _products_in_tf32(train.precision == "tf32"):
+            if self.replay and not network.reading.draws:
+                norm = self.replay((x.shape, updates), body, x, y, self.step, factor).clone()
+            else:
+                norm = body(x, y, self.step, factor)
+        self.steps.norms.append(norm)
 
     def _advance(
         self, x: Tensor, y: Tensor, step: int | Tensor, factor: float | Tensor, moment: tuple[int, int], updates: bool
@@ -176,7 +179,7 @@ class Training:
         Whatever lives longer is changed in place, and on a GPU nothing waits, so that a step can be recorded.
         """
         network, train = self.network, self.setting.train
-        logits = network.forward(x, moment=moment)
+        logits = network.forward(x, moment=moment).float()
         loss = loss_per_sample(logits, y).mean(1)
         gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
 
@@ -396,6 +399,21 @@ class Training:
     def result(self) -> StackResult:
         """The tables and weights at the end."""
         return result_of(self)
+
+
+@contextmanager
+def _products_in_tf32(wanted: bool) -> Iterator[None]:
+    """Whether a GPU rounds the factors of products to 10 bits, meanwhile."""
+    if not wanted:
+        yield
+        return
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = True
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _moved(value: Any, device: str) -> Any:
