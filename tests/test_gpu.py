@@ -229,7 +229,7 @@ def test_steps_replayed_on_a_gpu_are_those_launched(
     record = Replay._recorded
     monkeypatch.setattr(Replay, "_recorded", lambda *args: (recorded.append(args), record(*args))[1])
     replayed = trained(stacks, "cuda")
-    assert len(recorded) == 3 * len(stacks)  # whole batches and last ones, the former without counted updates, too
+    assert len(recorded) == 2 * len(stacks)  # whole batches, with and without counted updates
     monkeypatch.setattr("reluexp.training.replay._BEFORE", 1 << 30)
     for name, frame in trained(stacks, "cuda").items():
         pd.testing.assert_frame_equal(frame, replayed[name], check_exact=True)
@@ -248,7 +248,7 @@ def test_a_gpu_trains_to_nearly_the_same_in_other_precisions(precision: str) -> 
         stacks = stack_of({**config, "train": {"epochs": 4, "batch_size": 12, "precision": own}})
         losses.append(trained(stacks, "cuda")["epochs"].groupby("trial")["train_loss"].last().sort_values().to_numpy())
     assert not np.array_equal(*losses)
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)
 
 
 @pytest.mark.cuda

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from reluexp.catalogue.functions import Mixed
 from reluexp.networks.convolution import convolve
 from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
 from reluexp.networks.pooling import both, max_pool2d
@@ -40,8 +39,7 @@ class Reading(TorchFunctionMode):
     dimensions. `seeds` draw dropout's masks, each replica's from its own generator keyed by (seed, "dropout", *moment).
     `copies` is for code of the user's: there what a linear map got may be a parameter itself, or be written over.
     What the activations of the sites in `pooled` give goes into a max pool and nowhere else: for a function that rises
-    everywhere the pool may come first, f(max z) being max f(z), and the function has a quarter of the work; in a stack
-    that holds for each replica's own.
+    everywhere the pool may come first, f(max z) being max f(z), and the function has a quarter of the work.
     """
 
     def __init__(
@@ -91,13 +89,13 @@ class Reading(TorchFunctionMode):
             site, self._site = self._site, self._site + 1
             if self.listener or self.masks:
                 return self._activate(site, applied)
-            if site in self.pooled and _may_wait(applied.function):
+            if site in self.pooled and getattr(applied.function, "rises", False):
                 self._postponed = applied.function
                 return applied.z
             return func(*args, **kwargs)
         if self._postponed:
             function, self._postponed = self._postponed, None
-            return _after_pool(function, args[0], lambda z: self._execute(func, (z, *args[1:]), kwargs))
+            return function(self._execute(func, args, kwargs))
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         out = self._execute(func, args, kwargs)
@@ -192,21 +190,6 @@ def _in_precision(func: Any, args: Any, kwargs: dict[str, Any], half: torch.dtyp
         return value.to(wanted) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
-
-
-def _may_wait(function: Any) -> bool:
-    """Whether an activation, or one of a stack's, may come after a max pool."""
-    parts = function.functions if isinstance(function, Mixed) else [function]
-    return any(getattr(own, "rises", False) for own in parts)
-
-
-def _after_pool(function: Any, z: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-    """pool(f(z)), the pool first where f rises."""
-    if function.rises:
-        found: Tensor = function(pool(z))
-        return found
-    parts = zip(function.functions, z.split(function.sizes), strict=True)
-    return torch.cat([own(pool(part)) if own.rises else pool(own(part)) for own, part in parts])
 
 
 def _with_replica(args: tuple[Any, ...]) -> tuple[Any, ...]:
