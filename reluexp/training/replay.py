@@ -44,10 +44,9 @@ class _Way:
 class Replay:
     """Runs a body on inputs, tensors or numbers: the first few times as it stands, later as it was recorded.
 
-    To be called `here`.
-
     A body may use nothing that changes from one step to the next but its inputs, where numbers come as tensors, and
     what is changed in place; it must never wait for the device. What it gives lies where it will lie next time, too.
+    All calls belong into a block of `here`.
     """
 
     def __init__(self) -> None:
@@ -68,7 +67,7 @@ class Replay:
 
     def __call__(self, key: Hashable, body: Body, *inputs: Tensor | float) -> Tensor:
         """The body's result; equal keys promise equal bodies and inputs of equal shapes."""
-        way = self._ways.setdefault(key, _Way.like(inputs))
+        way = self._ways.get(key) or self._ways.setdefault(key, _Way.like(inputs))
         way.take(inputs)
         way.runs += 1
         if way.runs <= _BEFORE:
