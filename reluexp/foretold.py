@@ -85,7 +85,7 @@ def _costs(plan: Plan, speed: Mapping[str, float], workers: int, device: str) ->
         if any(kind_of(stack.setting, device) in speed for stack in plan.stacks):
             basis = "as fast as earlier runs here"
         elif device != "cpu":
-            basis = "no run here yet to go by: at most what a core takes"
+            basis = "no run here yet to go by: what an NVIDIA H200 takes"
         shown = f"{counted(workers, 'worker')}{' on a GPU' if device == 'cuda' else ''}"
         yield f"estimate: {_time(cost.wall(workers))} with {shown} ({basis})"
         if cost.phases["train"]:

@@ -343,7 +343,7 @@ def _remember_speed(study: Study, stacks: Mapping[str, Stack], device: str, resu
     told: dict[str, float] = {}
     seconds = study.timing.groupby("stack")["seconds"].sum() if stacks and len(study.timing) else {}
     for name, stack in stacks.items():
-        expected = stack_seconds(stack)
+        expected = stack_seconds(stack, device)
         if expected and name in seconds:
             kind = kind_of(stack.setting, device)
             took[kind] = took.get(kind, 0.0) + float(seconds[name])

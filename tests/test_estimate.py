@@ -63,6 +63,29 @@ def test_measuring_less_costs_less() -> None:
     assert seldom.phases["train"] == often.phases["train"]
 
 
+def test_what_can_die_is_confirmed_and_norms_take_time() -> None:
+    mortal, immortal = (cost(grid={}, activation=name) for name in ("relu", "tanh"))
+    assert mortal.phases["measure"] > immortal.phases["measure"]
+    assert mortal.phases["train"] == immortal.phases["train"]
+    plain, normed = (cost(architecture={"normalization": own}) for own in ("none", "batch"))
+    assert normed.phases["train"] > plain.phases["train"]
+
+
+def test_a_gpu_is_another_machine_where_dropout_is_dear() -> None:
+    core, gpu, dropping = cost(), cost(device="cuda"), cost(device="cuda", architecture={"dropout": 0.1})
+    assert gpu.phases["train"] < core.phases["train"]
+    assert dropping.phases["train"] > 5 * gpu.phases["train"]
+    few, many = (cost(device="cuda", seeds=seeds).phases["train"] for seeds in (10, 100))
+    assert many < 5 * few
+
+
+def test_memory_and_disk_hold_the_data_the_worker_and_the_report() -> None:
+    small, large = cost(dataset="digits"), cost()
+    assert 0.5e9 < small.memory < 1.5e9
+    assert large.memory - small.memory > 4 * 784 * 70_000
+    assert cost(seeds=40).disk > small.disk > 5e6
+
+
 def test_workers_share_the_work_but_not_the_longest_stack_nor_the_report() -> None:
     found = Cost({"train": 90.0, "measure": 10.0, "evaluate": 0.0}, 60.0, 7.0, 0.0, 0.0)
     alone, two, many = (found.wall(workers) for workers in (1, 2, 50))
@@ -104,7 +127,7 @@ def test_a_plan_says_how_trials_stack_and_what_that_costs(tmp_path: Path, monkey
     assert memory.endswith("MB on disk")
     assert said(device="cpu", stack=1)[1] == "stacks: 8, of 1 trial"
     monkeypatch.setattr("reluexp.engine.visible_gpus", lambda: [Gpu("0", 8 << 30)])
-    assert "with 2 workers on a GPU (no run here yet to go by: at most what a core takes)" in said()[2]
+    assert "with 2 workers on a GPU (no run here yet to go by: what an NVIDIA H200 takes)" in said()[2]
     assert "on a GPU" not in said(device="cpu")[2]
 
 

@@ -1,7 +1,7 @@
 """What a plan will cost: seconds by phase, memory and disk. Nothing here imports torch.
 
-A model of one CPU core, whose constants were fitted to measurements (docs/performance.md); what earlier runs on the
-same machine took corrects it.
+A model of one CPU core and one of a GPU, whose constants were fitted to measurements (docs/performance.md); what
+earlier runs on the same machine took corrects them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reluexp.catalogue.activations import dies
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import hints_of
 from reluexp.config import Setting
-from reluexp.planning.plan import Plan, Stack, probe_size, workload
+from reluexp.planning.plan import Plan, Stack, Workload, own_key, probe_size, workload
 from reluexp.planning.schedule import full_epochs
 
 __all__ = ["Cost", "estimate", "kind_of", "stack_seconds"]
 
-_DENSE, _CONVOLUTION, _DOUBLE = 85e9, 60e9, 30e9  # flop/s of products: single precision, convolutions, double precision
-_PER_STEP, _PER_SITE = 6e-4, 3e-5  # seconds of a step, and of each activation at each site in it
-_ELEMENT, _PARAMETER, _SUM = 1e-9, 1e-9, 5.5e-9  # seconds for each of them in a step; for each in a measurement's sums
+_DENSE, _CONVOLUTION, _DOUBLE = 85e9, 60e9, 25e9  # flop/s of products: single precision, convolutions, double precision
+_PER_STEP, _PER_PASS, _PER_SITE, _PER_NORM = 6e-4, 5e-4, 3e-5, 4e-4  # seconds of a step, of an evaluation, of sites
+_ELEMENT, _PARAMETER = 1e-9, 1e-9  # seconds for each of them in a step
+_SUM, _CENTRE, _EIGEN = 6e-9, 4e-9, 1.5e-8  # for each element in a measurement's sums, in its spectra; times width²
+_CONFIRM = 1.7  # a pass that looks for the samples a unit responds to, against one that evaluates
+_GPU_LAUNCHED, _GPU_REPLAYED, _GPU_MEASURED = 6e-3, 4e-4, 3e-2  # seconds of a step, of a measurement's operations
+_GPU_ELEMENT, _GPU_PARAMETER, _GPU_SUM, _GPU_FORWARD = 6e-11, 2.6e-11, 7e-11, 2e-11
 _START = 5.0  # seconds until the workers have imported torch and read the data
 _REPORT, _REPORT_TRIAL, _REPORT_EPOCH = 3.5, 2.2e-4, 6e-5  # seconds of a report, of each trial and each of its epochs
+_WORKER, _PAGE, _PAGE_SETTING = (
+    9e8,
+    5e6,
+    4e5,
+)  # bytes of a worker with torch; of a report on disk, of each setting in it
+_SHOWN = 12  # settings in a report's figures
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None, device: str =
     phases = {"train": 0.0, "measure": 0.0, "evaluate": 0.0}
     longest = memory = disk = 0.0
     for stack in plan.stacks:
-        seconds, work = stack_seconds(stack), workload(stack.setting)
+        seconds, work = stack_seconds(stack, device), workload(stack.setting)
         if seconds is None or work is None:
             return None
         factor = (speed or {}).get(kind_of(stack.setting, device), 1.0)
@@ -61,11 +72,21 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None, device: str =
             phases[phase] += factor * value
         longest = max(longest, factor * sum(seconds.values()))
         train, replicas = stack.setting.train, len(stack.trials)
-        memory = max(memory, 4.0 * (work.numbers * work.samples * 1.2 + 6 * work.parameters * replicas))
+        memory = max(memory, _bytes(stack, work))
         disk += replicas * (4.0 * work.parameters * train.save_weights + 200.0 * train.epochs + 20_000)
     rows = sum(trial.point.setting.train.epochs + 1 for trial in plan.trials)
     report = _REPORT + _REPORT_TRIAL * len(plan.trials) + _REPORT_EPOCH * rows
-    return Cost(phases, longest, report, memory + 4e8, disk)
+    settings = len({id(trial.point) for trial in plan.trials})
+    disk += _PAGE + _PAGE_SETTING * min(settings, _SHOWN)
+    return Cost(phases, longest, report, _WORKER + memory, disk)
+
+
+def _bytes(stack: Stack, work: Workload) -> float:
+    """Bytes for the data as they are read, for the weights and what trains them, for what passes through a network."""
+    hints, replicas = hints_of(stack.setting.dataset), len(stack.trials)
+    data = 1.5 * work.numbers * ((hints.train or 0) + (hints.test or 0))
+    passing = 8 * replicas * work.elements * min(stack.setting.train.batch_size, work.samples)
+    return 4.0 * (data + 6 * work.parameters * replicas + passing)
 
 
 def kind_of(setting: Setting, device: str = "cpu") -> str:
@@ -75,34 +96,54 @@ def kind_of(setting: Setting, device: str = "cpu") -> str:
     return kind if device == "cpu" else f"{kind} {device}"
 
 
-def stack_seconds(stack: Stack) -> dict[str, float] | None:
-    """Seconds of one core for a stack, by phase; None where too little is known."""
-    setting, replicas = stack.setting, len(stack.trials)
+def stack_seconds(stack: Stack, device: str = "cpu") -> dict[str, float] | None:
+    """Seconds of one core, or of one GPU, for a stack, by phase; None where too little is known."""
+    setting = stack.setting
     work, hints = workload(setting), hints_of(setting.dataset)
     if work is None or hints.test is None:
         return None
     train, probe = setting.train, setting.probe
-    activations = len({own.activation for own in stack.settings})
-    rate = _CONVOLUTION if kind_of(setting) == "conv" else _DENSE
-    fixed = activations * work.sites * _PER_SITE
-
-    def forward(samples: float) -> float:
-        each = 2 * work.products / rate + work.elements * _ELEMENT
-        return replicas * samples * each + 3e-4 + fixed / 2
-
-    steps = math.ceil(work.samples / train.batch_size) * train.epochs
-    each = 6 * work.products / rate + work.elements * _ELEMENT
-    batch = min(train.batch_size, work.samples)
-    step = _PER_STEP + fixed + replicas * (batch * each + work.parameters * _PARAMETER)
-    size = probe_size(probe.size, work.samples)
-    light = forward(size) + replicas * size * work.elements * _SUM + 1e-3 + 3 * fixed
-    spectra = replicas * work.spectra * size / _DOUBLE if probe.metrics == "full" else 0.0
-    full = light + 2 * forward(size) + spectra
+    step, forward, light, full = (_on_gpu if device == "cuda" else _on_core)(stack, work)
     epochs = set(range(0, train.epochs + 1, probe.every)) | {0, train.epochs}
     gradients = set() if probe.metrics == "network" else full_epochs(probe.full, train.epochs) & epochs
+    mortal = sum(dies(own.activation.name) for own in stack.settings) / len(stack.settings)
+    confirming = 0.0 if probe.metrics == "network" else _CONFIRM * mortal * forward * work.samples
     test = min(setting.dataset.test_size or hints.test, hints.test)
     return {
-        "train": steps * step,
-        "measure": (len(epochs) - len(gradients) + probe.early) * light + len(gradients) * full,
-        "evaluate": (train.epochs + 1) * forward(test),
+        "train": math.ceil(work.samples / train.batch_size) * train.epochs * step,
+        "measure": (len(epochs) - len(gradients) + probe.early) * light + len(gradients) * full + confirming,
+        "evaluate": (train.epochs + 1) * (forward * test + _PER_PASS),
     }
+
+
+Prices = tuple[float, float, float, float]
+"""seconds of a step, of evaluating a sample, of a light measurement and of a full one"""
+
+
+def _on_core(stack: Stack, work: Workload) -> Prices:
+    setting, replicas = stack.setting, len(stack.trials)
+    rate = _CONVOLUTION if kind_of(setting) == "conv" else _DENSE
+    fixed = len({own.activation for own in stack.settings}) * work.sites * _PER_SITE
+    batch = min(setting.train.batch_size, work.samples)
+    each = 6 * work.products / rate + work.elements * _ELEMENT
+    norms = work.sites * _PER_NORM * (getattr(setting.architecture, "normalization", "none") != "none")
+    step = _PER_STEP + fixed + norms + replicas * (batch * each + work.parameters * _PARAMETER)
+    forward = replicas * (2 * work.products / rate + work.elements * _ELEMENT)
+    size = probe_size(setting.probe.size, work.samples)
+    light = size * (forward + replicas * work.elements * _SUM) + 1.3e-3 + 3.5 * fixed
+    full = light + size * 2 * forward
+    if setting.probe.metrics == "full":
+        spectra = size * (work.spectra / _DOUBLE + work.elements * _CENTRE) + work.squares * _EIGEN
+        full += replicas * spectra
+    return step, forward, light, full
+
+
+def _on_gpu(stack: Stack, work: Workload) -> Prices:
+    """Where launches count until there is much to compute; a step of built-in networks without dropout has one."""
+    setting, replicas = stack.setting, len(stack.trials)
+    launched = own_key(setting) is not None or getattr(setting.architecture, "dropout", 0.0) > 0
+    samples = replicas * min(setting.train.batch_size, work.samples)
+    step = _GPU_LAUNCHED if launched else _GPU_REPLAYED
+    step += samples * work.elements * _GPU_ELEMENT + replicas * work.parameters * _GPU_PARAMETER
+    light = _GPU_MEASURED + replicas * probe_size(setting.probe.size, work.samples) * work.elements * _GPU_SUM
+    return step, replicas * work.elements * _GPU_FORWARD, light, 2 * light

@@ -280,13 +280,14 @@ class Workload:
     """How much a network is, for each network or each sample, as far as it can be foretold.
 
     `elements` are the values of all hidden sites, `spectra` the floating-point operations of their Gram matrices,
-    `numbers` those of an input, `samples` the training samples.
+    `squares` the elements of these matrices, `numbers` those of an input, `samples` the training samples.
     """
 
     parameters: int
     products: float
     elements: int
     spectra: float
+    squares: int
     sites: int
     samples: int
     numbers: int
@@ -308,6 +309,7 @@ def workload(setting: Setting) -> Workload | None:
         products=float(sum(inputs * outputs * positions for inputs, outputs, positions in layers)),
         elements=sum(outputs * positions for _, outputs, positions in hidden),
         spectra=float(sum(2 * outputs * outputs * positions for _, outputs, positions in hidden)),
+        squares=sum(outputs * outputs for _, outputs, _ in hidden),
         sites=len(hidden),
         samples=samples,
         numbers=math.prod(hints.shape),
