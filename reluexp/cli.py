@@ -260,15 +260,17 @@ def check(
 @app.command()
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Every key in words, to be read.")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="The columns of the results in words.")] = False,
 ) -> None:
-    """Print the JSON Schema of configs, for editors, or every key in words.
+    """Print the JSON Schema of configs, for editors, or every key in words, or the columns of the results.
 
     Example: reluexp schema > schema.json
     """
+    from reluexp.catalogue.columns import described
     from reluexp.config import json_schema
     from reluexp.config.reference import reference
 
-    _say(reference() if markdown else json_schema())
+    _say(described() if tables else reference() if markdown else json_schema())
 
 
 def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import reluexp
+from reluexp.catalogue.columns import TABLES, described
 from reluexp.errors import ResultsError
 from reluexp.store import Store
 from reluexp.store.tables import read_rows, to_parquet
@@ -86,3 +88,22 @@ def test_a_table_of_the_whole_study_is_read_as_it_was_written_and_not_when_it_wa
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert store.read_extra("cost").empty
     assert [damage.path for damage in store.damaged_extras()] == [path.parent]
+
+
+def test_every_column_that_a_study_has_is_described_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"study": "s", "dataset": {"name": "digits", "train_size": 60, "test_size": 30}, "train": {"epochs": 1},
+              "grid": {"activation": ["relu", "prelu"], "train.batch_size": [20, 30]}}  # fmt: skip
+    study = reluexp.run(config, tmp_path)
+    for table, columns in TABLES.items():
+        written = getattr(study, table).columns.drop(["train.batch_size"], errors="ignore").tolist()
+        assert written == [name for name in columns if name != "failure"], table
+    text = (Path(__file__).parent.parent / "docs" / "tables.md").read_text("utf-8")
+    assert text.strip() == described().strip()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def broken():\n    raise ValueError('planted')\n")
+    failing = {"study": "f", "activation": "mine:broken"}
+    failed = reluexp.run({**failing, "dataset": config["dataset"]}, tmp_path).trials
+    assert failed["outcome"].tolist() == ["failed"]
+    assert set(failed) <= set(TABLES["trials"])

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    *("LAYER_COLUMNS", "LAYER_METRICS", "Sums", "beside", "effective_rank", "first_sample", "hoyer"),
-    *("largest", "merge", "site_sums", "summaries", "summarise", "top_count"),
+    *("Sums", "beside", "effective_rank", "first_sample", "hoyer", "largest", "merge"),
+    *("site_sums", "summaries", "summarise", "top_count"),
 ]
 
 Sums = dict[str, Any]
@@ -37,18 +37,6 @@ _BLOCK, _GPU_BLOCK = 1 << 19, 1 << 31
 ROUNDING = 1e-28
 _AWAKE = 5
 _SHARES = tuple(f"{name}_fraction" for name in ("dead", "off", "always_on", "saturated", "dormant", "rare"))
-
-LAYER_METRICS = (
-    *("dead_fraction", "off_fraction", "always_on_fraction", "saturated_fraction", "starved_fraction"),
-    *("dormant_fraction", "rare_fraction", "zero_fraction", "zero_fraction_live", "hoyer_sparsity"),
-    *("pre_mean", "pre_std", "post_mean", "post_std", "post_absmax", "post_q999", "mean_shift", "effective_rank"),
-    *("slope_mean", "backprop_norm", "weight_norm", "weight_grad_norm", "update_ratio"),
-    *("learned_slope_mean", "learned_slope_min", "learned_slope_max"),
-)
-"""the metric columns of the table `layers`, in order"""
-
-LAYER_COLUMNS = ("epoch", "step", "site", "site_name", "kind", "width", *LAYER_METRICS)
-"""the columns of the table `layers` after `trial`"""
 
 
 def top_count(total: int) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reluexp.catalogue.columns import TABLES
 from reluexp.measuring.causes import CAUSES
 
 __all__ = ["Lives", "Records"]
@@ -160,8 +161,4 @@ def _born(step: int, dead: Tensor) -> dict[str, Tensor]:
 
 def _unit_columns() -> dict[str, Any]:
     """Every column of `units` in order, empty."""
-    columns: dict[str, Any] = dict.fromkeys(("trial", "site", "unit", "born_dead", "died_at_step", "revived"))
-    columns |= dict.fromkeys(("dead_since_step", "dead_at_end", "confirmed_dead", "off_at_end", "starved_at_end"))
-    columns |= dict.fromkeys(("firing_rate", "sample_rate", *_EXPLAINED, "spike"))
-    columns |= dict.fromkeys(("slope_ratio", "activity", "responds_after"))
-    return columns | {"trial": []}
+    return dict.fromkeys(TABLES["units"]) | {"trial": []}

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from reluexp.catalogue.columns import LAYER_COLUMNS
 from reluexp.errors import WatchError
 from reluexp.measuring.causes import explain
-from reluexp.measuring.metrics import LAYER_COLUMNS
 from reluexp.measuring.modules import Moment, Watched, device_of, first_tensor, unseen, unwrapped
 from reluexp.measuring.probe import Measurement, Probe, settle
 from reluexp.measuring.records import Lives, Records

@@ -11,19 +11,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reluexp.catalogue.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from reluexp.config import Setting, label_of
-from reluexp.measuring.metrics import LAYER_COLUMNS
 from reluexp.measuring.records import Lives
 
 if TYPE_CHECKING:
     from reluexp.training.loop import Training
 
-__all__ = ["EPOCH_COLUMNS", "StackResult", "result_of"]
+__all__ = ["StackResult", "result_of"]
 
-EPOCH_COLUMNS = (
-    *("epoch", "step", "train_loss", "train_accuracy", "probe_loss", "probe_accuracy", "validation_loss"),
-    *("validation_accuracy", "test_loss", "test_accuracy", "grad_norm", "grad_norm_max", "output_range", "lr"),
-)
 _COLLAPSED = 1e-3
 
 
