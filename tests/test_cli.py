@@ -172,7 +172,7 @@ def test_a_study_gives_back_its_models(folder: Path) -> None:
 
 
 def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    (tmp_path / "long.yaml").write_text(SMALL + "train: {epochs: 300}\nprobe: {every: 50}\n")
+    (tmp_path / "long.yaml").write_text(SMALL + "train: {epochs: 150}\nprobe: {every: 50}\n")
     code = "from reluexp.cli import main; main()"
     words = [sys.executable, "-c", code, "run", "long.yaml", "--workers", "1"]
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)

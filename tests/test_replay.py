@@ -88,7 +88,7 @@ def as_on_a_device(training: Training) -> Iterator[None]:
 
 def trained(config: dict[str, Any], recorded: bool) -> tuple[dict[str, pd.DataFrame], Replay | None]:
     data = {"name": "digits", "train_size": 103, "test_size": 31}
-    base = {"study": "s", "dataset": data, "probe": {"size": 60, "early": 2, "full": "every"}, "seeds": 2}
+    base = {"study": "s", "dataset": data, "probe": {"size": 60, "early": 2, "full": "every"}, "seeds": 1}
     (stack,) = make_plan(make_trials(load_config({**base, **config})), device="cuda").stacks
     training = Training(stack, load_dataset(stack.setting.dataset), "s")
     training.replay = Recorded() if recorded else None
@@ -112,8 +112,9 @@ def compare(config: dict[str, Any]) -> Recorded:
     return replay
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
-@pytest.mark.parametrize("name", OPTIMIZERS.names)
+@pytest.mark.parametrize(
+    ("name", "normalization"), [*((name, "none") for name in OPTIMIZERS), ("sgd", "batch"), ("sgd", "layer")]
+)
 def test_recorded_steps_are_the_steps(name: str, normalization: str) -> None:
     train = {"epochs": 5, "batch_size": 12, "optimizer": {"name": name, "weight_decay": 0.01}, "clip_norm": 1.0,
              "schedule": {"name": "cosine", "warmup": 1.5}}  # fmt: skip
@@ -127,7 +128,7 @@ def test_recorded_steps_are_the_steps(name: str, normalization: str) -> None:
 def test_what_diverges_while_steps_are_replayed_is_frozen() -> None:
     train = {"epochs": 6, "batch_size": 12, "optimizer": {"name": "sgd", "momentum": 0.0},
              "schedule": {"name": "constant", "warmup": 6}}  # fmt: skip
-    config = {"architecture": {"width": [9, 5]}, "activation": "leaky_relu", "train": train,
+    config = {"architecture": {"width": [9, 5]}, "activation": "leaky_relu", "train": train, "seeds": 2,
               "grid": {"train.optimizer.lr": [0.01, 10.0]}}  # fmt: skip
     compare(config)
     (frames, _) = trained(config, True)

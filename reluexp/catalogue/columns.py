@@ -29,7 +29,7 @@ TABLES: dict[str, dict[str, str]] = {
         "parameters": "number of parameters, biases and learned slopes included",
         "classes": "number of classes, null for a regression",
         "outcome": "finished, diverged or failed",
-        "failure": "why it failed; only where one did",
+        "failure": "why it failed; only in stacks that did",
         "diverged_at_step": "the step whose loss or gradient was not finite, or the end of the epoch whose mean loss "
         "was above 1,000 times the loss before training; null if neither came",
         "stuck": "whether the last training accuracy is not above the largest class's share + 3 standard errors",
