@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.frames.choices import along, numeric_axis, over_axis
 from reluexp.report.live.payload import live_data
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.report.tables.summary import summary_table
+from reluexp.report.tables.summary import gains_told, summary_table
 from reluexp.report.tables.verdicts import choice_table
 from reluexp.stats import common_setting, compare_study, groups, other_axes, setting_name, settings, summary
 
@@ -160,3 +161,17 @@ def test_a_trial_that_diverged_counts_along_an_axis_at_its_own_place_alone() -> 
     heights = [line.get_ydata().tolist() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
     for label in ("relu", "elu"):
         assert any(np.allclose(own, expected[label]) for own in heights)
+
+
+@pytest.mark.parametrize(
+    ("gains", "told"),
+    [
+        ([1.41421, 1.41421, 1.5927, 1.5927], "ReLU 1.41, Tanh 1.59"),
+        ([1.0, 1.41421, 1.5927, 1.0], "ReLU 1 or 1.41, Tanh 1.59 or 1"),
+        ([1.0, 1.0, 1.0, 1.0], ""),
+        ([math.nan, math.nan, math.nan, math.nan], ""),
+    ],
+)
+def test_gains_are_told_where_they_differ(gains: list[float], told: str) -> None:
+    trials = pd.DataFrame({"activation": ["relu", "relu", "tanh", "tanh"], "gain": gains})
+    assert gains_told(cast(Any, SimpleNamespace(trials=trials))) == told

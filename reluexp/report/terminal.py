@@ -9,7 +9,7 @@ from reluexp.catalogue.activations import style_of
 from reluexp.plain import plain
 from reluexp.report.answer import answer
 from reluexp.report.findings import findings
-from reluexp.report.tables.summary import summary_table
+from reluexp.report.tables.summary import gains_told, summary_table
 from reluexp.report.tables.verdicts import choice, claims, hypotheses
 from reluexp.stats import (
     Results,
@@ -86,6 +86,8 @@ def shown(study: Results, console: Console) -> list[RenderableType]:
         parts.append(_comparison(table, console))
     if has_many_axes(study):
         parts.append(Text(f"the common setting: {plain(common_setting(study))}"))
+    if told := gains_told(study):
+        parts.append(Text(f"gains of the initial weights: {plain(told)}"))
     if told := _chosen(study):
         parts.append(Text(f"chosen by tuning: {plain(told)}"))
     tested = claims(study)

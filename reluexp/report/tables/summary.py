@@ -30,7 +30,7 @@ from reluexp.stats import (
     summary,
 )
 
-__all__ = ["summary_rows", "summary_table"]
+__all__ = ["gains_told", "summary_rows", "summary_table"]
 
 
 def summary_rows(study: Results) -> tuple[list[str], list[list[str]]]:
@@ -65,6 +65,17 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     return Table(
         list(columns), rows, _summary_caption(study, frame, rule, bool(len(found))), rules_of(frame, other_axes(study))
     )
+
+
+def gains_told(study: Results) -> str:
+    """`ReLU 1.41, Tanh 1.59`: what the initial weights of each activation were multiplied by, where that differs."""
+    if "gain" not in study.trials:  # every trial failed
+        return ""
+    known = study.trials[["activation", "gain"]].dropna().assign(gain=lambda own: own["gain"].map("{:.3g}".format))
+    if known["gain"].nunique() < 2 or known["activation"].nunique() < 2:
+        return ""
+    found = known.drop_duplicates().groupby("activation", sort=False, observed=True)["gain"].agg(" or ".join)
+    return ", ".join(f"{style_of(str(label))[0]} {gain}" for label, gain in found.items())
 
 
 def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Series]:
@@ -130,8 +141,9 @@ def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: b
     base = style_of(str(study.baseline))[0]
     steps = f" Steps: median to {rule}." if rule else ""
     constant = " Collapsed: output range below 0.001." if frame["collapsed_at_end_mean"].any() else ""
+    gains = f" Gains of the initial weights: {told}." if (told := gains_told(study)) else ""
     star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
     return (
         f"Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units; "
-        f"zero: share of hidden activations.{constant}{steps}{common}{star}{dagger}{kept}"
+        f"zero: share of hidden activations.{constant}{steps}{common}{gains}{star}{dagger}{kept}"
     )
