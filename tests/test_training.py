@@ -404,10 +404,10 @@ def test_half_precision_trains_to_nearly_the_same_network() -> None:
 def test_tf32_is_on_in_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     (training,) = trainings({"train": {"epochs": 1, "precision": "tf32"}})
     seen = []
-    advance = training._advance
-    monkeypatch.setattr(training, "_advance", lambda *args, **kwargs: (
+    propose = training._propose
+    monkeypatch.setattr(training, "_propose", lambda *args, **kwargs: (
         seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)),
-        advance(*args, **kwargs))[1])  # fmt: skip
+        propose(*args, **kwargs))[1])  # fmt: skip
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     assert training.run(lambda: False, lambda *event: None)
     assert set(seen) == {(True, True)}

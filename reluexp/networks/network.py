@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reluexp.catalogue.activations import build_activation
 from reluexp.catalogue.architectures import build_model
-from reluexp.catalogue.functions import Function, Mixed
+from reluexp.catalogue.functions import Function, Mixed, Prelu
 from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
@@ -158,6 +158,15 @@ class Network:
     def sites(self) -> list[Site]:
         """The places of activations, in the order of execution."""
         return self.trace.sites
+
+    @property
+    def decides(self) -> bool:
+        """Whether forward passes take one way or another by what was drawn or learned, so that none is like the next.
+
+        Dropout draws anew; a pool comes before a PReLU while its slopes are positive, if that can be asked.
+        """
+        asks = self.device == "cpu" and bool(self.reading.pooled)
+        return self.reading.draws or (asks and any(isinstance(own, Prelu) for own in self.module.modules()))
 
     @property
     def replicas(self) -> int:

@@ -31,7 +31,7 @@ from reluexp.planning.plan import Stack, own_key, probe_size
 from reluexp.planning.schedule import early_steps, full_epochs
 from reluexp.seeds import derive, generator
 from reluexp.training.outcome import StackResult, result_of
-from reluexp.training.replay import Replay
+from reluexp.training.replay import replay_of
 from reluexp.training.steps import UPDATES, Steps
 
 __all__ = ["Training"]
@@ -80,7 +80,7 @@ class Training:
         self._full = set() if few else full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
         # what a user's code decides while a step is recorded would be decided for good
-        self.replay = Replay() if device == "cuda" and own_key(setting) is None else None
+        self.replay = replay_of(device) if own_key(setting) is None else None
 
     def run(
         self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None
@@ -161,22 +161,24 @@ class Training:
         if not network.stacked:
             torch.manual_seed(derive(self.seeds[0], "user", self.step))
         x, y = self._batch(order, batch)
-        factor, self.step = self._factor(self.step), self.step + 1
-        updates = self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full
-        body = partial(self._advance, moment=(self.epoch, batch), updates=updates)
+        propose = partial(self._propose, moment=(self.epoch, batch))
+        numbers = (self.step + 1, self._factor(self.step))
         with _products_in_tf32(train.precision == "tf32"):
-            if self.replay and not network.reading.draws:
-                norm = self.replay((x.shape, updates), body, x, y, self.step, factor).clone()
+            if self.replay and not network.decides:
+                inputs = (x, y, *map(self.replay.number, numbers))
+                norm, amount = self.replay(x.shape, propose, *inputs)
             else:
-                norm = body(x, y, self.step, factor)
-        self.steps.norms.append(norm)
+                norm, amount = propose(x, y, *numbers)
+        self.steps.norms.append(norm.clone())
+        self.step += 1
+        self._take(amount, self.steps_per_epoch - batch <= UPDATES and self.epoch + 1 in self._full)
 
-    def _advance(
-        self, x: Tensor, y: Tensor, step: int | Tensor, factor: float | Tensor, moment: tuple[int, int], updates: bool
-    ) -> Tensor:
-        """Takes step number `step` with `factor` of the rates, and gives the gradient norms.
+    def _propose(
+        self, x: Tensor, y: Tensor, step: int | Tensor, factor: float | Tensor, moment: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient norms of step number `step` with `factor` of the rates, and what is to be subtracted.
 
-        Whatever lives longer is changed in place, and on a GPU nothing waits, so that a step can be recorded.
+        Whatever lives longer is changed in place, and nothing is decided by the numbers in a tensor: see `Replay`.
         """
         network, train = self.network, self.setting.train
         logits = network.forward(x, moment=moment).float()
@@ -195,12 +197,16 @@ class Training:
             ok = torch.isfinite(loss) & torch.isfinite(norm)
             self.diverged_at.copy_(torch.where(self.alive & ~ok, step, self.diverged_at))
             self.alive &= ok
+        return norm, amount
+
+    def _take(self, amount: Tensor, counted: bool) -> None:
+        """Subtracts an update from the replicas that are alive; `counted` for the update ratio."""
+        with torch.no_grad():
             if self.device != "cpu" or not bool(self.alive.all()):
                 amount = torch.where(self.alive[:, None], amount, 0.0)
-            if updates:
+            if counted:
                 self.steps.update(amount)
-            network.flat.sub_(amount)
-        return norm
+            self.network.flat.sub_(amount)
 
     def _factor(self, step: int) -> float:
         train = self.setting.train

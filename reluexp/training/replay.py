@@ -1,62 +1,85 @@
-"""Steps of a stack on a GPU, recorded once as a CUDA graph and played again from then on.
+"""Steps of a stack, recorded once and then replayed: the same operations in the same order, hence the same bits.
 
-To launch the operations of small networks one by one takes a processor many times as long as a GPU needs to compute
-them; a graph launches all of them at once, with the same kernels and hence the same bits.
+For small networks a processor takes longer to find out what to compute (modules, autograd, the reading of operations
+for a whole stack) than to compute it, and much longer than a GPU takes. On a GPU a recording is a CUDA graph, on a CPU
+the list of operations below autograd as a function of Python.
 """
 
 from __future__ import annotations
 
+import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
-__all__ = ["Replay"]
+__all__ = ["Graphs", "Replay", "Tapes", "replay_of"]
 
-_BEFORE = 3  # a way's first steps are launched one by one: they make what later ones change in place
-Body = Callable[..., Tensor]
+_BEFORE = {"cuda": 3, "cpu": 32}
+"""how many steps of a kind are taken as they are written: the first make what later ones change in place"""
+_DECIDING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+"""operations by which a program learns what is in a tensor"""
 
-
-@dataclass
-class _Way:
-    """One form of a step, such as that with a short last batch: its inputs, and how often it was run."""
-
-    inputs: list[Tensor]
-    runs: int = 0
-    recorded: tuple[Any, Tensor] | None = None
-
-    @classmethod
-    def like(cls, inputs: tuple[Tensor | float, ...]) -> _Way:
-        number = next(value for value in inputs if isinstance(value, Tensor)).new_empty((), dtype=torch.float64)
-        return cls([torch.empty_like(value if isinstance(value, Tensor) else number) for value in inputs])
-
-    def take(self, inputs: tuple[Tensor | float, ...]) -> None:
-        for own, value in zip(self.inputs, inputs, strict=True):
-            if isinstance(value, Tensor):
-                own.copy_(value)
-            else:
-                own.fill_(value)
+Outputs = tuple[Tensor, ...]
+Body = Callable[..., Outputs]
 
 
-class Replay:
-    """Runs a body on inputs, tensors or numbers: the first few times as it stands, later as it was recorded.
+def replay_of(device: str) -> Replay | None:
+    """How steps are recorded there, None where they are not."""
+    return Graphs() if device == "cuda" else Tapes() if device == "cpu" else None
 
-    A body may use nothing that changes from one step to the next but its inputs, where numbers come as tensors, and
-    what is changed in place; it must never wait for the device. What it gives lies where it will lie next time, too.
-    All calls belong into a block of `here`.
+
+class Replay(ABC):
+    """Runs a body on tensors: the first few times as it stands, later as it was recorded.
+
+    A body may use nothing that changes from one step to the next but its inputs and what is changed in place, and must
+    not decide anything by the numbers in a tensor. What it gives is good until the next step.
     """
 
+    def __init__(self, before: int) -> None:
+        self._before = before
+        self._runs: dict[Hashable, int] = {}
+        self._recorded: dict[Hashable, Callable[..., Outputs]] = {}
+
+    def __call__(self, key: Hashable, body: Body, *inputs: Tensor) -> Outputs:
+        """The body's results; equal keys promise equal bodies and inputs of equal shapes. To be called `here`."""
+        if key not in self._recorded:
+            self._runs[key] = self._runs.get(key, 0) + 1
+            if self._runs[key] <= self._before:
+                return body(*inputs)
+            self._recorded[key] = self.record(body, inputs)
+        return self._recorded[key](*inputs)
+
+    @abstractmethod
+    def record(self, body: Body, inputs: Outputs) -> Callable[..., Outputs]:
+        """What does the same to other inputs; it does not take the step itself."""
+
+    @abstractmethod
+    def number(self, value: float) -> Tensor:
+        """A number as an input, in float64."""
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Where everything is done that has to do with the network."""
+        yield
+
+
+class Graphs(Replay):
+    """Recordings as CUDA graphs."""
+
     def __init__(self) -> None:
-        self._ways: dict[Hashable, _Way] = {}
+        super().__init__(_BEFORE["cuda"])
         self._stream = torch.cuda.Stream()
         self._pool = torch.cuda.graph_pool_handle()
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Whatever is done meanwhile, is done on the stream that steps are recorded on.
+        """On the stream that steps are recorded on.
 
         Autograd ties a parameter to the stream where it was first used, and a recording may have to do with no other.
         """
@@ -65,22 +88,114 @@ class Replay:
             yield
         torch.cuda.current_stream().wait_stream(self._stream)
 
-    def __call__(self, key: Hashable, body: Body, *inputs: Tensor | float) -> Tensor:
-        """The body's result; equal keys promise equal bodies and inputs of equal shapes."""
-        way = self._ways.get(key) or self._ways.setdefault(key, _Way.like(inputs))
-        way.take(inputs)
-        way.runs += 1
-        if way.runs <= _BEFORE:
-            return body(*way.inputs)
-        if way.recorded is None:
-            way.recorded = self._recorded(body, way)
-        graph, output = way.recorded
-        graph.replay()
-        return output
+    def number(self, value: float) -> Tensor:
+        """Written by the device: a copy from main memory would be waited for."""
+        return torch.full((), value, dtype=torch.float64, device="cuda")
 
-    def _recorded(self, body: Body, way: _Way) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """The graph of one run, which has not taken place yet, and where its result will lie."""
+    def record(self, body: Body, inputs: Outputs) -> Callable[..., Outputs]:
+        """Inputs are copied to where the graph reads them; its results lie where they will lie next time, too."""
+        places = [torch.empty_like(value) for value in inputs]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            output = body(*way.inputs)
-        return graph, output
+            outputs = body(*places)
+
+        def replay(*inputs: Tensor) -> Outputs:
+            for place, value in zip(places, inputs, strict=True):
+                place.copy_(value)
+            graph.replay()
+            return outputs
+
+        return replay
+
+
+class Tapes(Replay):
+    """Recordings as functions that call the operations one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__(_BEFORE["cpu"])
+
+    def number(self, value: float) -> Tensor:
+        """In main memory."""
+        return torch.tensor(value, dtype=torch.float64)
+
+    def record(self, body: Body, inputs: Outputs) -> Callable[..., Outputs]:
+        """Records a run, which takes a step after all, and gives its results at the first call."""
+        with _Tape() as tape:
+            outputs = body(*inputs)
+        function, constants = tape.function(inputs, outputs)
+        first = [outputs]
+
+        @torch.no_grad()
+        def replay(*inputs: Tensor) -> Outputs:
+            return first.pop() if first else tuple(function(*inputs, *constants))
+
+        return replay
+
+
+class _Tape(TorchDispatchMode):
+    """The operations of a run, with the very tensors that they were applied to and gave."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep the compiler out torch would have to import it, which takes a second."""
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DECIDING:
+            raise RuntimeError(f"a step that is recorded asks for numbers, by {func}")
+        out = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, out))
+        return out
+
+    def function(self, inputs: Outputs, outputs: Outputs) -> tuple[Callable[..., Outputs], list[Tensor]]:
+        """The operations as a function of the inputs and of constants, and these constants.
+
+        Constant is what was there before and is changed in place, and every view of it.
+        """
+        graph = fx.Graph()
+        nodes: dict[int, fx.Node] = {id(value): graph.placeholder(f"x{i}") for i, value in enumerate(inputs)}
+        made = set(nodes)
+        for func, args, kwargs, out in self.operations:
+            given = {id(value) for value in _tensors((args, kwargs))}
+            for value in _tensors(out):
+                if id(value) not in given and not (func.is_view and not given & made):
+                    made.add(id(value))
+        constants: dict[int, Tensor] = {}
+        for value in _tensors([(args, kwargs) for _, args, kwargs, _ in self.operations] + [outputs]):
+            if id(value) not in made and id(value) not in constants:
+                constants[id(value)] = value
+                nodes[id(value)] = graph.placeholder(f"c{len(constants)}")
+
+        def node(value: Any) -> Any:
+            return nodes[id(value)] if isinstance(value, Tensor) else value
+
+        for func, args, kwargs, out in self.operations:
+            own = [value for value in _tensors(out) if id(value) in made]
+            if func is torch.ops.aten.detach.default and own:
+                nodes[id(out)] = node(args[0])
+            elif own or func._schema.is_mutable:
+                call = graph.call_function(func, tree_map(node, tuple(args)), tree_map(node, kwargs))
+                if isinstance(out, Tensor):
+                    nodes.setdefault(id(out), call)
+                    continue
+                for place, value in enumerate(out or ()):  # gradients that nobody wants are None
+                    if isinstance(value, Tensor) and id(value) not in nodes:
+                        nodes[id(value)] = graph.call_function(operator.getitem, (call, place))
+        graph.output(tuple(map(node, outputs)))
+        self.operations = []
+        return fx.GraphModule(torch.nn.Module(), graph).forward, list(constants.values())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for own in value:
+            yield from _tensors(own)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
