@@ -270,6 +270,8 @@ def schema(
     from reluexp.config import json_schema
     from reluexp.config.reference import reference
 
+    if tables and markdown:
+        raise ConfigError("--markdown tells of configs, --tables of results: one of them at a time")
     _say(described() if tables else reference() if markdown else json_schema())
 
 

@@ -11,7 +11,7 @@ from reluexp.engine import Resources, memory_of_place, places, planned_device
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.estimate import estimate, kind_of
-from reluexp.planning.limits import refuse_oversized
+from reluexp.planning.limits import of_other_precision, refuse_oversized
 from reluexp.planning.plan import Plan, make_plan, make_trials
 from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import take_stock
@@ -38,7 +38,8 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     sizes = [len(stack.trials) for stack in plan.stacks]
     least = f"{min(sizes)} to " if len(set(sizes)) > 1 else ""
     yield f"stacks: {len(sizes)}" + (f", of {least}{counted(max(sizes), 'trial')}" if sizes else "")
-    yield from (f"note: {note}" for note in (*loaded.notes, *_not_there(first.points)))
+    told = [text for text in [of_other_precision(loaded, device)] if text]
+    yield from (f"note: {note}" for note in (*loaded.notes, *told, *_not_there(first.points)))
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
 
 

@@ -13,15 +13,15 @@ from reluexp.catalogue.datasets import Hints
 from reluexp.config import LoadedConfig, label_of, load_config, misfits
 from reluexp.config.problems import problems_of
 from reluexp.config.source import dotted
-from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places
+from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places, sharing
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
-from reluexp.errors import ConfigError, DataError, Interrupted
+from reluexp.errors import ConfigError, DataError, DeviceError, Interrupted
 from reluexp.failures import record_failure
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.estimate import kind_of, stack_seconds
-from reluexp.planning.limits import refuse_oversized
+from reluexp.planning.limits import of_other_precision, refuse_oversized
 from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
 from reluexp.planning.shards import part_of
 from reluexp.planning.tuning import for_choosing
@@ -184,6 +184,8 @@ class _Session:
                 _check_fit(stack, event)
         if len(self.prepared) < len(firsts):
             raise Interrupted("stopped before anything was trained")
+        if told := of_other_precision(self.loaded, self.device):
+            raise DeviceError(told)
 
     def compare(self, engine: Engine, plan: Plan) -> None:
         """Finds out which of the user's networks may share a stack; one that fails here fails in its trials, too."""
@@ -319,7 +321,7 @@ class _Session:
 
     def _share(self, stack: Stack) -> float:
         """Of a GPU's memory, what a stack may count on: halves of one that did not fit, half of that."""
-        return self.shares.get(stack.id, 1 / self.resources.per_gpu)
+        return self.shares.get(stack.id, 1 / sharing(self.resources))
 
     def _halves(self, stack: Stack, event: Event) -> list[Stack]:
         """Two stacks of a stack that did not fit into memory; of one that the user's code failed, each trial alone."""

@@ -102,9 +102,9 @@ def test_the_report_grows_with_the_trials_whether_they_are_done_or_not() -> None
 
 
 def test_earlier_runs_on_the_same_device_correct_it() -> None:
-    plain, slow = cost(), cost({"dense": 2.0, "conv": 5.0, "dense cuda": 9.0})
+    plain, slow = cost(), cost({"dense": 2.0, "conv": 5.0, "dense gpu": 9.0})
     assert slow.phases["train"] == pytest.approx(2 * plain.phases["train"])
-    fast = cost({"dense": 2.0, "dense cuda": 0.1}, "cuda")
+    fast = cost({"dense": 2.0, "dense gpu": 0.1}, "cuda")
     assert fast.phases["train"] == pytest.approx(0.1 * cost(None, "cuda").phases["train"])
 
 

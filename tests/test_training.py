@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -19,6 +19,7 @@ from reluexp.catalogue.loading import load_dataset
 from reluexp.catalogue.metrics import COMPARED, METRICS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
+from reluexp.errors import DeviceError
 from reluexp.measuring.metrics import merge, site_sums, summarise, top_count
 from reluexp.measuring.probe import Probe
 from reluexp.networks.gains import auto_gain, derivative, reference_slope
@@ -420,3 +421,61 @@ def test_options_of_newer_versions_leave_the_names_of_older_trials() -> None:
 
     assert name() == name(precision="float32") == "d9f06ee5ce08"
     assert len({name(precision=own) for own in ("float32", "tf32", "bfloat16")}) == 3
+
+
+def test_deaths_are_confirmed_on_the_replicas_that_have_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {
+        "architecture": {"width": [30, 20]},
+        "train": {"epochs": 1},
+        "grid": {"activation": ["relu", "tanh", "elu"]},
+    }
+    (training,) = trainings({**config, "seeds": 2})
+    (again,) = trainings({**config, "seeds": 2})
+    taken: list[list[int]] = []
+    only = Network.only
+    monkeypatch.setattr(Network, "only", lambda self, own: (taken.append(list(own)), only(self, own))[1])
+    assert training.run(lambda: False, lambda *event: None)
+    relus = [i for i, trial in enumerate(training.trials) if trial.point.setting.activation.name == "relu"]
+    assert taken == [relus]
+    monkeypatch.setattr(Network, "only", lambda self, own: None)
+    assert again.run(lambda: False, lambda *event: None)
+    pd.testing.assert_frame_equal(training.result().tables["units"], again.result().tables["units"], check_exact=True)
+    some = only(training.network, [1, 3])
+    assert some is not None
+    x = training.data.test_x
+    training.network.module.eval()
+    with torch.no_grad():
+        assert torch.equal(some.forward(x), training.network.forward(x)[[1, 3]])
+
+
+def test_a_precision_for_gpus_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    for precision in ("tf32", "bfloat16"):
+        with pytest.raises(DeviceError, match=f"{precision} is for GPUs"):
+            reluexp.run({"study": "s", "dataset": TINY, "train": {"precision": precision}}, tmp_path, device="cpu")
+    assert not (tmp_path / "s" / "stacks").exists()
+
+
+class Mixture(torch.nn.Module):
+    """A model with a product that is no linear map, and what it was in."""
+
+    seen: ClassVar[set[torch.dtype]] = set()
+
+    def __init__(self, activation: Any) -> None:
+        super().__init__()
+        self.first, self.weight = torch.nn.Linear(64, 8), torch.nn.Parameter(torch.randn(8, 10))
+        self.activation = activation(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        out = self.activation(self.first(x.flatten(1))) @ self.weight
+        if self.training:
+            self.seen.add(out.dtype)
+        return out
+
+
+def test_code_of_the_users_trains_in_half_precision_by_autocast() -> None:
+    (training, *_) = trainings(
+        {"architecture": f"{__name__}:Mixture", "init": "torch", "train": {"epochs": 1, "precision": "bfloat16"}}
+    )
+    assert training.run(lambda: False, lambda *event: None)
+    assert Mixture.seen == {torch.bfloat16}

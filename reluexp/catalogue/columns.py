@@ -19,8 +19,8 @@ TABLES: dict[str, dict[str, str]] = {
         **_TRIAL,
         "study": "the study's name",
         "seed": "trials of one seed are pairs: the same data order, initial weights equal but for their gain",
-        **{part: f"label of the {text}" for part, text in (("dataset", "data set"), ("architecture", "architecture"))},
-        **{part: f"label of the {part}" for part in ("activation", "init")},
+        "dataset": "label of the data set",
+        **{part: f"label of the {part}" for part in ("architecture", "activation", "init")},
         "gain": "gain of the initial weights",
         "normalization": "normalization of the architecture, null for models of your own",
         "optimizer": "name of the optimizer",
@@ -85,8 +85,8 @@ TABLES: dict[str, dict[str, str]] = {
         "sample_rate": "share of samples with such a position",
         "cause": "bias, weights, input, mixed or below, for its last death; see docs/measurements.md",
         **{
-            f"cause_{part}": f"share of the {text} in the fall of its largest z (Shapley value)"
-            for part, text in (("bias", "bias"), ("weights", "weights"), ("input", "input"))
+            f"cause_{part}": f"share of the {part} in the fall of its largest z"
+            for part in ("bias", "weights", "input")
         },
         "spike": "whether a gradient norm since the measurement before exceeded 10 × the median of the 100 before",
         "slope_ratio": "max |f'(z)| / s_f, at the last measurement: for other thresholds of saturation",

@@ -99,8 +99,8 @@ class Train(Options):
     deterministic: bool = Field(False, description="on a GPU: exact repetition where the kernels allow it, slower")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
-        description="of linear maps and convolutions in training; weights stay, and all is measured, in float32; "
-        "tf32 is for GPUs",
+        description="of linear maps and convolutions in training, on a GPU; weights stay, and all is measured, in "
+        "float32",
     )
     save_weights: bool = Field(True, description="keep the final weights of every trial")
 

@@ -18,7 +18,7 @@ from reluexp.engine.gpus import visible_gpus
 
 __all__ = [
     *("ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"),
-    *("attempts_of", "memory_of_place", "places", "planned_device"),
+    *("attempts_of", "memory_of_place", "places", "planned_device", "sharing"),
 ]
 
 Job = dict[str, Any]
@@ -71,7 +71,13 @@ def planned_device(resources: Resources) -> str:
 def memory_of_place(resources: Resources) -> int | None:
     """Bytes of a GPU's memory for each job that runs there, of the smallest GPU; None where that is not known."""
     known = [gpu.memory for gpu in visible_gpus() if gpu.memory]
-    return min(known) // resources.per_gpu if known else None
+    return min(known) // sharing(resources) if known else None
+
+
+def sharing(resources: Resources) -> int:
+    """How many processes have one GPU between them."""
+    count = len(visible_gpus())
+    return max(resources.per_gpu, -(-(resources.workers or 0) // count) if count and resources.engine == "local" else 0)
 
 
 def attempts_of(job: Job) -> int:

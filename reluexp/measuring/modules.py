@@ -36,7 +36,7 @@ class Watched:
     """
 
     replicas = 1
-    share = 1.0
+    memory_share = 1.0
     stacked = False
 
     def __init__(self, module: nn.Module, trace: Trace, chunk: int | None) -> None:
@@ -60,9 +60,9 @@ class Watched:
         """Where the first parameter is."""
         return device_of(self.module)
 
-    def only(self, replicas: Sequence[int]) -> Watched:
-        """The one that there is."""
-        return self
+    def only(self, replicas: Sequence[int]) -> Watched | None:
+        """There is but one."""
+        return None
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [1, sample, number] for x [sample, …], whatever their shape; measuring mode must be on."""

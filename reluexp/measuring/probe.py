@@ -108,7 +108,7 @@ def _chunk(network: Measured) -> int:
     """Samples in a part: what a core's cache likes, or a share of a GPU's memory: there the number of parts counts."""
     if torch.device(network.device).type != "cuda":
         return _plain_chunk(network)
-    share = int(network.share * torch.cuda.get_device_properties(network.device).total_memory) // _GPU_SHARE
+    share = int(network.memory_share * torch.cuda.get_device_properties(network.device).total_memory) // _GPU_SHARE
     numbers = network.replicas * sum(site.width * site.positions for site in network.sites)
     return max(_LEAST_CHUNK, min(_MOST_CHUNK, share // (4 * max(1, numbers))))
 
@@ -241,9 +241,10 @@ class Probe:
         few = min(_FIRST, network.chunk or _FIRST)
         self._look(x, order[:few], seen, 0)  # most units respond at once
         left = torch.stack([(own < 0).any(1) for own in seen]).any(0).nonzero().flatten().tolist() if seen else []
-        if left and 2 * len(left) <= network.replicas:
+        few_left = network.only(left) if left and 2 * len(left) <= network.replicas else None
+        if few_left:
             own = [all_of[left] for all_of in seen]
-            Probe(network.only(left), self.x, self.y, self.loss)._look(x, order[few:], own, few)
+            Probe(few_left, self.x, self.y, self.loss)._look(x, order[few:], own, few)
             for all_of, part in zip(seen, own, strict=True):
                 all_of[left] = part
         elif left:

@@ -30,7 +30,7 @@ class Measured(Protocol):
         """The largest number of samples that are computed at a time, if that is not the probe's to choose."""
 
     @property
-    def share(self) -> float:
+    def memory_share(self) -> float:
         """Of a GPU's memory, what it may count on."""
 
     @property
@@ -53,8 +53,8 @@ class Measured(Protocol):
     def output_layer(self) -> str | None:
         """The linear map that gives the output."""
 
-    def only(self, replicas: Sequence[int]) -> Measured:
-        """Some of the replicas, as they are now."""
+    def only(self, replicas: Sequence[int]) -> Measured | None:
+        """Some of the replicas, as they are now; None where they cannot be had apart."""
 
     def forward(self, x: Tensor, moment: tuple[int, ...] | None = None, listener: SiteListener | None = None) -> Tensor:
         """Outputs [replica, sample, …] for x [sample, …]; `listener` hears each site."""

@@ -105,11 +105,7 @@ def _summed_product(rows: Tensor, out: Tensor, samples: int) -> Tensor:
     divisors = (part for part in range(1, samples + 1) if samples % part == 0)
     parts = next((part for part in divisors if rows.shape[1] // part <= _SHORT), samples)
     left, right = (own.unflatten(1, (parts, -1)).flatten(0, 1) for own in (rows, out))
-    return (
-        torch.bmm(left.mT, right)
-        .unflatten(0, (len(rows), parts))
-        .sum(1, dtype=torch.promote_types(rows.dtype, torch.float32))
-    )
+    return torch.bmm(left.mT, right).unflatten(0, (len(rows), parts)).sum(1)
 
 
 def _to_input(g: Tensor, out: Tensor, weight: Tensor, ctx: Any) -> Tensor:

@@ -53,10 +53,8 @@ class Reading(TorchFunctionMode):
         super().__init__()
         self.replicas, self.masks, self.seeds, self.copies = replicas, masks, tuple(seeds), copies
         self.pooled = frozenset(pooled)
-        self.half: torch.dtype | None = None
+        self.products_in: torch.dtype | None = None
         """the precision of linear maps and convolutions in training, if it is another than that of their weights"""
-        self.draws = False
-        """whether random numbers have been drawn in a forward pass"""
         self.moment: tuple[int, ...] | None = None
         self.listener: SiteListener | None = None
         self._generators: list[torch.Generator] | None = None
@@ -82,6 +80,11 @@ class Reading(TorchFunctionMode):
         self._known = Recogniser()
         return self
 
+    def __exit__(self, *error: Any) -> None:
+        """Keeps nothing alive that heard the pass."""
+        self.listener = None
+        super().__exit__(*error)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = bound(func, args, kwargs or {})
         applied = self._known(func, args, kwargs)
@@ -106,8 +109,8 @@ class Reading(TorchFunctionMode):
         """An operation that is no activation, read for the whole stack."""
         if func in _RANDOM and self.moment is None:
             return args[0]
-        if self.half and self.moment is not None:
-            args, kwargs = _in_precision(func, args, kwargs, self.half)
+        if self.products_in and self.moment is not None:
+            args, kwargs = _in_precision(func, args, kwargs, self.products_in)
         if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
             self._heard[self._wanted[id(args[1])]] = args[0].detach().clone() if self.copies else args[0]
         if self.replicas is not None:
@@ -146,7 +149,6 @@ class Reading(TorchFunctionMode):
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0 or self.moment is None:
             return x
-        self.draws = True
         if self._generators is None:
             self._generators = [generator(seed, "dropout", *self.moment) for seed in self.seeds]
         shape = x.shape if self.replicas is None else x.shape[1:]

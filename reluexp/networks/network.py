@@ -108,7 +108,7 @@ class Network:
     chunk: int | None = None
     """the largest number of samples that are measured at a time, where the probe is not to choose it"""
 
-    share = 1.0
+    memory_share = 1.0
     """of a GPU's memory, what these replicas may count on"""
 
     def __init__(
@@ -139,8 +139,13 @@ class Network:
         pooled = [] if copies else [number for number, site in enumerate(self.sites) if site.pooled]
         self.reading = Reading(len(seeds) if self.stacked else None, self.masks, seeds, copies, pooled)
 
-    def only(self, replicas: Sequence[int]) -> Network:
-        """A network of some of the replicas, with their parameters and buffers as they are now, to be evaluated."""
+    def only(self, replicas: Sequence[int]) -> Network | None:
+        """A network of some of the replicas, with their parameters and buffers as they are now, to be evaluated.
+
+        None for code of the user's, which may keep more than parameters and buffers.
+        """
+        if own_key(self.settings[0]) is not None:
+            return None
         settings, seeds = [self.settings[own] for own in replicas], [self.seeds[own] for own in replicas]
         found = Network(settings, seeds, *self._made_for, self.device, self.stacked)
         with torch.no_grad():
@@ -150,7 +155,7 @@ class Network:
             for name, buffer in found.buffers().items():
                 other = self.buffers()[name]
                 buffer.copy_(other[list(replicas)] if self.stacked and other.is_floating_point() else other)
-        found.share = self.share
+        found.chunk, found.memory_share = self.chunk, self.memory_share
         found.module.eval()
         return found
 
@@ -165,8 +170,9 @@ class Network:
 
         Dropout draws anew; a pool comes before a PReLU while its slopes are positive, if that can be asked.
         """
-        asks = self.device == "cpu" and bool(self.reading.pooled)
-        return self.reading.draws or (asks and any(isinstance(own, Prelu) for own in self.module.modules()))
+        modules = list(self.module.modules())
+        asks = self.device == "cpu" and bool(self.reading.pooled) and any(isinstance(own, Prelu) for own in modules)
+        return asks or any(isinstance(own, nn.Dropout) and own.p > 0 for own in modules)
 
     @property
     def replicas(self) -> int:

@@ -20,7 +20,8 @@ from reluexp.planning.schedule import full_epochs
 __all__ = ["Cost", "estimate", "kind_of", "stack_seconds"]
 
 _DENSE, _CONVOLUTION, _DOUBLE = 85e9, 60e9, 25e9  # flop/s of products: single precision, convolutions, double precision
-_PER_STEP, _PER_PASS, _PER_SITE, _PER_NORM = 6e-4, 5e-4, 3e-5, 4e-4  # seconds of a step, of an evaluation, of sites
+_PER_STEP, _PER_PASS = 6e-4, 5e-4  # seconds of a step, of an evaluation
+_PER_SITE, _PER_NORM = 3e-5, 4e-4  # seconds that each activation, and each norm, at each site adds to a step
 _ELEMENT, _PARAMETER = 1e-9, 1e-9  # seconds for each of them in a step
 _SUM, _CENTRE, _EIGEN = 6e-9, 4e-9, 1.5e-8  # for each element in a measurement's sums, in its spectra; times width²
 _CONFIRM = 1.7  # a pass that looks for the samples a unit responds to, against one that evaluates
@@ -28,11 +29,8 @@ _GPU_LAUNCHED, _GPU_REPLAYED, _GPU_MEASURED = 6e-3, 4e-4, 3e-2  # seconds of a s
 _GPU_ELEMENT, _GPU_PARAMETER, _GPU_SUM, _GPU_FORWARD = 6e-11, 2.6e-11, 7e-11, 2e-11
 _START = 5.0  # seconds until the workers have imported torch and read the data
 _REPORT, _REPORT_TRIAL, _REPORT_EPOCH = 3.5, 2.2e-4, 6e-5  # seconds of a report, of each trial and each of its epochs
-_WORKER, _PAGE, _PAGE_SETTING = (
-    9e8,
-    5e6,
-    4e5,
-)  # bytes of a worker with torch; of a report on disk, of each setting in it
+_WORKER = 9e8  # bytes of a worker with torch
+_PAGE, _PAGE_SETTING = 5e6, 4e5  # bytes of a report on disk, of each setting in it
 _SHOWN = 12  # settings in a report's figures
 
 
@@ -90,10 +88,12 @@ def _bytes(stack: Stack, work: Workload) -> float:
 
 
 def kind_of(setting: Setting, device: str = "cpu") -> str:
-    """Networks whose speeds go together."""
+    """Networks whose speeds go together, by this model of them."""
     entry = setting.architecture.name
     kind = "conv" if entry in ARCHITECTURES and ARCHITECTURES[entry].convolutional else "dense"
-    return kind if device == "cpu" else f"{kind} {device}"
+    precision = setting.train.precision
+    where = "" if device == "cpu" else " gpu" if device == "cuda" else f" {device}"
+    return kind + where + (f" {precision}" if precision != "float32" else "")
 
 
 def stack_seconds(stack: Stack, device: str = "cpu") -> dict[str, float] | None:
@@ -107,7 +107,7 @@ def stack_seconds(stack: Stack, device: str = "cpu") -> dict[str, float] | None:
     epochs = set(range(0, train.epochs + 1, probe.every)) | {0, train.epochs}
     gradients = set() if probe.metrics == "network" else full_epochs(probe.full, train.epochs) & epochs
     mortal = sum(dies(own.activation.name) for own in stack.settings) / len(stack.settings)
-    confirming = 0.0 if probe.metrics == "network" else _CONFIRM * mortal * forward * work.samples
+    confirming = _CONFIRM * mortal * forward * work.samples
     test = min(setting.dataset.test_size or hints.test, hints.test)
     return {
         "train": math.ceil(work.samples / train.batch_size) * train.epochs * step,
@@ -122,7 +122,7 @@ Prices = tuple[float, float, float, float]
 
 def _on_core(stack: Stack, work: Workload) -> Prices:
     setting, replicas = stack.setting, len(stack.trials)
-    rate = _CONVOLUTION if kind_of(setting) == "conv" else _DENSE
+    rate = _CONVOLUTION if kind_of(setting).startswith("conv") else _DENSE
     fixed = len({own.activation for own in stack.settings}) * work.sites * _PER_SITE
     batch = min(setting.train.batch_size, work.samples)
     each = 6 * work.products / rate + work.elements * _ELEMENT

@@ -10,7 +10,7 @@ from reluexp.catalogue.datasets import hints_of
 from reluexp.config import LoadedConfig, Setting, label_of
 from reluexp.errors import ConfigError
 
-__all__ = ["refuse_oversized"]
+__all__ = ["of_other_precision", "refuse_oversized"]
 
 _COPIES = 5
 """of a network's parameters while it trains: weights, gradient, optimizer state, the step, a snapshot"""
@@ -31,6 +31,17 @@ def refuse_oversized(loaded: LoadedConfig, memory: int | None = None) -> None:
     if problems:
         more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ConfigError("\n  ".join(problems[:10]) + more)
+
+
+def of_other_precision(loaded: LoadedConfig, device: str) -> str:
+    """What is to be said of a precision that a device is not for, if one is asked for.
+
+    In bfloat16 a CPU's products depend on what else is in a stack, and it knows no TF32.
+    """
+    asked = sorted({point.setting.train.precision for point in loaded.points} - {"float32"})
+    return (
+        f"train.precision: {', '.join(asked)} is for GPUs, and this is a {device}" if asked and device == "cpu" else ""
+    )
 
 
 def _problems(setting: Setting, limit: int) -> list[str]:

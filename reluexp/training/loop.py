@@ -51,12 +51,12 @@ class Training:
         study: str,
         device: str = "cpu",
         batched: bool = False,
-        share: float = 1.0,
+        memory_share: float = 1.0,
     ) -> None:
         self.setting, self.trials, self.data, self.study, self.device = stack.setting, stack.trials, data, study, device
         self.seeds = [trial.seed for trial in stack.trials]
         self.network = Network(stack.settings, self.seeds, data.input_shape, data.outputs, device, batched)
-        self.network.share = share
+        self.network.memory_share = memory_share
         setting, trials = stack.setting, stack.trials
         self.lr = self._rates(stack.settings, "lr")
         decay = self._rates(stack.settings, "weight_decay")
@@ -70,7 +70,10 @@ class Training:
         self.state: dict[str, Tensor] = {}
         self.alive = torch.ones(len(trials), dtype=torch.bool, device=device)
         self.diverged_at = torch.full((len(trials),), -1, device=device)
-        self.network.reading.half = torch.bfloat16 if setting.train.precision == "bfloat16" else None
+        # code of the user's has other operations than those that are read: autocast knows them
+        own, halved = own_key(setting) is not None, setting.train.precision == "bfloat16"
+        self.network.reading.products_in = torch.bfloat16 if halved and not own else None
+        self.autocast = halved and own
         self.steps, self.records, self.lives = Steps(self.network), Records(), Lives()
         self.before: Snapshot | None = None
         self.ended_buffers: dict[str, Tensor] = {}
@@ -80,7 +83,7 @@ class Training:
         self._full = set() if few else full_epochs(setting.probe.full, setting.train.epochs)
         self.seconds: dict[str, float] = {}
         # what a user's code decides while a step is recorded would be decided for good
-        self.replay = replay_of(device) if own_key(setting) is None else None
+        self.replay = None if own or self.network.decides else replay_of(device)
 
     def run(
         self, should_stop: Callable[[], bool], progress: Progress, pause: Callable[[], None] = lambda: None
@@ -164,7 +167,7 @@ class Training:
         propose = partial(self._propose, moment=(self.epoch, batch))
         numbers = (self.step + 1, self._factor(self.step))
         with _products_in_tf32(train.precision == "tf32"):
-            if self.replay and not network.decides:
+            if self.replay:
                 inputs = (x, y, *map(self.replay.number, numbers))
                 norm, amount = self.replay(x.shape, propose, *inputs)
             else:
@@ -181,7 +184,9 @@ class Training:
         Whatever lives longer is changed in place, and nothing is decided by the numbers in a tensor: see `Replay`.
         """
         network, train = self.network, self.setting.train
-        logits = network.forward(x, moment=moment).float()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            logits = network.forward(x, moment=moment)
+        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
         loss = loss_per_sample(logits, y).mean(1)
         gradient = network.flatten(torch.autograd.grad(loss.sum(), network.leaves, allow_unused=True))
 

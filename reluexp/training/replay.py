@@ -1,4 +1,4 @@
-"""Steps of a stack, recorded once and then replayed: the same operations in the same order, hence the same bits.
+"""Steps of a stack, recorded once and then replayed: the same operations in the same order, for the same bits.
 
 For small networks a processor takes longer to find out what to compute (modules, autograd, the reading of operations
 for a whole stack) than to compute it, and much longer than a GPU takes. On a GPU a recording is a CUDA graph, on a CPU
@@ -11,6 +11,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class Graphs(Replay):
 
     def __init__(self) -> None:
         super().__init__(_BEFORE["cuda"])
-        self._stream = torch.cuda.Stream()
+        self._stream = _stream()
         self._pool = torch.cuda.graph_pool_handle()
 
     @contextmanager
@@ -106,6 +107,12 @@ class Graphs(Replay):
             return outputs
 
         return replay
+
+
+@cache
+def _stream() -> torch.cuda.Stream:
+    """One for all stacks of a process: memory is kept by stream, and another could not have what was given back."""
+    return torch.cuda.Stream()
 
 
 class Tapes(Replay):
