@@ -180,18 +180,23 @@ class _Tape(TorchDispatchMode):
         def node(value: Any) -> Any:
             return nodes[id(value)] if isinstance(value, Tensor) else value
 
+        views: dict[str, list[fx.Node]] = {}
         for func, args, kwargs, out in self.operations:
             own = [value for value in _tensors(out) if id(value) in made]
+            arguments = tree_map(node, tuple(args)), tree_map(node, kwargs)
+            view = f"{func}{arguments}"
             if func is torch.ops.aten.detach.default and own:
                 nodes[id(out)] = node(args[0])
+            elif view in views:  # autograd takes the same views once more on its way back
+                nodes |= {id(value): known for value, known in zip(_tensors(out), views[view], strict=True)}
             elif own or func._schema.is_mutable:
-                call = graph.call_function(func, tree_map(node, tuple(args)), tree_map(node, kwargs))
-                if isinstance(out, Tensor):
-                    nodes.setdefault(id(out), call)
-                    continue
-                for place, value in enumerate(out or ()):  # gradients that nobody wants are None
-                    if isinstance(value, Tensor) and id(value) not in nodes:
-                        nodes[id(value)] = graph.call_function(operator.getitem, (call, place))
+                call = graph.call_function(func, *arguments)
+                for place, value in enumerate([out] if isinstance(out, Tensor) else out or ()):
+                    if isinstance(value, Tensor) and id(value) not in nodes:  # gradients that nobody wants are None
+                        part = call if value is out else graph.call_function(operator.getitem, (call, place))
+                        nodes[id(value)] = part
+                if func.is_view:
+                    views[view] = [nodes[id(value)] for value in _tensors(out)]
         graph.output(tuple(map(node, outputs)))
         self.operations = []
         return fx.GraphModule(torch.nn.Module(), graph).forward, list(constants.values())
