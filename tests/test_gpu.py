@@ -29,7 +29,7 @@ from reluexp.networks.pooling import max_pool2d
 from reluexp.planning.plan import Stack, make_plan, make_trials
 from reluexp.store.checkpoints import Checkpoints
 from reluexp.training.loop import Training
-from reluexp.training.replay import Replay
+from reluexp.training.replay import _BEFORE, Graphs
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
@@ -226,11 +226,11 @@ def test_steps_replayed_on_a_gpu_are_those_launched(
     train = {"epochs": 6, "batch_size": 12, "optimizer": name, "schedule": "cosine"}
     stacks = stack_of({"architecture": architecture, "grid": {"activation": ["relu", "prelu", "tanh"]}, "train": train})
     recorded: list[Any] = []
-    record = Replay._recorded
-    monkeypatch.setattr(Replay, "_recorded", lambda *args: (recorded.append(args), record(*args))[1])
+    record = Graphs.record
+    monkeypatch.setattr(Graphs, "record", lambda *args: (recorded.append(args), record(*args))[1])
     replayed = trained(stacks, "cuda")
-    assert len(recorded) == 2 * len(stacks)  # whole batches, with and without counted updates
-    monkeypatch.setattr("reluexp.training.replay._BEFORE", 1 << 30)
+    assert len(recorded) == 2 * len(stacks)  # whole batches and last ones
+    monkeypatch.setitem(_BEFORE, "cuda", 1 << 30)
     for name, frame in trained(stacks, "cuda").items():
         pd.testing.assert_frame_equal(frame, replayed[name], check_exact=True)
 
