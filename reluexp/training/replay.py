@@ -163,33 +163,43 @@ class _Tape(TorchDispatchMode):
 
         Constant is what was there before and is changed in place, and every view of it.
         """
+        made = self._made(inputs)
+        used = _tensors([*((args, kwargs) for _, args, kwargs, _ in self.operations), outputs])
+        constants = list({id(value): value for value in used if id(value) not in made}.values())
         graph = fx.Graph()
-        nodes: dict[int, fx.Node] = {id(value): graph.placeholder(f"x{i}") for i, value in enumerate(inputs)}
-        made = set(nodes)
+        given = [*inputs, *constants]
+        nodes = {id(value): graph.placeholder(f"given{place}") for place, value in enumerate(given)}
+        self._write(graph, nodes, made)
+        graph.output(tuple(nodes[id(value)] for value in outputs))
+        self.operations = []  # and what they kept alive
+        return fx.GraphModule(torch.nn.Module(), graph).forward, constants
+
+    def _made(self, inputs: Outputs) -> set[int]:
+        """The ids of the tensors that are other ones at each run: the inputs, and what is made of anything anew."""
+        made = set(map(id, inputs))
         for func, args, kwargs, out in self.operations:
             given = {id(value) for value in _tensors((args, kwargs))}
-            for value in _tensors(out):
-                if id(value) not in given and not (func.is_view and not given & made):
-                    made.add(id(value))
-        constants: dict[int, Tensor] = {}
-        for value in _tensors([(args, kwargs) for _, args, kwargs, _ in self.operations] + [outputs]):
-            if id(value) not in made and id(value) not in constants:
-                constants[id(value)] = value
-                nodes[id(value)] = graph.placeholder(f"c{len(constants)}")
+            if not func.is_view or given & made:
+                made |= {id(value) for value in _tensors(out)} - given
+        return made
+
+    def _write(self, graph: fx.Graph, nodes: dict[int, fx.Node], made: set[int]) -> None:
+        """The operations as calls; `nodes` have what is given, and get what is made."""
 
         def node(value: Any) -> Any:
             return nodes[id(value)] if isinstance(value, Tensor) else value
 
         views: dict[str, list[fx.Node]] = {}
         for func, args, kwargs, out in self.operations:
-            own = [value for value in _tensors(out) if id(value) in made]
+            if not func._schema.is_mutable and not any(id(value) in made for value in _tensors(out)):
+                continue  # a view of a constant
             arguments = tree_map(node, tuple(args)), tree_map(node, kwargs)
             view = f"{func}{arguments}"
-            if func is torch.ops.aten.detach.default and own:
+            if func is torch.ops.aten.detach.default:
                 nodes[id(out)] = node(args[0])
             elif view in views:  # autograd takes the same views once more on its way back
                 nodes |= {id(value): known for value, known in zip(_tensors(out), views[view], strict=True)}
-            elif own or func._schema.is_mutable:
+            else:
                 call = graph.call_function(func, *arguments)
                 for place, value in enumerate([out] if isinstance(out, Tensor) else out or ()):
                     if isinstance(value, Tensor) and id(value) not in nodes:  # gradients that nobody wants are None
@@ -197,9 +207,6 @@ class _Tape(TorchDispatchMode):
                         nodes[id(value)] = part
                 if func.is_view:
                     views[view] = [nodes[id(value)] for value in _tensors(out)]
-        graph.output(tuple(map(node, outputs)))
-        self.operations = []
-        return fx.GraphModule(torch.nn.Module(), graph).forward, list(constants.values())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
