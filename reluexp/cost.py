@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reluexp.catalogue.columns import TABLES
 from reluexp.config import Setting, label_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def measure_cost(
                 rows.append({**about, "seconds": _time(run, counts[kind, label, elements])})
     finally:
         torch.set_num_threads(threads)
-    return pd.DataFrame(rows, columns=["kind", "activation", "elements", "block", "seconds"])
+    return pd.DataFrame(rows, columns=list(TABLES["cost"]))
 
 
 def _module(setting: Setting) -> nn.Module:

@@ -100,6 +100,13 @@ TABLES: dict[str, dict[str, str]] = {
         "replicas": "number of trials in the stack",
         "seconds": "seconds that the whole stack took for it",
     },
+    "cost": {
+        "kind": "alone: the activation on so many numbers; step: a whole training step; inside: its activations alone",
+        "activation": "label of the activation",
+        "elements": "numbers that it is applied to",
+        "block": "activations take turns within a block",
+        "seconds": "seconds of one pass forward and backward, on one thread",
+    },
 }
 """for each table its columns and their meaning; `trials` has one more for each axis of the grid, by its dotted name"""
 
@@ -109,7 +116,8 @@ LAYER_COLUMNS = tuple(TABLES["layers"])[1:]
 _INTRO = """\
 # The tables
 
-Made from the code by `reluexp schema --tables`. Each stack of trials writes these files in `results/STUDY/stacks/*/`;
+Made from the code by `reluexp schema --tables`. Each stack of trials writes these files in `results/STUDY/stacks/*/`,
+`cost` stands in `results/STUDY/extra/` where the config asks for it;
 `reluexp.load(...)` gives them as frames of pandas: `study.trials`, `study.epochs`, and so on. Symbols and definitions
 are those of [measurements.md](measurements.md). Columns of a full measurement (gradients and spectra) are null in light
 ones. `trials` has one more column for each axis of the grid, by its dotted name.
