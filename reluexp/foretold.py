@@ -38,8 +38,8 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     sizes = [len(stack.trials) for stack in plan.stacks]
     least = f"{min(sizes)} to " if len(set(sizes)) > 1 else ""
     yield f"stacks: {len(sizes)}" + (f", of {least}{counted(max(sizes), 'trial')}" if sizes else "")
-    told = [text for text in [of_other_precision(loaded, device)] if text]
-    yield from (f"note: {note}" for note in (*loaded.notes, *told, *_not_there(first.points)))
+    notes = (*loaded.notes, of_other_precision(loaded, device), *_not_there(first.points))
+    yield from (f"note: {note}" for note in notes if note)
     yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
 
 

@@ -113,6 +113,8 @@ class Reading(TorchFunctionMode):
             args, kwargs = _in_precision(func, args, kwargs, self.products_in)
         if self._wanted and len(args) > 1 and id(args[1]) in self._wanted:
             self._heard[self._wanted[id(args[1])]] = args[0].detach().clone() if self.copies else args[0]
+        if func in MAX_POOLS and (self.replicas is not None or not torch.is_grad_enabled()):
+            return max_pool2d(*args, **kwargs)
         if self.replicas is not None:
             if func in _BATCHED:
                 return _BATCHED[func](*args, **kwargs)
@@ -120,13 +122,9 @@ class Reading(TorchFunctionMode):
                 return _flatten(*args, **kwargs)
             if func in _VIEWS and _flattens(*args):
                 return args[0].flatten(2)
-            if func in MAX_POOLS:
-                return max_pool2d(*args, **kwargs)
             if func in _FOLDED:
                 folded = func(args[0].flatten(0, 1), *args[1:], **kwargs)
                 return folded.unflatten(0, args[0].shape[:2])
-        elif func in MAX_POOLS and not torch.is_grad_enabled():
-            return max_pool2d(*args, **kwargs)
         elif func is F.batch_norm and kwargs.get("training") and args[0].numel() == args[0].shape[1]:
             # torch refuses to train on a single value for each channel, which a last batch of one sample may be
             named = dict(zip(kwargs, _with_replica(tuple(kwargs.values())), strict=True))

@@ -39,9 +39,9 @@ def of_other_precision(loaded: LoadedConfig, device: str) -> str:
     In bfloat16 a CPU's products depend on what else is in a stack, and it knows no TF32.
     """
     asked = sorted({point.setting.train.precision for point in loaded.points} - {"float32"})
-    return (
-        f"train.precision: {', '.join(asked)} is for GPUs, and this is a {device}" if asked and device == "cpu" else ""
-    )
+    if device != "cpu" or not asked:
+        return ""
+    return f"train.precision: {', '.join(asked)} is for GPUs, and this is a {device}"
 
 
 def _problems(setting: Setting, limit: int) -> list[str]:

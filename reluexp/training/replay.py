@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -44,13 +45,13 @@ class Replay(ABC):
 
     def __init__(self, before: int) -> None:
         self._before = before
-        self._runs: dict[Hashable, int] = {}
+        self._runs: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Callable[..., Outputs]] = {}
 
     def __call__(self, key: Hashable, body: Body, *inputs: Tensor) -> Outputs:
         """The body's results; equal keys promise equal bodies and inputs of equal shapes. To be called `here`."""
         if key not in self._recorded:
-            self._runs[key] = self._runs.get(key, 0) + 1
+            self._runs[key] += 1
             if self._runs[key] <= self._before:
                 return body(*inputs)
             self._recorded[key] = self.record(body, inputs)
