@@ -1,0 +1,146 @@
+"""A stack's convolutions and max pools against torch's own: by products, by slices, and by kernels for GPUs.
+
+Kernels run on a CPU in Triton's interpreter, which has to be chosen before Triton is imported: hence in a process of
+their own, which runs this file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reluexp.engine.work import settle_torch
+from reluexp.networks import convolution, pooling
+from reluexp.networks.convolution import _summed_product, convolve
+from reluexp.networks.pooling import max_pool2d
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+DEVICES = ["cpu"] if INTERPRETED else ["cpu", pytest.param("cuda", marks=CUDA)]
+ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    if INTERPRETED:
+        from reluexp.networks import kernels
+
+        for user in (convolution, pooling):
+            monkeypatch.setattr(user, "kernels_for", lambda x: kernels if x.dtype == torch.float32 else None)
+        monkeypatch.setattr(kernels, "_LONG", 128)  # that few positions make several parts
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is that process")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="there is no Triton")
+def test_kernels_compute_what_is_computed_without_them() -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "is_a_convolution or torchs"]
+    found = subprocess.run(
+        [*words, __file__], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
+    assert " passed" in found.stdout
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation", "sides", "inputs", "outputs", "samples"),
+    [
+        ((3, 3), (1, 1), (1, 1), (1, 1), (8, 7), 3, 5, 4),
+        ((3, 3), (2, 2), (1, 1), (1, 1), (8, 9), 3, 5, 4),
+        ((5, 3), (1, 2), (2, 0), (1, 1), (9, 9), 1, 2, 3),
+        ((1, 1), (1, 1), (0, 0), (1, 1), (4, 4), 6, 3, 2),
+        ((1, 1), (2, 2), (0, 0), (1, 1), (5, 4), 6, 3, 2),
+        ((3, 2), (1, 1), (0, 1), (2, 1), (9, 8), 2, 4, 4),
+        ((3, 3), (1, 1), (2, 2), (1, 1), (6, 6), 2, 2, 1),
+        ((1, 1), (1, 1), (1, 1), (1, 1), (4, 5), 2, 3, 4),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (40, 41), 2, 3, 24),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (7, 9), 2, 3, 45),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (7, 9), 2, 3, 47),
+        ((3, 3), (1, 1), (1, 1), (1, 1), (5, 6), 8, 4, 2),
+        ((3, 3), (2, 1), (0, 1), (1, 2), (7, 9), 4, 12, 3),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_convolution_by_products_is_a_convolution(
+    device: str, kernel: Any, stride: Any, padding: Any, dilation: Any, sides: Any, inputs: int, outputs: int,
+    samples: int, biased: bool, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    if INTERPRETED and (dtype != torch.float32 or samples > 4):
+        pytest.skip("an interpreter takes minutes for many samples, and kernels are for single precision")
+    settle_torch()
+    random = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, dtype=dtype, generator=random).to(device).requires_grad_()
+
+    x, weight = drawn(3, samples, inputs, *sides), drawn(3, outputs, inputs, *kernel)
+    bias = drawn(3, outputs) if biased else None
+    found = convolve(x, weight, bias, stride, padding, dilation)
+    expected = torch.stack(
+        [F.conv2d(x[i], weight[i], None if bias is None else bias[i], stride, padding, dilation) for i in range(3)]
+    )
+    leaves = [leaf for leaf in (x, weight, bias) if leaf is not None]
+
+    def close(own: torch.Tensor, other: torch.Tensor) -> None:
+        size = float(other.detach().abs().max())
+        torch.testing.assert_close(own, other, rtol=0, atol=size * ROUNDING[dtype])
+
+    close(found, expected)
+    g = torch.randn(found.shape, dtype=dtype, generator=random).to(device)
+    pairs = zip(torch.autograd.grad(found, leaves, g), torch.autograd.grad(expected, leaves, g), strict=True)
+    for own, other in pairs:
+        close(own, other)
+
+
+@pytest.mark.parametrize(("samples", "parts"), [(16, 1), (45, 3), (47, 47), (128, 4)])
+def test_sums_over_many_places_are_cut_at_few_samples(
+    monkeypatch: pytest.MonkeyPatch, samples: int, parts: int
+) -> None:
+    batches: list[int] = []
+    bmm = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda left, right: (batches.append(len(left)), bmm(left, right))[1])
+    rows, out = torch.randn(2, samples * 63, 18), torch.randn(2, samples * 63, 5)
+    found = _summed_product(rows, out, samples)
+    assert batches == [2 * parts]
+    torch.testing.assert_close(found, rows.mT @ out, rtol=1e-3, atol=1e-3)
+
+
+def test_a_convolution_of_what_stands_anywhere_in_memory_is_the_same() -> None:
+    memory = torch.randn(1 + 2 * 3 * 5 * 5 * 4)
+    x = memory[1:].view(2, 3, 5, 5, 4).movedim(-1, 2)  # channels last, and at no multiple of 16 bytes
+    weight = torch.randn(2, 3, 4, 3, 3)
+    found = convolve(x, weight, None, (1, 1), (0, 0), (1, 1))
+    assert torch.equal(
+        found, convolve(x.clone(memory_format=torch.contiguous_format), weight, None, (1, 1), (0, 0), (1, 1))
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(
+    ("sides", "options"),
+    [((6, 8), {}), ((7, 8), {}), ((9, 8), {"stride": 1}), ((8, 8), {"padding": 1}), ((6, 6), {"ceil_mode": True})],
+    ids=str,
+)
+def test_a_max_pool_and_its_gradient_are_torchs(device: str, last: bool, sides: Any, options: dict[str, Any]) -> None:
+    drawn = torch.randint(-3, 3, (2, 5, 4, *sides), generator=torch.Generator().manual_seed(0))  # ties abound
+    x = drawn.float().to(device)
+    if last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    own, other = (x.detach().clone().requires_grad_() for _ in range(2))
+    found = max_pool2d(own, 2, **options)
+    expected = F.max_pool2d(other.flatten(0, 1), 2, **options).unflatten(0, (2, 5))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    g = torch.arange(1.0, found.numel() + 1, device=device).view(found.shape)
+    (left,), (right,) = torch.autograd.grad(found, own, g), torch.autograd.grad(expected, other, g)
+    torch.testing.assert_close(left, right, rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(max_pool2d(x, 2, **options), expected, rtol=0, atol=0)
