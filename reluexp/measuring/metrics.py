@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    *("Sums", "beside", "effective_rank", "first_sample", "hoyer", "largest", "merge"),
+    *("STEEPEST", "Sums", "beside", "effective_rank", "extreme", "first_sample", "hoyer", "merge"),
     *("site_sums", "summaries", "summarise", "top_count"),
 ]
 
@@ -35,7 +35,7 @@ _SQUARABLE = 1e-16, 1e18  # sizes whose squares, and sums of some, single precis
 _HALVES = (torch.float16, torch.bfloat16)
 _BLOCK, _GPU_BLOCK = 1 << 19, 1 << 31
 ROUNDING = 1e-28
-_AWAKE = 5
+STEEPEST, _AWAKE = 2, 5  # where max |f'(z)| stands among the extremes, and the samples with a response among the sums
 _SHARES = tuple(f"{name}_fraction" for name in ("dead", "off", "always_on", "saturated", "dormant", "rare"))
 
 
@@ -65,11 +65,6 @@ def hoyer(size: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     return (math.sqrt(n) * count - ratios.sum(1)) / (math.sqrt(n) - 1), count
 
 
-def largest(x: Tensor) -> Tensor:
-    """Maxima [replica, channel] of [replica, sample, channel, position]."""
-    return _extreme(_places(x), torch.amax)
-
-
 def first_sample(x: Tensor) -> Tensor:
     """The number, from 1, of the first sample with a value that is not 0 [replica, channel]; 0 where there is none.
 
@@ -78,7 +73,7 @@ def first_sample(x: Tensor) -> Tensor:
     samples = x.shape[1]
     nonzero = _of_samples(_places(x.abs()), samples).ne(0)
     left = torch.arange(samples, 0, -1, dtype=torch.float32, device=x.device)[:, None]
-    most = _extreme(nonzero * left, torch.amax)
+    most = extreme(nonzero * left, torch.amax)
     return torch.where(most > 0, samples + 1 - most, 0.0).long()
 
 
@@ -86,7 +81,7 @@ def _of_samples(x: Tensor, samples: int) -> Tensor:
     """Maxima over positions [replica, sample, channel] of [replica, place, channel]."""
     if x.shape[1] == samples:
         return x
-    return _extreme(x.reshape(len(x) * samples, -1, x.shape[2]), torch.amax).unflatten(0, (-1, samples))
+    return extreme(x.reshape(len(x) * samples, -1, x.shape[2]), torch.amax).unflatten(0, (-1, samples))
 
 
 def _places(x: Tensor) -> Tensor:
@@ -94,15 +89,18 @@ def _places(x: Tensor) -> Tensor:
     return x.movedim(2, 3).flatten(1, 2)
 
 
-def _extreme(x: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
-    """Extremes over places [replica, channel]; narrow layers have several places side by side: wide ones vectorise."""
+def extreme(x: Tensor, of: Callable[..., Tensor]) -> Tensor:
+    """Extremes over places [replica, channel] of x [replica, place, channel], by amax or amin.
+
+    Narrow layers have several places side by side, since wide ones vectorise.
+    """
     replicas, places, channels = x.shape
     fold = math.ceil(_LANES / channels)
     if fold == 1 or places < 2 * fold or not x.is_contiguous():
-        return extreme(x, 1)
+        return of(x, 1)
     whole = places - places % fold
-    folded = extreme(extreme(x[:, :whole].reshape(replicas, -1, fold * channels), 1).view(replicas, fold, channels), 1)
-    return folded if whole == places else extreme(torch.stack([folded, extreme(x[:, whole:], 1)]), 0)
+    folded = of(of(x[:, :whole].reshape(replicas, -1, fold * channels), 1).view(replicas, fold, channels), 1)
+    return folded if whole == places else of(torch.stack([folded, of(x[:, whole:], 1)]), 0)
 
 
 def site_sums(
@@ -150,13 +148,11 @@ def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> 
     active = torch.ge(slope, limit, out=torch.empty_like(slope))
     firing = active.sum(1)
     awake = firing if len(z[0]) == samples else _of_samples(active, samples).sum(1)
-    zeros = torch.eq(h, 0, out=torch.empty_like(h)).sum(1)
+    zeros = torch.eq(h, 0, out=active).sum(1)  # in memory that a cache has
     length = torch.linalg.vector_norm(h, dim=2)
     squares = torch.linalg.vector_norm(z.flatten(1), dim=1), torch.linalg.vector_norm(length, dim=1)
     return {
-        "extremes": torch.stack(
-            [_extreme(own, torch.amax) for own in (z, size, slope)] + [-_extreme(z, torch.amin)], 1
-        ),
+        "extremes": torch.stack([extreme(own, torch.amax) for own in (z, size, slope)] + [-extreme(z, torch.amin)], 1),
         "sums": torch.stack([z.sum(1), h.sum(1), size.sum(1), slope.sum(1), firing, awake, zeros], 1),
         "squares": torch.stack(squares, 1).double().square(),
         "hoyer": torch.stack(hoyer(size, length), 1),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
 from reluexp.catalogue.functions import Function, Mixed
-from reluexp.measuring.metrics import Sums, beside, first_sample, largest, merge, site_sums, summaries, top_count
+from reluexp.measuring.metrics import STEEPEST, Sums, first_sample, merge, site_sums, summaries, top_count
 from reluexp.measuring.subject import Measured
 from reluexp.measuring.totals import Place, Totals, accuracy, place
 from reluexp.networks.gains import exact_slope, reference_slope, slopes_of
@@ -292,46 +292,46 @@ class Probe:
         if learned is not None:
             self._learned[site] = {"learned_slope_mean": learned.mean(1), "learned_slope_min": learned.amin(1),
                                    "learned_slope_max": learned.amax(1)}  # fmt: skip
-        wide_z, wide_h = self._wide(site, z), self._wide(site, h)
-        found = []
-        for rows, slope in self._slopes(site, z, h, function, reference):
-            if self.network.masks:
-                slope = slope * self.network.masks[site][rows, None, :, None]
+        mask = self.network.masks[site][:, None, :, None] if self.network.masks else None
+        wide_z, wide_h, slope = self._wide(site, z), self._wide(site, h), self._slope(site, z, h, function)
+        slope = slope if mask is None else slope * mask
+        sums = site_sums(wide_z, wide_h, slope, reference, top, spectrum, least)
+        for rows, own in self._unsound(site, function, sums["extremes"][:, STEEPEST], reference):
+            slope = self._exact(site, own, z, rows).abs()
+            slope = slope if mask is None else slope * mask[rows]
             limits = reference[rows] if len(reference) > 1 else reference
-            found.append(site_sums(wide_z[rows], wide_h[rows], slope, limits, top, spectrum, least))
-        return beside(found)
+            for name, value in site_sums(wide_z[rows], wide_h[rows], slope, limits).items():
+                if isinstance(value, Tensor):
+                    sums[name][rows] = value
+        return sums
 
-    def _slopes(
-        self, site: int, z: Tensor, h: Tensor, function: Any, reference: Tensor
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """|f'(z)| [replica, sample, channel, position] of runs of replicas.
-
-        In single precision where every unit's largest is far from every threshold, else in float64.
-        """
+    def _slope(self, site: int, z: Tensor, h: Tensor, function: Any) -> Tensor:
+        """|f'(z)| [replica, sample, channel, position], in single precision where the function knows it itself."""
         if not isinstance(function, Function):
-            yield slice(0, self.network.replicas), self._wide(site, exact_slope(function, z)).abs()
-            return
+            return self._wide(site, exact_slope(function, z)).abs()
         fast = self._wide(site, function.derivative(z, h))
-        fast = fast if function.rises else fast.abs()
-        start = 0
-        for own, run in groupby(self._owners(function, fast, reference)):
-            rows = slice(start, start + len(list(run)))
-            yield rows, self._exact(site, own, z, rows).abs() if own else fast[rows]
-            start = rows.stop
+        return fast if function.rises else fast.abs()
+
+    def _unsound(
+        self, site: int, function: Any, steepest: Tensor, reference: Tensor
+    ) -> Iterator[tuple[slice, Function]]:
+        """Single replicas with a unit whose largest |f'(z)| is near a threshold, where single precision will not do.
+
+        Each replica by itself, so that it does not matter which others are there.
+        """
+        if not isinstance(function, Function) or function.piecewise_linear:
+            return
+        limits = _STEEP * reference
+        if self.network.masks:
+            limits = limits * self.network.masks[site]
+        sound = (steepest >= limits).all(1).tolist()
+        for rows, own in [] if all(sound) else self._parts(function):
+            if not own.piecewise_linear:
+                yield from ((slice(r, r + 1), own) for r in range(rows.start, rows.stop) if not sound[r])
 
     def _exact(self, site: int, function: Any, z: Tensor, rows: slice) -> Tensor:
         """f'(z) of some replicas in float64, unless that makes no difference."""
         return self._wide(site, exact_slope(function, z[rows] if self.network.stacked else z))
-
-    def _owners(self, function: Function, fast: Tensor, reference: Tensor) -> Iterator[Function | None]:
-        """For each replica its function, if single precision does not do for its f'(z)."""
-        for rows, own in self._parts(function):
-            if own.piecewise_linear:
-                yield from [None] * (rows.stop - rows.start)
-            else:  # each replica by itself, so that it does not matter which others are there
-                limits = _STEEP * (reference[rows] if len(reference) > 1 else reference)
-                fine = (largest(fast[rows]) >= limits).all(1)
-                yield from [None if sound else own for sound in fine.tolist()]
 
     def _wide(self, site: int, values: Tensor) -> Tensor:
         """[replica, sample, channel, position], whatever the site's own layout."""
@@ -345,6 +345,15 @@ class Probe:
         learned = isinstance(function, nn.Module) and next(function.parameters(), None) is not None
         if site in self._references and not learned:
             return self._references[site]
+        if site in self._references and isinstance(function, Mixed):
+            known = self._references[site].clone()
+            for rows, own in self._parts(function):
+                if next(own.parameters(), None) is not None:
+                    known[rows] = self._reference_of(site, own, z[rows])
+            return known
+        return self._reference_of(site, function, z)
+
+    def _reference_of(self, site: int, function: Any, z: Tensor) -> Tensor:
         lead = int(self.network.stacked)
         slope = reference_slope(function, z.shape, self.network.sites[site].axis + lead, lead, z.device)
         return slope.reshape(1, 1) if slope.dim() == 0 else slope.reshape(-1, slope.shape[-1])
