@@ -80,6 +80,9 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier results of this study.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Write no page, figures and tables at the end.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
     """Train every trial that is not done yet, then say what was found.
@@ -109,7 +112,7 @@ def run(
     part = Shard.parse(shard) if shard else None
     with watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
-    _conclude(study, as_json)
+    _conclude(study, as_json, not no_report)
     if study.trials["outcome"].eq("failed").any():
         raise typer.Exit(1)
 
@@ -298,17 +301,18 @@ def _loaded(names: list[str], results: Path, earlier: bool) -> list[Any]:
     return found
 
 
-def _conclude(study: Any, as_json: bool) -> None:
+def _conclude(study: Any, as_json: bool, reports: bool) -> None:
     from reluexp.report import write_report
 
-    _show(study, write_report(study, formats=("html", "csv", "md", "tex", "svg")), as_json)
+    path = write_report(study, formats=("html", "csv", "md", "tex", "svg")) if reports else None
+    _show(study, path, as_json)
 
 
 def _json(found: Any) -> str:
     return json.dumps(found, indent=2)  # in ASCII: no character of a name is left for a terminal to obey
 
 
-def _show(study: Any, path: Path, as_json: bool) -> None:
+def _show(study: Any, path: Path | None, as_json: bool) -> None:
     """What was found, and where to look."""
     from reluexp.plain import plain
     from reluexp.report.findings import findings
@@ -325,7 +329,7 @@ def _show(study: Any, path: Path, as_json: bool) -> None:
         console.print(part)
     for sentence in findings(study):
         console.print(f"• {plain(sentence)}")
-    _say(f"\nreport: {path}")
+    _say(f"\nreport: {path or f'none was written; `reluexp report {study.path}` makes one'}")
 
 
 def main() -> None:

@@ -129,7 +129,10 @@ def test_bad_input_gets_one_message_and_leaves_results_alone(folder: Path, words
 def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Path) -> None:
     reluexp.run(folder / "small.yaml", folder / "two", workers=2)
     same(folder / "results" / "s", folder / "two" / "s")
-    assert command("run", "small.yaml", "--results", "two", "--quiet", cwd=folder).stderr == ""
+    found = command("run", "small.yaml", "--results", "two", "--quiet", "--no-report", cwd=folder)
+    assert found.stderr == ""
+    assert "`reluexp report two/s` makes one" in found.stdout
+    assert not (folder / "two" / "s" / "report").exists()
     assert "4 finished" in command("status", "s", "--results", "two", cwd=folder).stdout
 
 
@@ -182,7 +185,7 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
-    assert command("run", "long.yaml", "--workers", "1", cwd=tmp_path).returncode == 0
+    assert command("run", "long.yaml", "--workers", "1", "--no-report", cwd=tmp_path).returncode == 0
     reluexp.run(tmp_path / "long.yaml", tmp_path / "whole", workers=1)
     same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
 
@@ -191,7 +194,7 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def bad(z):\n    raise RuntimeError('planted')\n")
     text = SMALL + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bad']}\ninit: {gain: 1.0}\n"
     (tmp_path / "f.yaml").write_text(text)
-    found = command("run", "f.yaml", cwd=tmp_path)
+    found = command("run", "f.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 1
     assert "planted" in found.stderr
     outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
@@ -257,7 +260,7 @@ def test_reading_images_is_shown(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     text = "study: s\ndataset: {name: imagefolder, path: images, size: 8}\narchitecture: {width: [4]}\nseeds: 1\n"
     (tmp_path / "i.yaml").write_text(text + "train: {epochs: 1}\n")
-    found = command("run", "i.yaml", cwd=tmp_path)
+    found = command("run", "i.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "12/12 images read" in found.stderr
 

@@ -27,7 +27,7 @@ import torchvision.datasets as published
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reluexp.catalogue import images, loading
+from reluexp.catalogue import digits, images, loading
 from reluexp.catalogue.augment import augment_batch
 from reluexp.catalogue.datasets import DATASETS, Hints, hints_of, validation_count
 from reluexp.catalogue.loading import Dataset, load_dataset
@@ -1216,3 +1216,21 @@ def test_without_augmentation_nothing_is_drawn() -> None:
     x = torch.randn(2, 1, 28, 28, generator=generator(0, "test"))
     assert torch.equal(augment_batch(x, "none", random), x)
     assert torch.equal(random.get_state(), before)
+
+
+@pytest.mark.parametrize("file", [digits._FILE, "datasets/elsewhere.csv.gz"])
+def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    from sklearn.datasets import load_digits
+
+    monkeypatch.setattr(digits, "_FILE", file)
+    (x, y), known = digits.read_digits(), load_digits()
+    np.testing.assert_array_equal(x, known.images[:, None])
+    np.testing.assert_array_equal(y, known.target)
+    assert (x.dtype, y.dtype) == (known.images.dtype, known.target.dtype)
+
+
+def test_the_digits_are_read_without_scikit_learn() -> None:
+    code = (
+        "import sys; from reluexp.catalogue.digits import read_digits; read_digits(); print('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

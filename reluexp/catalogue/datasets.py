@@ -133,13 +133,11 @@ class DatasetEntry:
 
 
 def _digits(options: DatasetOptions, cache: Path | None, progress: Progress | None) -> Raw:
-    from sklearn.datasets import load_digits
-
+    from reluexp.catalogue.digits import read_digits
     from reluexp.catalogue.samples import split
 
-    digits = load_digits()
-    names = tuple(str(name) for name in digits.target_names)
-    return split(digits.images[:, None], digits.target, _DIGITS_TEST, names)
+    images, labels = read_digits()
+    return split(images, labels, _DIGITS_TEST, tuple(map(str, range(10))))
 
 
 def _published(name: str) -> Callable[[Any, Path | None, Progress | None], Raw]:

@@ -79,6 +79,8 @@ def main() -> None:
 
     with contextlib.suppress(BrokenPipeError):
         worker.serve()
+    sys.stderr.flush()
+    os._exit(0)  # everything is written, and taking torch down would take a second
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ _NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * signif
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
 
 
-def as_data(study: Results, path: Path) -> dict[str, Any]:
-    """What the report says, for programs: name, answer, summary, differences, claims, hypotheses, the page's path,
-    the summary's `table` as it is shown, and the sentences of what was found.
+def as_data(study: Results, path: Path | None) -> dict[str, Any]:
+    """What the report says, for programs: name, answer, summary, differences, claims, hypotheses, the page's path (None
+    where none was written), the summary's `table` as it is shown, and the sentences of what was found.
     """
     table = summary_table(study, summary(study))
     return {
@@ -57,7 +57,7 @@ def as_data(study: Results, path: Path) -> dict[str, Any]:
         "differences": _records(differences(study)),
         "claims": _records(claims(study)),
         "hypotheses": _records(hypotheses(study)),
-        "report": str(path),
+        "report": None if path is None else str(path),
         "table": [dict(zip(table.headers, (cell.whole for cell in row), strict=True)) for row in table.rows],
         "findings": findings(study),
     }

@@ -83,7 +83,7 @@ def test_a_signal_to_stop_saves_and_exits_130_within_seconds(
     whole: Study, number: int, figure: Callable[[str], None]
 ) -> None:
     name = f"signal{int(number)}"
-    words = ["reluexp", "run", "s.yaml", "--stack", "2", "--results", name]
+    words = ["reluexp", "run", "s.yaml", "--stack", "2", "--no-report", "--results", name]
     code = f"import sys; from reluexp.cli import main; sys.argv = {words}; main()"
     process = whole.start(name, code=code)
     until = time.monotonic() + 60
@@ -106,7 +106,7 @@ def test_a_signal_while_the_data_are_read_ends_it_at_once(
     number: int, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
     study = Study(tmp_path, TEXT)
-    words = ["reluexp", "run", "s.yaml", "--results", "r"]
+    words = ["reluexp", "run", "s.yaml", "--no-report", "--results", "r"]
     code = f"import sys; from reluexp.cli import main; sys.argv = {words}; main()"
     slowest = 0.0
     for seconds in (0.0, 0.5, 1.0, 2.0, 3.0) if full else (0.5,):
@@ -136,7 +136,7 @@ def test_a_worker_that_comes_to_no_safe_point_does_not_keep_the_run_waiting(tmp_
     study = Study(
         tmp_path, TEXT.replace("relu, elu, tanh, prelu", "'mine:Slow'") + "baseline: {activation: 'mine:Slow'}\n"
     )
-    words = ["reluexp", "run", "s.yaml", "--results", "r"]
+    words = ["reluexp", "run", "s.yaml", "--no-report", "--results", "r"]
     code = (
         "import sys, reluexp.engine.local as local; local._END_SECONDS = 2.0\n"
         f"from reluexp.cli import main; sys.argv = {words}; main()"
