@@ -240,6 +240,8 @@ class _Session:
                     data = self.data[identity(failed.setting.dataset)]
                     record_failure(self.store, failed, self.loaded.config.study, data, event)
             self.listener(event)
+            if event.get("note"):
+                self._note(event["note"])
         if self.stop():
             raise Interrupted(f"{self.loaded.config.study}: stopped; run it again to go on where it was")
 

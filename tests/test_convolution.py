@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from reluexp.engine.work import settle_torch
-from reluexp.networks import convolution, pooling
+from reluexp.networks import compiled, convolution, pooling
 from reluexp.networks.convolution import _summed_product, convolve
 from reluexp.networks.pooling import max_pool2d
 
@@ -35,6 +35,18 @@ def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
         for user in (convolution, pooling):
             monkeypatch.setattr(user, "kernels_for", lambda x: kernels if x.dtype == torch.float32 else None)
         monkeypatch.setattr(kernels, "_LONG", 128)  # that few positions make several parts
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here kernels can be compiled")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="there is no Triton")
+def test_where_no_kernel_can_be_compiled_a_run_says_so_and_goes_without() -> None:
+    compiled._tried.cache_clear()
+    try:
+        assert compiled.refusal() is None  # nobody has asked for any
+        assert compiled._tried()[0] is None
+        assert "Triton could not compile kernels" in str(compiled.refusal())
+    finally:
+        compiled._tried.cache_clear()
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")

@@ -122,6 +122,7 @@ class Work:
     def _train(self, job: Job) -> Event:
         import torch
 
+        from reluexp.networks.compiled import refusal
         from reluexp.training.loop import Training
 
         store, about, start = Store(Path(job["root"])), about_of(job), time.time()
@@ -156,7 +157,7 @@ class Work:
         record = {**about, "outcomes": outcomes, "shape": list(data.input_shape), "outputs": data.outputs}
         record |= {**describe(stack), **_made(job, start)}
         store.write_stack(job["stack"], record, result.tables, result.weights)
-        return {"event": "done", "outcomes": outcomes}
+        return {"event": "done", "outcomes": outcomes, "note": refusal()}
 
 
 def _latest(labels: list[str], accuracy: Any, dead: Any) -> dict[str, list[float]]:

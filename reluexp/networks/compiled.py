@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-__all__ = ["kernels_for"]
+__all__ = ["kernels_for", "refusal"]
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
     """`reluexp.networks.kernels`, for single precision, or None where torch's own operations must do."""
-    return _kernels() if x.is_cuda and x.dtype == torch.float32 else None
+    return _tried()[0] if x.is_cuda and x.dtype == torch.float32 else None
+
+
+def refusal() -> str | None:
+    """Why this process went without kernels where it wanted some, if Triton refused to compile them."""
+    return _tried()[1] if _tried.cache_info().currsize else None
 
 
 @cache
-def _kernels() -> ModuleType | None:
+def _tried() -> tuple[ModuleType | None, str | None]:
     try:
         from reluexp.networks import kernels
     except ImportError:
-        return None
+        return None, None
     try:
         kernels.pooled(torch.ones(1, 2, 2, 1, device="cuda"))
     except Exception as error:  # whatever a missing compiler or an old GPU makes Triton raise
-        text = f"convolutions will be slower: Triton compiles no kernels here ({type(error).__name__}: {error})"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-        return None
-    return kernels
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return None, f"convolutions took longer than they might: Triton could not compile kernels ({reason})"
+    return kernels, None
