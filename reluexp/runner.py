@@ -144,6 +144,7 @@ class _Session:
         self.alone: set[str] = set()
         self.shares: dict[str, float] = {}
         self.trained: dict[str, Stack] = {}
+        self.noted: set[str] = set()
         self.device = "cpu" if resources.device == "auto" else resources.device
         self.about = provenance()
         if not fresh:
@@ -294,7 +295,10 @@ class _Session:
         return take_stock(self.store, self.trials, self._sources)
 
     def _note(self, text: str) -> None:
-        self.listener({"event": "note", "text": text})
+        """Says it once, whichever stacks and workers it is true of."""
+        if text not in self.noted:
+            self.noted.add(text)
+            self.listener({"event": "note", "text": text})
 
     def _set_aside_damage(self) -> None:
         """What is not as it was written makes room for doing it again."""

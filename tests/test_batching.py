@@ -199,6 +199,7 @@ def tiny(model: str, **changes: Any) -> dict[str, Any]:
     return {"study": "s", "dataset": dataset, "architecture": f"{__name__}:{model}", "train": {"epochs": 1}, **changes}
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)  # from where workers import
     config = tiny("Broken", seeds=2, grid={"activation": ["relu", "elu"]})
@@ -283,6 +284,7 @@ class Deaf(Wide):
         super().__init__(num_outputs, lambda width: nn.ReLU())
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -342,6 +344,7 @@ def test_what_a_layer_got_stays_what_it_was() -> None:
     assert torch.equal(heard["second"], torch.ones(5, 16))
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("init", ["he_normal", "torch"])
 def test_shared_weights_are_drawn_and_saved_once_and_their_deaths_have_no_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
@@ -361,12 +364,14 @@ def test_shared_weights_are_drawn_and_saved_once_and_their_deaths_have_no_cause(
     assert died.loc[died["site"] > 0, "cause"].isna().all()
 
 
+@pytest.mark.usefixtures("inline")
 def test_weight_norm_trains_with_the_inits_of_its_constructor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
     study = reluexp.run(tiny("Weighed", seeds=1, init="torch"), tmp_path, workers=1)
     assert study.trials["outcome"].tolist() == ["finished"]
 
 
+@pytest.mark.usefixtures("inline")
 def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_work_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +383,7 @@ def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_wo
     assert model.net[2].function.slope.shape == (9,)
 
 
+@pytest.mark.usefixtures("inline")
 def test_models_that_never_ask_for_their_activation_compare_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from inline import inline
 
 import reluexp
 from reluexp.catalogue.registry import Options
@@ -39,10 +40,11 @@ CHANGED = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One study run with two configs, the results of each alone beside it."""
     folder = tmp_path_factory.mktemp("earlier")
-    reluexp.run(BASE, folder / "first", workers=1)
-    shutil.copytree(folder / "first", folder / "both")
-    reluexp.run(CHANGED, folder / "both", workers=1)
-    reluexp.run(CHANGED, folder / "second", workers=1)
+    with inline():
+        reluexp.run(BASE, folder / "first")
+        shutil.copytree(folder / "first", folder / "both")
+        reluexp.run(CHANGED, folder / "both")
+        reluexp.run(CHANGED, folder / "second")
     return folder
 
 
@@ -80,6 +82,7 @@ def test_pairs_are_equal_in_all_axes_but_one(folder: Path) -> None:
     assert own.loc[own["activation"].eq("elu") & own["init.gain"].eq("auto"), "n"].tolist() == [2]
 
 
+@pytest.mark.usefixtures("inline")
 def test_nothing_is_confirmatory_beside_earlier_trials(tmp_path: Path) -> None:
     stated = [{"metric": "off_fraction", "activation": "elu", "direction": "equal"}]
     reluexp.run({**BASE, "hypotheses": stated}, tmp_path, workers=1)

@@ -48,13 +48,18 @@ def test_several_panels_stand_in_the_place_of_the_axes(study: Made) -> None:
     assert inner.legends[0].get_window_extent().y1 < min(panel.get_window_extent().y0 for panel in inner.axes)
 
 
-@pytest.mark.parametrize("layout", ["constrained", None])
-@pytest.mark.parametrize("name", ["ordinary", "data_sets"])
-def test_every_figure_that_a_study_has_can_be_drawn_into_axes(name: str, layout: str | None) -> None:
+@pytest.mark.parametrize(
+    ("name", "layout", "missing"),
+    [
+        ("ordinary", None, "axis_sensitivity born_dead tuning performance_profiles critical_difference"),
+        ("data_sets", "constrained", "axis_sensitivity born_dead tuning learned_slopes"),
+    ],
+)
+def test_every_figure_that_a_study_has_can_be_drawn_into_axes(name: str, layout: str | None, missing: str) -> None:
     study = STUDIES[name]()
     for spec in FIGURES:
         figure, ax = own_axes(layout)
-        if draw_figure(spec, study) is None:
+        if spec.name in missing.split():
             with pytest.raises(ResultsError, match="nothing to draw"):
                 getattr(Plots(study), spec.name)(ax=ax)
             continue

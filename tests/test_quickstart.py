@@ -80,6 +80,7 @@ def test_dead_units_are_those_of_the_saved_weights(study: Study, data: Dataset) 
             assert own["dead_at_end"].astype(bool).tolist() == found[int(str(site))]
 
 
+@pytest.mark.usefixtures("inline")
 def test_the_studys_config_runs_again(study: Study, tmp_path: Path) -> None:
     again = reluexp.run(study.config | {"seeds": [3]}, tmp_path)
     first = study.epochs.merge(study.trials[["trial", "seed"]]).query("seed == 3")

@@ -341,7 +341,7 @@ def test_the_best_is_bold_in_each_group_and_only_where_better_has_a_meaning() ->
     accuracy = shown.headers.index("test accuracy %")
     depth = shown.headers.index("depth")
     bold = {row[depth].text for row in shown.rows if row[accuracy].best}
-    assert bold == {"2", "4", "8", "16"}
+    assert bold == {"2", "4", "8"}
     assert not any(row[shown.headers.index("dead %")].best for row in shown.rows)
     assert shown.rules == frozenset({3, 6, 9})
     assert to_latex(shown).count(r"\addlinespace") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.functions import Mixed
 from reluexp.catalogue.inits import INITS
-from reluexp.catalogue.loading import load_dataset
+from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.config import load_config
 from reluexp.planning.plan import Stack, make_plan, make_trials
@@ -23,16 +24,23 @@ from reluexp.training.loop import Training
 NAMES = ("trials", "epochs", "layers", "units")
 
 
+DATA = {"name": "digits", "train_size": 87, "test_size": 31}
+
+
+@cache
+def data() -> Dataset:
+    return load_dataset(load_config({"study": "s", "dataset": DATA}).config.dataset)
+
+
 def stacks(config: dict[str, Any], largest: int | None = None) -> list[Stack]:
-    data = {"name": "digits", "train_size": 87, "test_size": 31}
-    base = {"study": "s", "dataset": data, "probe": {"size": 60, "early": 2}, "seeds": 2}
+    base = {"study": "s", "dataset": DATA, "probe": {"size": 60, "early": 2}, "seeds": 2}
     return make_plan(make_trials(load_config({**base, **config})), largest=largest).stacks
 
 
 def tables(found: list[Stack]) -> dict[str, pd.DataFrame]:
     results = []
     for stack in found:
-        training = Training(Stack.from_json(stack.to_json()), load_dataset(stack.setting.dataset), "s")
+        training = Training(Stack.from_json(stack.to_json()), data(), "s")
         assert training.run(lambda: False, lambda *event: None)
         results.append(training.result())
     outcomes = {t: o for r in results for t, o in r.tables["trials"][["trial", "outcome"]].itertuples(index=False)}

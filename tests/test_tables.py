@@ -90,6 +90,7 @@ def test_a_table_of_the_whole_study_is_read_as_it_was_written_and_not_when_it_wa
     assert [damage.path for damage in store.damaged_extras()] == [path.parent]
 
 
+@pytest.mark.usefixtures("inline")
 def test_every_column_that_a_study_has_is_described_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_what_the_grid_cannot_serve_is_refused(change: dict[str, Any], words: st
     assert words in str(error.value)
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     expected = [{"metric": "test_accuracy", "activation": "elu", "direction": "greater"}]
     config = {**TUNED, "hypotheses": expected}
@@ -158,6 +159,7 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     assert again.compare("test_loss")["kind"].tolist() == ["exploratory"]
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_trial_that_a_grid_asks_for_and_tuning_chose_counts_for_both(tmp_path: Path) -> None:
     rates = TUNED["grid"][0]["train.optimizer.lr"]
     grids = [*TUNED["grid"], {"activation": ["relu"], "train.optimizer.lr": rates}]
@@ -227,6 +229,7 @@ def test_hypotheses_get_the_right_words() -> None:
     assert row["seeds_to_decide"] >= 5
 
 
+@pytest.mark.usefixtures("inline")
 def test_fresh_forgets_a_study_whose_tuning_has_nothing_to_choose(tmp_path: Path) -> None:
     grids = [
         {"activation": ["relu"], "train.optimizer.lr": [0.1]},

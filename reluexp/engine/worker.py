@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import json
@@ -79,8 +80,10 @@ def main() -> None:
 
     with contextlib.suppress(BrokenPipeError):
         worker.serve()
-    sys.stderr.flush()
-    os._exit(0)  # everything is written, and taking torch down would take a second
+    atexit._run_exitfuncs()  # of code of the user's, too
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # taking torch down would take a second
 
 
 if __name__ == "__main__":

@@ -35,7 +35,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, paddi
 
     As F.conv2d of each replica, to rounding; the same bits whenever the shapes are the same. bias is [replica, out].
     """
-    result: Tensor = _Convolve.apply(x, weight, bias, stride, padding, dilation)
+    given = x, weight, bias
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # which sees no further than `apply`
+        dtype = torch.get_autocast_dtype(x.device.type)
+        given = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    result: Tensor = _Convolve.apply(*given, stride, padding, dilation)
     return result
 
 

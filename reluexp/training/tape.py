@@ -16,9 +16,6 @@ __all__ = ["Tape"]
 _DECIDING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
 """operations by which a program learns what is in a tensor"""
 
-_METHODS = {"_to_copy": "to"}
-"""what a method of tensors is called, where it has another name than the operation"""
-
 _NAMED: dict[str, Any] = {}
 """what is known of kinds of calls, see `_named`"""
 
@@ -118,7 +115,7 @@ def _named(func: Any, args: Any, kwargs: Any) -> Any:
 
     By these a small operation is called in half the time. It is found out once for each kind of call.
     """
-    kind = _written(func, args, kwargs, lambda tensor: Tensor)
+    kind = _written(func, args, kwargs, lambda tensor: (Tensor, tensor.dtype))
     if kind not in _NAMED:
         _NAMED[kind] = _find(func, args, kwargs)
     return _NAMED[kind]
@@ -126,8 +123,7 @@ def _named(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _find(func: Any, args: Any, kwargs: Any) -> Any:
     name = func._schema.name.partition("::")[2]
-    method = _METHODS.get(name, name)
-    for named, known in ((getattr(torch, name, None),) * 2, (method, getattr(Tensor, method, None))):
+    for named, known in ((getattr(torch, name, None),) * 2, (name, getattr(Tensor, name, None))):
         asking = _Asking()
         try:
             with torch.no_grad(), asking:
