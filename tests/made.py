@@ -207,7 +207,7 @@ STUDIES = {
         3,
         ("dense",) * 2,
         "dataset",
-        ("digits", "mnist", "svhn", "usps"),
+        ("digits", "mnist", "kmnist", "svhn", "cifar10", "usps"),
     ),
     "convolutional": lambda: made_study(("relu", "elu"), 4, 5, ("conv", "conv", "dense")),
     "one_seed": lambda: made_study(seeds=1, epochs=3, accidents=False),
