@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +18,8 @@ from harness import TEXT, Study, kill_all
 
 import reluexp
 from reluexp.config import load_config
+from reluexp.engine.jobs import stack_of
+from reluexp.engine.work import Work
 from reluexp.errors import StudyBusyError
 from reluexp.planning.plan import make_trials
 from reluexp.planning.shards import part_of
@@ -65,46 +69,37 @@ def test_hangs_and_crashes_are_noticed_retried_and_recorded(tmp_path: Path) -> N
     assert "in crashes" in found.standing.records[stack]["trace"]  # where in the user's code it was
 
 
-HALVED = """
-import reluexp.engine.work as work
-train = work.Work._train
+def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[tuple[int, float]]:
+    """Memory for so many trials of a stack; what is returned fills with the size and share of each that is tried."""
+    train, tried = Work._train, []
 
-def limited(self, job):
-    count = len(work.stack_of(job).trials)
-    with open("shares", "a") as told:
-        print(count, job["share"], file=told)
-    if count > 2:
-        raise MemoryError("planted")
-    return train(self, job)
+    def trained(self: Work, job: Any) -> Any:
+        tried.append((len(stack_of(job).trials), job["share"]))
+        if tried[-1][0] > most:
+            raise MemoryError("planted")
+        return train(self, job)
 
-work.Work._train = limited
-"""
+    monkeypatch.setattr(Work, "_train", trained)
+    return tried
 
 
-def test_a_stack_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
-    study = Study(tmp_path, SMALL + "seeds: 7\n")
-    (tmp_path / "often" / "sitecustomize.py").write_text(HALVED)
-    code = (
-        "import sys, reluexp; from reluexp.progress import watching\n"
-        "with watching(False) as listener: reluexp.run(sys.argv[1], sys.argv[2], workers=1, stack=7, listener=listener)"
-    )
-    assert study.start("r", code=code).wait(100) == 0, (tmp_path / "r.log").read_text()
-    assert "not enough memory, halved a stack" in (tmp_path / "r.log").read_text()
+@pytest.mark.usefixtures("inline")
+def test_a_stack_that_does_not_fit_is_halved_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, events = Study(tmp_path, SMALL + "seeds: 7\n"), list[Any]()
+    reluexp.run(study.config, tmp_path / "alone", stack=1)
+    tried = limited(monkeypatch, 2)
+    reluexp.run(study.config, tmp_path / "r", stack=7, workers=1, listener=events.append)
+    assert sum("not enough memory, halved a stack" in event.get("text", "") for event in events) == 3
     records = reluexp.load(study.results("r")).standing.records
     assert sorted(len(record["trials"]) for record in records.values()) == [1, 2, 2, 2]
-    shares = {line for path in tmp_path.rglob("shares") for line in path.read_text().splitlines()}
-    assert shares == {"7 1.0", "4 0.5", "3 0.5", "2 0.25", "1 0.25"}  # of a GPU's memory
-    (tmp_path / "often" / "sitecustomize.py").unlink()
-    study.run("alone")
+    assert set(tried) == {(7, 1.0), (4, 0.5), (3, 0.5), (2, 0.25), (1, 0.25)}  # of a GPU's memory
     study.assert_same("alone", "r")
 
 
-@pytest.mark.full_form
-def test_a_network_that_does_not_fit_alone_is_a_clear_failure(tmp_path: Path) -> None:
-    study = Study(tmp_path, SMALL + "seeds: 1\n")
-    (tmp_path / "often" / "sitecustomize.py").write_text(HALVED.replace("> 2", "> 0"))
-    study.run("r")
-    (failure,) = reluexp.load(study.results("r")).trials["failure"]
+@pytest.mark.usefixtures("inline")
+def test_a_network_that_does_not_fit_alone_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, 0)
+    (failure,) = reluexp.run(Study(tmp_path, SMALL + "seeds: 1\n").config, tmp_path / "r").trials["failure"]
     assert failure.startswith("one network alone does not fit into memory: MemoryError: planted")
 
 
@@ -185,47 +180,44 @@ def test_a_killed_run_leaves_no_lock(whole: Study) -> None:
         pass
 
 
-def test_data_that_changed_under_the_same_config_are_done_again(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+@pytest.mark.usefixtures("inline")
+def test_data_that_changed_under_the_same_config_are_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "drawn.py").write_text(
         "import numpy as np\nfrom pathlib import Path\n\ndef data():\n"
         "    random = np.random.default_rng(int(Path('seed').read_text()))\n"
         "    x = random.normal(size=(90, 3))\n    y = np.arange(90) % 3\n    return x[:60], y[:60], x[60:], y[60:]\n"
     )
-    (tmp_path / "seed").write_text("1")
-    study = Study(tmp_path, SMALL.replace("{name: digits, train_size: 200, test_size: 60}", "'mine:data'")
+    monkeypatch.chdir(tmp_path)
+    study = Study(tmp_path, SMALL.replace("{name: digits, train_size: 200, test_size: 60}", "'drawn:data'")
                   .replace("{size: 64}", "{size: 50}") + "seeds: 2\n")  # fmt: skip
-    study.run("r", workers=1)
-    first = study.tables("r")["epochs"]
-    study.run("r", workers=1)
+
+    def epochs(seed: int) -> pd.DataFrame:
+        Path("seed").write_text(str(seed))
+        reluexp.run(study.config, tmp_path / "r", workers=1)
+        return study.tables("r")["epochs"]
+
+    first = epochs(1)
+    epochs(1)
     assert not (study.results("r") / "aside").exists()
-    (tmp_path / "seed").write_text("2")
-    study.run("r", workers=1)
+    second = epochs(2)
     assert len(list((study.results("r") / "aside").glob("*.why.txt"))) == 1
-    second = study.tables("r")["epochs"]
     assert not first["test_loss"].equals(second["test_loss"])
-    (tmp_path / "seed").write_text("1")
-    study.run("r", workers=1)
-    pd.testing.assert_frame_equal(study.tables("r")["epochs"], first)
+    pd.testing.assert_frame_equal(epochs(1), first)
 
 
-def test_a_changed_config_adds_trials_and_says_so(whole: Study) -> None:
-    before = len(reluexp.load(whole.results("whole")).trials)
-    changed = TEXT.replace("seeds: 2", "seeds: 3").replace(", prelu]", "]")
-    said: list[str] = []
-    code = (
-        "import sys, reluexp\n"
-        f"reluexp.run({whole.folder.joinpath('changed.yaml').as_posix()!r}, sys.argv[2], workers=2, stack=2,\n"
-        "listener=lambda e: e['event'] == 'note' and print(e['text'], flush=True))"
-    )
-    whole.folder.joinpath("changed.yaml").write_text(changed)
-    whole.run("changed")
-    assert whole.start("changed", code=code).wait(200) == 0
-    said = (whole.folder / "changed.log").read_text().splitlines()
-    assert any("3 trials to do, 2 of earlier configs kept" in line for line in said), said
-    study = reluexp.load(whole.results("changed"))
+@pytest.mark.usefixtures("inline")
+def test_a_changed_config_adds_trials_and_says_so(whole: Study, tmp_path: Path) -> None:
+    shutil.copytree(whole.results("whole"), tmp_path / "s")
+    assert len(reluexp.load(tmp_path / "s").trials) == 8
+    (tmp_path / "changed.yaml").write_text(TEXT.replace("seeds: 2", "seeds: 3").replace(", prelu]", "]"))
+    events: list[Any] = []
+    study = reluexp.run(tmp_path / "changed.yaml", tmp_path, stack=2, listener=events.append)
+    said = [event["text"] for event in events if event["event"] == "note"]
+    assert any("3 trials to do, 2 of earlier configs kept" in text for text in said), said
     assert len(study.trials) == 9
     assert set(study.trials["activation"]) == {"relu", "elu", "tanh"}
-    assert before == 8
 
 
 def test_provenance_is_whole(whole: Study) -> None:

@@ -21,7 +21,7 @@ def test_the_whole_run_killed_at_random_moments(whole: Study, full: bool, figure
         name = "killed"
         shutil.rmtree(whole.folder / name, ignore_errors=True)
         process = whole.start(name)
-        time.sleep(moments.uniform(0.2, 1.0) * whole.seconds)
+        time.sleep(moments.uniform(0.2, 1.0 if full else 0.7) * whole.seconds)
         if process.poll() is not None:  # it had come to its end: that was no kill
             continue
         kill_all(process)
