@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from made import STUDIES
+from made import STUDIES, made_study
 
 from reluexp.report import rendering, write_report
 from reluexp.report.figures import FIGURES, draw_figure
@@ -27,7 +27,7 @@ def rendered(drawings: Iterable[Drawing]) -> list[dict[str, bytes]]:
 
 
 def drawings() -> list[Drawing]:
-    study = STUDIES["data_sets"]()
+    study = made_study(("relu", "prelu"), 3, 3, ("dense",) * 2)
     looks = ((("svg", "png"), Style()), (("pdf",), paper_style()))
     return [
         Drawing(figure, forms, look)

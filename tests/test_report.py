@@ -511,7 +511,7 @@ def test_gradient_loss_is_the_decades_between_the_ends_of_the_net() -> None:
 
 @pytest.mark.slow
 def test_the_page_of_a_thousand_trials_stays_small(tmp_path: Path) -> None:
-    study = made_study(SEVEN, 143, 20, ("dense",) * 4)
+    study = made_study(SEVEN, 143, 10, ("dense",) * 4)
     assert len(study.trials) > 1000
     assert write_report(study, tmp_path, formats=("html",)).stat().st_size < 20_000_000
 
