@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from reluexp.config import LoadedConfig, label_of, load_config
 from reluexp.errors import ConfigError, ResultsError
@@ -120,10 +120,10 @@ class Frames:
 
     @cached_property
     def _scores(self) -> dict[str, float]:
-        from reluexp.stats import scores
+        from reluexp.stats import Results, scores
 
         tune = self._loaded.config.tune
-        return scores(self.tuning, tune.metric) if tune and self.tuning else {}
+        return scores(cast("Results", self.tuning), tune.metric) if tune and self.tuning else {}
 
     @property
     def has_chosen(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from bare import Bare
 
 from reluexp.planning.schedule import full_epochs
 
@@ -25,7 +26,7 @@ SHAPES = {  # final accuracy, epochs to learn, dead at birth and end, zero fract
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Bare):
     """A study in memory, as the statistics and the report read one."""
 
     name: str = "made"

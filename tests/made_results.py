@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from bare import Bare
 
 Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Bare):
     """A study in memory."""
 
     trials: pd.DataFrame
@@ -28,6 +29,7 @@ class Made:
     axes: list[str] = field(default_factory=lambda: ["activation"])
     baseline: str | None = "relu"
     targets: dict[str, list[float]] | None = None
+    config_text: str = ""
 
 
 def rows_of(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:

@@ -47,7 +47,7 @@ BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
     "born_dead": lambda study: len(born_dead(study)) > 0,
-    "tuning": lambda study: hasattr(study, "tuned_axes"),
+    "tuning": lambda study: bool(study.tuned_axes),
     "performance_profiles": lambda study: len(across_summary(study)) > 0,
     "critical_difference": lambda study: len(ranks(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bare import Bare
 from scipy import stats
 
 from reluexp.catalogue.activations import can_die
@@ -33,7 +34,7 @@ from reluexp.stats.ends import over_all_units
 
 
 @dataclass(frozen=True)
-class Small:
+class Small(Bare):
     """A study small enough to work out by hand."""
 
     trials: pd.DataFrame

@@ -237,7 +237,7 @@ def test_fresh_forgets_a_study_whose_tuning_has_nothing_to_choose(tmp_path: Path
     ]
     config = {**TUNED, "tune": {"over": ["train.optimizer.lr"], "seeds": 1, "grids": [0]}, "grid": grids, "seeds": 1}
     reluexp.run(config, tmp_path, workers=1)
-    before = {path: path.stat().st_ino for path in (tmp_path / "t" / "stacks").glob("*/stack.json")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "t" / "stacks").glob("*/stack.json")}
     reluexp.run(config, tmp_path, workers=1, fresh=True)
     assert before
-    assert all(path.stat().st_ino != inode for path, inode in before.items())
+    assert all(path.stat().st_mtime_ns > then for path, then in before.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -36,8 +36,6 @@ class SettledResults(Results, Protocol):
     def placed(self) -> list[Placed]: ...
     @property
     def base(self) -> Setting: ...
-    @property
-    def tuned_axes(self) -> list[str]: ...
     @property
     def cost(self) -> pd.DataFrame: ...
 
@@ -146,7 +144,7 @@ def _both(group: Group, level: str, base: str, values: Mapping[str, float]) -> l
     return [(values.get(own[s], math.nan), values.get(other[s], math.nan)) for s in own if s in other]
 
 
-def _grouped(placed: Iterable[Placed], over: list[str]) -> list[Group]:
+def _grouped(placed: Iterable[Placed], over: Sequence[str]) -> list[Group]:
     found: dict[tuple[bool, str], Group] = {}
     for own in placed:
         key = (own.tuned, identity_without(own.setting, ["activation", *(over if own.tuned else [])]))
@@ -155,7 +153,7 @@ def _grouped(placed: Iterable[Placed], over: list[str]) -> list[Group]:
     return list(found.values())
 
 
-def _same(setting: Setting, base: Setting, over: list[str]) -> bool:
+def _same(setting: Setting, base: Setting, over: Sequence[str]) -> bool:
     return identity_without(setting, ["activation", *over]) == identity_without(base, ["activation", *over])
 
 

@@ -17,7 +17,7 @@ from reluexp.catalogue.registry import Options, Registry
 from reluexp.engine.gpus import visible_gpus
 
 __all__ = [
-    *("ATTEMPTS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"),
+    *("ATTEMPTS", "END_SECONDS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"),
     *("attempts_of", "memory_of_place", "places", "planned_device", "sharing"),
 ]
 
@@ -26,6 +26,9 @@ Event = dict[str, Any]
 
 ATTEMPTS = 3
 """how often a job is begun whose process or machine is lost"""
+
+END_SECONDS = 20.0
+"""to come to a safe point and save, once a run is told to stop: batch systems kill after 30"""
 
 ENVIRONMENT = {
     # Products must not depend on the alignment of a stack's slices; one thread gives the same bits everywhere.

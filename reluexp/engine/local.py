@@ -16,13 +16,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of, places
+from reluexp.engine import ATTEMPTS, END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of, places
 from reluexp.engine.gpus import visible_gpus
 
 __all__ = ["LocalEngine"]
 
 _LAST_WORDS = 16_000
-_END_SECONDS = 20.0  # to come to a safe point and save; batch systems kill after 30
 _START_SECONDS = 300.0
 Heard = queue.SimpleQueue[tuple["_Process", Event]]
 
@@ -101,7 +100,7 @@ class _Process:
         if not self.ready:  # it still imports torch, and has nothing to save
             self._process.kill()
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -210,7 +209,7 @@ class LocalEngine:
         yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
 
     def _kill_hung(self) -> None:
-        late = self._stopping and time.monotonic() - self._asked > _END_SECONDS
+        late = self._stopping and time.monotonic() - self._asked > END_SECONDS
         for process in self._processes:
             if late and process.job:
                 process.abandon()

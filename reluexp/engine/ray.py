@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reluexp.engine import ATTEMPTS, ENVIRONMENT, Event, Job, Resources, attempts_of
+from reluexp.engine import ATTEMPTS, END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of
 from reluexp.errors import ConfigError
 from reluexp.store import Store
 
 __all__ = ["RayEngine"]
 
 _POLL_SECONDS = 0.5
-_END_SECONDS = 20.0  # to come to a safe point and save; batch systems kill after 30
 
 
 class RayEngine:
@@ -153,7 +152,7 @@ class RayEngine:
     def _cancel_hung(self) -> None:
         import ray
 
-        limit = _END_SECONDS if self._stopping else self._patience
+        limit = END_SECONDS if self._stopping else self._patience
         for reference, job in self._running.items():
             last = self._heard.get(job["stack"])
             reading = job["kind"] == "prepare" and not self._stopping  # data may take their time

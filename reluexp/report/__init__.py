@@ -61,7 +61,7 @@ def write_report(
     folder cannot be written.
     """
     _check(formats)
-    folder = Path(out) if out else Store(study.path).report(getattr(study, "shows_earlier", False))
+    folder = Path(out) if out else Store(study.path).report(study.shows_earlier)
     _sweep(folder)
     with _seldom_collected(), _renderer(formats) as renderer:
         if renderer:

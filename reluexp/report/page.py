@@ -251,7 +251,7 @@ def _citation(study: Results) -> str:
 def _question(study: Results) -> list[str]:
     """The comment that the config begins with, as paragraphs; without the line that editors read."""
     paragraphs = [""]
-    for line in str(getattr(study, "config_text", None) or "").splitlines():
+    for line in study.config_text.splitlines():
         if line.strip() and not line.startswith("#"):
             break
         text = line.lstrip("#").strip()
@@ -266,8 +266,7 @@ def _question(study: Results) -> list[str]:
 
 def remarks_of(study: Results) -> list[str]:
     """What a study read from a folder says of trials left out, and of those of earlier configs."""
-    notes = getattr(study, "notes", None)
-    return [f"{text[:1].upper()}{text[1:]}." for text in notes()] if notes else []
+    return [f"{text[:1].upper()}{text[1:]}." for text in study.notes()]
 
 
 def _facts(study: Results) -> list[tuple[str, str]]:

@@ -105,7 +105,7 @@ def shown(study: Results, console: Console) -> list[RenderableType]:
 def _chosen(study: Results) -> str:
     """`ReLU: lr 0.05; Tanh: lr 0.01 (at the grid's edge)`; nothing where nothing was tuned."""
     frame = choice(study)
-    axes = [axis for axis in getattr(study, "tuned_axes", ()) if axis in frame]
+    axes = [axis for axis in study.tuned_axes if axis in frame]
     names = axis_names(axes)
     others = [axis for axis in other_axes(study) if axis in frame and axis not in axes and frame[axis].nunique() > 1]
     told = []

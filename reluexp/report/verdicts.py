@@ -42,8 +42,7 @@ def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict
 
 def base_of(study: Results) -> str:
     """The setting that claims call the base one, in a few words; nothing for results that do not know theirs."""
-    base = getattr(study, "base", None)
-    return Group(base, False).about if base else ""
+    return Group(study.base, False).about if study.base else ""
 
 
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:

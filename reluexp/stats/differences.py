@@ -26,8 +26,7 @@ def differences(study: Results) -> pd.DataFrame:
     levels = set(frame["activation"]) if len(frame) else set()
     if study.baseline not in levels or len(levels) < 2:
         return nothing
-    margins = getattr(study, "margins", None)
-    parts = [compare_study(study, metric, margins=margins) for metric in _metrics(study)]
+    parts = [compare_study(study, metric, margins=study.margins) for metric in _metrics(study)]
     kept = [part for part in parts if part["n"].gt(0).any()]
     found = pd.concat(kept, ignore_index=True) if kept else nothing
     found.attrs["baseline"] = style_of(str(study.baseline))[0]

@@ -138,7 +138,7 @@ def test_a_worker_that_comes_to_no_safe_point_does_not_keep_the_run_waiting(tmp_
     )
     words = ["reluexp", "run", "s.yaml", "--no-report", "--results", "r"]
     code = (
-        "import sys, reluexp.engine.local as local; local._END_SECONDS = 2.0\n"
+        "import sys, reluexp.engine.local as local; local.END_SECONDS = 2.0\n"
         f"from reluexp.cli import main; sys.argv = {words}; main()"
     )
     process = study.start("r", code=code)

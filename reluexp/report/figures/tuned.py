@@ -25,7 +25,7 @@ _NUMBERS = ("mean", "low", "high", "n", "diverged", "chosen")
 
 def _tuned_axis(study: Results, frame: pd.DataFrame) -> str | None:
     """The first axis that was tuned over two numbers or more."""
-    for axis in getattr(study, "tuned_axes", ()):
+    for axis in study.tuned_axes:
         values = frame[axis].dropna().unique() if axis in frame else ()
         if len(values) > 1 and all(isinstance(value, (int, float, np.number)) for value in values):
             return str(axis)

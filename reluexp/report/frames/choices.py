@@ -66,10 +66,7 @@ def probe_shares(study: Results) -> pd.DataFrame:
 
 def candidates(study: Results) -> pd.DataFrame:
     """The score of every candidate of tuning, as `Study.sensitivity` gives it; empty where nothing was tuned."""
-    if not getattr(study, "tuned_axes", None) or study.trials.empty:
-        return pd.DataFrame()
-    found: pd.DataFrame = study.sensitivity()  # type: ignore[attr-defined]
-    return found
+    return pd.DataFrame() if not study.tuned_axes or study.trials.empty else study.sensitivity()
 
 
 def numeric_axis(study: Results) -> str | None:

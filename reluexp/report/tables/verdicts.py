@@ -13,30 +13,24 @@ from reluexp.stats import Results, axis_names, other_axes
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
 
 
-def _asked(study: Results, name: str) -> pd.DataFrame:
-    """What the study's method of that name gives; empty for results that have no such method, or no trial."""
-    method = getattr(study, name, None)
-    return method() if method is not None and len(study.trials) else pd.DataFrame()
-
-
 def claims(study: Results) -> pd.DataFrame:
     """Verdicts on what the textbooks say, as `Study.claims` gives them."""
-    return _asked(study, "claims")
+    return study.claims() if len(study.trials) else pd.DataFrame()
 
 
 def claim_parts(study: Results) -> pd.DataFrame:
     """The contrasts behind them, as `Study.claim_parts` gives them."""
-    return _asked(study, "claim_parts")
+    return study.claim_parts() if len(study.trials) else pd.DataFrame()
 
 
 def hypotheses(study: Results) -> pd.DataFrame:
     """What the config expected, tested, as `Study.hypotheses` gives it."""
-    return _asked(study, "hypotheses") if getattr(study, "stated", None) else pd.DataFrame()
+    return study.hypotheses() if study.stated and len(study.trials) else pd.DataFrame()
 
 
 def choice(study: Results) -> pd.DataFrame:
     """What tuning chose for each activation, as `Study.choice` gives it."""
-    return _asked(study, "choice") if getattr(study, "tuned_axes", None) else pd.DataFrame()
+    return study.choice() if study.tuned_axes and len(study.trials) else pd.DataFrame()
 
 
 def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
@@ -60,7 +54,7 @@ def choice_table(study: Results, frame: pd.DataFrame) -> Table:
     )
     if frame.empty:
         return Table([], [], "")
-    plain = [axis for axis in other_axes(study) if axis in frame and axis not in getattr(study, "tuned_axes", ())]
+    plain = [axis for axis in other_axes(study) if axis in frame and axis not in study.tuned_axes]
     same = [axis for axis in plain if frame[axis].nunique(dropna=False) == 1]
     told = frame.drop(columns=[*same, "activation"])
     told.insert(0, "activation", frame["activation"])
