@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
-from reluexp.measuring.causes import Fed, explain, named_cause, shapley
+from reluexp.measuring.causes import Fed, explain, named_cause, shapley, tops_of
 from reluexp.measuring.metrics import effective_rank, merge, site_sums, summarise
 from reluexp.networks.network import Network, build_module
 from reluexp.planning.plan import make_plan, make_trials
@@ -169,7 +169,7 @@ def test_shapley_values_are_means_over_the_orders_of_change(seed: int, samples: 
                 weights, x = moments[now[1]].weights, moments[now[2]].inputs
                 tops.append((x @ weights.mT + moments[now[0]].bias).amax(0))
             expected[factor] += (tops[1] - tops[0]) / 6
-    values, fall = shapley(*moments, product)
+    values, fall = shapley(tops_of(*moments, product), moments[1].bias - moments[0].bias)
     torch.testing.assert_close(values, expected)
     torch.testing.assert_close(values.sum(0), fall)
 

@@ -12,7 +12,7 @@ from torch import nn
 import reluexp
 from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.config import load_config
-from reluexp.report import UNREAD, write_tables
+from reluexp.report import UNREAD, write_report
 from reluexp.study import Study
 
 
@@ -90,7 +90,7 @@ def test_the_studys_config_runs_again(study: Study, tmp_path: Path) -> None:
 def test_a_report_needs_none_of_the_columns_that_it_leaves_unread(study: Study, tmp_path: Path) -> None:
     lean = reluexp.load(study.path, UNREAD)
     assert not any(set(columns) & set(getattr(lean, table)) for table, columns in UNREAD.items())
-    whole, less = (write_tables(own, tmp_path / name, ("csv",)) for own, name in ((study, "a"), (lean, "b")))
+    whole, less = (write_report(own, tmp_path / name, ("csv",)) / "tables" for own, name in ((study, "a"), (lean, "b")))
     names = sorted(path.name for path in whole.iterdir())
     assert {"causes.csv", "curves.csv", "fates.csv"} <= set(names)
     assert all((whole / name).read_bytes() == (less / name).read_bytes() for name in names)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError, ResultsError
-from reluexp.report import FORMATS, write_report, write_tables, write_together
+from reluexp.report import FORMATS, write_report, write_together
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.figures.lives import _spike_note
 from reluexp.report.findings import findings, gradient_loss
@@ -33,7 +33,7 @@ from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.lines import facets_of, lines_of
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
-from reluexp.report.tables import TABLES, Cell, Table, summary_rows, to_csv, to_latex, to_markdown
+from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_markdown
 from reluexp.report.terminal import shown
 from reluexp.stats import compare_study, final_metrics
 
@@ -41,6 +41,12 @@ from reluexp.stats import compare_study, final_metrics
 def shown_summary(study: Made) -> Table:
     """The summary as it is read."""
     return TABLES[0].shown(study, TABLES[0].frame(study))
+
+
+def rows_of(study: Made) -> tuple[list[str], list[list[str]]]:
+    """The headers of the summary and its cells as they are read."""
+    table = shown_summary(study)
+    return table.headers, [[cell.whole for cell in row] for row in table.rows]
 
 
 BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
@@ -226,7 +232,7 @@ def test_an_unwritable_folder_is_said_in_one_sentence(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(ResultsError, match="cannot write the report"):
-        write_tables(made_study(("relu",), 1, 1), blocked)
+        write_report(made_study(("relu",), 1, 1), blocked)
     assert blocked.read_text() == "not a folder"
 
 
@@ -326,7 +332,7 @@ def test_formulas_are_guarded_in_csv_and_numbers_are_not(text: str) -> None:
 
 def test_csv_holds_raw_numbers_of_every_trial(tmp_path: Path) -> None:
     study = made_study(("relu", "tanh"), 5, 4)
-    write_tables(study, tmp_path, ("csv",))
+    write_report(study, tmp_path, ("csv",))
     back = pd.read_csv(tmp_path / "tables" / "trials.csv")
     assert sorted(back["trial"]) == sorted(study.trials["trial"])
     relu = back[back["activation"] == "relu"]
@@ -358,20 +364,20 @@ def test_an_activation_whose_trials_all_diverged_is_never_best() -> None:
 
 
 def test_the_terminal_rows_carry_means_intervals_and_counts() -> None:
-    headers, rows = summary_rows(made_study())
+    headers, rows = rows_of(made_study())
     assert [row[0] for row in rows] == ["ReLU", "Leaky ReLU", "PReLU", "ELU", "SELU", "Sigmoid", "Tanh"]
     relu = dict(zip(headers, rows[0], strict=True))
     assert relu["activation"] == "ReLU"
     assert re.fullmatch(r"\d+\.\d ± \d+\.\d", relu["test accuracy %"])
     assert (relu["trials"], relu["diverged"], relu["stuck"]) == ("10", "1", "1")
     assert "failed" not in headers
-    headers, rows = summary_rows(failed_study())
+    headers, rows = rows_of(failed_study())
     assert [row[headers.index("failed")] for row in rows] == ["1", "0"]
     assert "never" in relu["steps to 95 %"]
 
 
 def test_underflow_is_marked_and_not_compared() -> None:
-    headers, rows = summary_rows(made_study(("relu", "sigmoid"), 3, 3))
+    headers, rows = rows_of(made_study(("relu", "sigmoid"), 3, 3))
     dead = headers.index("dead %")
     assert not rows[0][dead].endswith("†")
     assert rows[1][dead].endswith("†")
@@ -408,7 +414,7 @@ def test_regression_shows_losses_and_collapsed_networks() -> None:
     trials = study.trials.assign(collapsed_at_end=study.trials["activation"].eq("relu"), classes=np.nan)
     for name in ("test_accuracy", "probe_accuracy", "train_accuracy"):
         epochs[name] = np.nan
-    headers, rows = summary_rows(replace(study, epochs=epochs, trials=trials))
+    headers, rows = rows_of(replace(study, epochs=epochs, trials=trials))
     assert headers[:4] == ["activation", "test loss", "collapsed %", "dead %"]
     assert not any("steps" in header for header in headers)
     assert [row[2] for row in rows] == ["100.0 ± 0.0", "0.0 ± 0.0"]

@@ -88,7 +88,6 @@ def test_one_value_has_no_interval_and_equal_values_a_point() -> None:
     one, none, same = mean_interval([0.5]), mean_interval([]), mean_interval([0.3, 0.3, 0.3])
     assert (one.mean, one.n) == (0.5, 1)
     assert math.isnan(one.low)
-    assert not one.excludes_zero
     assert math.isnan(none.mean)
     assert none.n == 0
     assert (same.low, same.high) == (pytest.approx(0.3), pytest.approx(0.3))

@@ -51,12 +51,6 @@ class Dataset:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
-    def share_memory_(self) -> Dataset:
-        """The same data set, its tensors moved to shared memory, so that workers need no copy."""
-        for tensor in self._tensors().values():
-            tensor.share_memory_()
-        return self
-
     def to(self, device: torch.device | str) -> Dataset:
         """The data set with its tensors on that device."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._tensors().items()}

@@ -21,7 +21,7 @@ from reluexp.measuring.probe import chunks
 from reluexp.measuring.subject import Measured
 from reluexp.networks.sites import Site
 
-__all__ = ["CAUSES", "Fed", "explain", "named_cause", "shapley"]
+__all__ = ["CAUSES", "Fed", "explain", "named_cause", "shapley", "tops_of"]
 
 CAUSES = (None, "bias", "weights", "input", "mixed", "below")
 """the words for the numbers in which causes are kept"""
@@ -61,17 +61,12 @@ class Fed(NamedTuple):
     inputs: Tensor
 
 
-def shapley(before: Fed, after: Fed, product: Product) -> tuple[Tensor, Tensor]:
-    """Shapley values [bias | weights | input, unit] of Δm, and Δm [unit].
+def tops_of(before: Fed, after: Fed, product: Product) -> Tensor:
+    """max w·X [coalition, unit] over the samples: nothing changed, the weights alone, the inputs alone, both.
 
-    `product(inputs, weights)` gives w·X as [sample, unit, *position]. Of the eight coalitions four differ, since the
-    bias adds the same to m in each.
+    `product(inputs, weights)` gives w·X as [sample, unit, *position]. Of the eight coalitions of bias, weights and
+    inputs four differ, since the bias adds the same to m in each.
     """
-    return _values(_tops(before, after, product), after.bias - before.bias)
-
-
-def _tops(before: Fed, after: Fed, product: Product) -> Tensor:
-    """max w·X [coalition, unit] over the samples: nothing changed, the weights alone, the inputs alone, both."""
 
     def top(weights: Tensor, inputs: Tensor) -> Tensor:
         return product(inputs, weights).transpose(0, 1).flatten(1).amax(1)
@@ -80,7 +75,8 @@ def _tops(before: Fed, after: Fed, product: Product) -> Tensor:
     return torch.stack([top(*pair) for pair in pairs])
 
 
-def _values(tops: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def shapley(tops: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapley values [bias | weights | input, unit] of Δm, and Δm [unit], for `tops_of` and what the bias rose by."""
     old, moved, fed, new = tops
     weights = ((moved - old) + (new - fed)) / 2
     inputs = ((fed - old) + (new - moved)) / 2
@@ -111,14 +107,14 @@ def explain(
     for inputs in zip(*both, strict=True) if deaths else ():
         for death in deaths:
             was, now = (_fed(network, death, moment, own) for moment, own in zip((before, after), inputs, strict=True))
-            own = _tops(was, now, death.product)
+            own = tops_of(was, now, death.product)
             key = death.number, death.replica
             tops[key] = torch.maximum(tops[key], own) if key in tops else own
             biases[key] = now.bias - was.bias
     found: dict[int, dict[str, Tensor]] = {}
     for death in deaths:
         key = death.number, death.replica
-        values, fall = _values(tops[key], biases[key])
+        values, fall = shapley(tops[key], biases[key])
         below = death.site.below
         drowned = below is not None and bool(dead[below][death.replica].all())
         _lay(found.setdefault(death.number, _nothing(died[death.number])), death, (values / fall).cpu(), drowned)

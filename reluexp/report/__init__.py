@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Rendered = dict[FigureSpec, dict[str, bytes]]
 
-__all__ = ["FORMATS", "UNREAD", "write_report", "write_tables", "write_together"]
+__all__ = ["FORMATS", "UNREAD", "write_report", "write_together"]
 
 FORMATS = ("html", "csv", "md", "tex", "png", "svg", "pdf")
 """everything that can be asked for"""
@@ -123,14 +123,6 @@ def write_together(
         for form in set(files) & set(formats):
             _write(folder / "figures" / f"{figure}-{name}.{form}", files[form])
     return _write(folder / "index.html", render_together(studies, made).encode()) if "html" in formats else folder
-
-
-def write_tables(study: Results, out: Path, formats: Sequence[str] = ("csv", "md", "tex")) -> Path:
-    """Write every table below `out`/tables and return that folder. Raises as `write_report`."""
-    _check(formats)
-    _write_tables(study, Path(out), formats)
-    _write_curves(study, Path(out), formats)
-    return Path(out) / "tables"
 
 
 def _write_tables(

@@ -26,11 +26,6 @@ class Interval(NamedTuple):
         """Half the interval's width."""
         return (self.high - self.low) / 2
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside; False without an interval."""
-        return self.low > 0 or self.high < 0
-
 
 def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     """Mean with its t interval (Student 1908); values that are not finite are left out, and n says so.

@@ -11,7 +11,7 @@ from reluexp.report.tables.cells import Cell, Table, TableSpec
 from reluexp.report.tables.differences import differences_table
 from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
 from reluexp.report.tables.numbers import fate_means
-from reluexp.report.tables.summary import summary_rows, summary_table
+from reluexp.report.tables.summary import summary_table
 from reluexp.report.tables.trials import by_outcome, trials_table
 from reluexp.report.tables.verdicts import (
     choice,
@@ -23,7 +23,7 @@ from reluexp.report.tables.verdicts import (
 )
 from reluexp.stats import differences, summary
 
-__all__ = ["TABLES", "Cell", "Table", "TableSpec", "summary_rows", "to_csv", "to_latex", "to_markdown"]
+__all__ = ["TABLES", "Cell", "Table", "TableSpec", "to_csv", "to_latex", "to_markdown"]
 
 TABLES: tuple[TableSpec, ...] = (
     TableSpec("summary", "Summary", summary, summary_table),

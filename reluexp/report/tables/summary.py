@@ -27,16 +27,9 @@ from reluexp.stats import (
     has_many_axes,
     headline_target,
     other_axes,
-    summary,
 )
 
-__all__ = ["gains_told", "summary_rows", "summary_table"]
-
-
-def summary_rows(study: Results) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the summary for a terminal: setting × accuracy, dead, off, zero, steps; counts."""
-    table = summary_table(study, summary(study))
-    return table.headers, [[cell.whole for cell in row] for row in table.rows]
+__all__ = ["gains_told", "summary_table"]
 
 
 def summary_table(study: Results, frame: pd.DataFrame) -> Table:
