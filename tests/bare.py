@@ -15,7 +15,6 @@ __all__ = ["Bare"]
 class Bare:
     """Nothing was said in a config, tuned or stated, so that no verdict is given on anything."""
 
-    margins: ClassVar[dict[str, float] | None] = None
     base: ClassVar[Setting | None] = None
     tuned_axes: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[tuple[Hypothesis, ...]] = ()

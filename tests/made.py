@@ -41,6 +41,7 @@ class Made(Bare):
     layers: pd.DataFrame = field(default_factory=pd.DataFrame)
     units: pd.DataFrame = field(default_factory=pd.DataFrame)
     timing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    margins: dict[str, float] | None = None
     config_text: str = "# Which activations lose units,\n# and does it matter?\n\nstudy: made\n"
 
 

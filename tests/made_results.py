@@ -29,6 +29,7 @@ class Made(Bare):
     axes: list[str] = field(default_factory=lambda: ["activation"])
     baseline: str | None = "relu"
     targets: dict[str, list[float]] | None = None
+    margins: dict[str, float] | None = None
     config_text: str = ""
 
 

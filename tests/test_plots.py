@@ -51,8 +51,8 @@ def test_several_panels_stand_in_the_place_of_the_axes(study: Made) -> None:
 @pytest.mark.parametrize(
     ("name", "layout", "missing"),
     [
-        ("ordinary", None, "axis_sensitivity born_dead tuning performance_profiles critical_difference"),
-        ("data_sets", "constrained", "axis_sensitivity born_dead tuning learned_slopes"),
+        ("ordinary", None, "final_loss axis_sensitivity born_dead tuning performance_profiles critical_difference"),
+        ("data_sets", "constrained", "final_loss axis_sensitivity born_dead tuning learned_slopes"),
     ],
 )
 def test_every_figure_that_a_study_has_can_be_drawn_into_axes(name: str, layout: str | None, missing: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.console import Console
 from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_together
+from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.figures.lives import _spike_note
 from reluexp.report.findings import findings, gradient_loss
@@ -35,7 +36,8 @@ from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_markdown
 from reluexp.report.terminal import shown
-from reluexp.stats import compare_study, final_metrics
+from reluexp.report.verdicts import cards_of
+from reluexp.stats import LOSS, compare_study, differences, final_metrics, outcome_of
 
 
 def shown_summary(study: Made) -> Table:
@@ -51,6 +53,7 @@ def rows_of(study: Made) -> tuple[list[str], list[list[str]]]:
 
 BARE = {"untrained", "network_metrics", "all_failed", "all_diverged"}
 NEEDS: dict[str, Callable[[Made], bool]] = {
+    "final_loss": lambda study: study.epochs["test_accuracy"].isna().all(),
     "axis_sensitivity": lambda study: numeric_axis(study) is not None,
     "born_dead": lambda study: len(born_dead(study)) > 0,
     "tuning": lambda study: bool(study.tuned_axes),
@@ -88,7 +91,14 @@ def test_every_figure_renders(name: str) -> None:
 def test_ordinary_study_has_every_figure_but_those_of_several_settings() -> None:
     study = made_study()
     missing = {spec.name for spec in FIGURES if draw_figure(spec, study) is None}
-    assert missing == {"axis_sensitivity", "born_dead", "tuning", "performance_profiles", "critical_difference"}
+    assert missing == {
+        "final_loss",
+        "axis_sensitivity",
+        "born_dead",
+        "tuning",
+        "performance_profiles",
+        "critical_difference",
+    }
 
 
 def test_survival_is_drawn_as_the_table_has_it_and_only_for_lines_that_fall() -> None:
@@ -110,7 +120,16 @@ def test_an_untrained_study_shows_its_birth() -> None:
 
 
 CROSSED = {
-    *("final_accuracy", "loss", "test_accuracy", "dead_fraction", "off_fraction", "deaths_for_good", "zero_fraction"),
+    *(
+        "final_accuracy",
+        "final_loss",
+        "loss",
+        "test_accuracy",
+        "dead_fraction",
+        "off_fraction",
+        "deaths_for_good",
+        "zero_fraction",
+    ),
     *("grad_norm", "effective_rank", "update_ratio", "learned_slopes"),
 }
 """the figures in which a diverged trial's curve or dot is marked"""
@@ -406,6 +425,61 @@ def test_nothing_is_said_before_a_trial_has_ended(tmp_path: Path) -> None:
     for ask in (lambda s: write_report(s, tmp_path), lambda s: compare_study(s, "test_accuracy"), final_metrics):
         with pytest.raises(ResultsError, match="made: no trial has ended yet"):
             ask(Made(trials=pd.DataFrame({"trial": [], "activation": []})))
+
+
+def regression(losses: Mapping[str, Sequence[float]], **changes: object) -> Made:
+    """A study without accuracies, with the final test losses of each activation by seed."""
+    study = made_study(tuple(losses), len(next(iter(losses.values()))), 3, accidents=False)
+    epochs = study.epochs.assign(test_accuracy=np.nan, probe_accuracy=np.nan, train_accuracy=np.nan)
+    for label, own in losses.items():
+        for seed, loss in enumerate(own):
+            epochs.loc[epochs["trial"].eq(f"{label}-0-{seed}") & epochs["epoch"].eq(3), "test_loss"] = loss
+    return replace(study, epochs=epochs, trials=study.trials.assign(classes=np.nan), **changes)  # type: ignore[arg-type]
+
+
+def test_a_regression_is_judged_by_its_loss() -> None:
+    steps = 0.001 * np.arange(8)
+    study = regression({"relu": 0.3 + steps, "elu": 0.2 + 2 * steps, "tanh": 0.296 + 1.5 * steps})
+    assert outcome_of(study) == LOSS
+    found = differences(study)
+    assert found["metric"].unique().tolist() == ["test_loss", "off_fraction"]
+    own = found[found["metric"] == "test_loss"].set_index("activation")
+    assert own["mean"].tolist() == pytest.approx([-0.0965, -0.00225])
+    assert own["wins"].tolist() == [8, 8]
+    assert own["verdict"].tolist() == ["no margin"] * 2
+    died, mattered, chosen = answer(study)
+    assert died.startswith("ReLU had")
+    assert mattered.startswith("Against ReLU, paired over 8 seeds, test loss was better with ELU (−0.0965 [−0.0985, ")
+    assert "better with Tanh (−0.00225 [" in mattered
+    assert "`margins: {test_loss: …}` would say" in mattered
+    assert chosen == "The lowest mean test loss had ELU, 0.207: better than ReLU."
+    (told,) = [sentence for sentence in findings(study) if "test loss" in sentence]
+    assert told.startswith("ELU beat ReLU by 0.0965 [−0.0985, −0.0945] (in 8 of 8 seeds); Tanh beat ReLU by 0.00225")
+    assert [card["numbers"] for card in cards_of(study, found)] == [
+        "−0.0965 [−0.0985, −0.0945], 8 pairs",
+        "−0.00225 [−0.00327, −0.00123], 8 pairs",
+    ]
+    with_margin = answer(replace(study, margins={"test_loss": 0.05}))
+    assert with_margin[1].endswith(
+        "was better with ELU (−0.0965 [−0.0985, −0.0945]): beyond the 0.05 that are taken to matter."
+    )
+    assert with_margin[2] == "The lowest mean test loss had ELU, 0.207: better than ReLU."
+    shown = TABLES[0].shown(study, TABLES[0].frame(study))
+    (loss,) = [place for place, header in enumerate(shown.headers) if header == "test loss"]
+    assert [(row[loss].best, row[loss].star, row[loss].mark) for row in shown.rows] == [
+        (False, False, ""), (True, True, ""), (False, True, "")
+    ]  # fmt: skip
+    drawn = {spec.name for spec in FIGURES if draw_figure(spec, study) is not None}
+    assert "final_loss" in drawn
+    assert not {"final_accuracy", "test_accuracy", "off_and_accuracy"} & drawn
+
+
+def test_where_losses_do_not_tell_no_difference_is_claimed() -> None:
+    study = regression({"relu": [0.3, 0.1, 0.2, 0.4], "elu": [0.2, 0.2, 0.1, 0.5]})
+    assert answer(study)[1].startswith("Whether test loss differs from ReLU's stays open: 4 seeds cannot settle")
+    study = regression({"relu": [0.3, 0.1] * 4, "elu": [0.2, 0.3] * 4})
+    assert answer(study)[1] == "In test loss no activation was shown to differ from ReLU (paired over 8 seeds)."
+    assert answer(study)[2] == "The lowest mean test loss had ReLU, 0.2: it is the baseline."
 
 
 def test_regression_shows_losses_and_collapsed_networks() -> None:

@@ -43,6 +43,7 @@ class Small(Bare):
     units: pd.DataFrame = field(default_factory=pd.DataFrame)
     timing: pd.DataFrame = field(default_factory=pd.DataFrame)
     name: str = "small"
+    margins: dict[str, float] | None = None
     path: Path = Path("small")
     config: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -11,9 +11,8 @@ from reluexp.catalogue.activations import can_die, style_of
 from reluexp.plain import counted
 from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
-from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import Results, differences, other_axes, summary
+from reluexp.stats import ALPHA, Outcome, Results, differences, other_axes, outcome_of, summary
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["answer"]
@@ -27,21 +26,28 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
         return []
     table = summary(study) if table is None else table
     compared = differences(study) if compared is None else compared
-    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
     told = (_died(study, table), _mattered(study, rows), _choice(study, table, rows))
     return [sentence for sentence in told if sentence] or [_alone(study, table)]
 
 
 def _alone(study: Results, table: pd.DataFrame) -> str:
     """Where nothing died and nothing can be compared: what was reached."""
-    row = table.loc[table["test_accuracy_mean"].idxmax()] if table["test_accuracy_mean"].notna().any() else None
-    if row is None:
+    outcome = outcome_of(study)
+    rows = table[table[f"{outcome.metric}_mean"].notna()]
+    if rows.empty:
         return "No unit that can die was dead at the end, and there is no accuracy to compare."
+    row = _best(rows, outcome)
     return (
-        f"{_name(row['activation'])} reached a mean test accuracy of {_percent(row['test_accuracy_mean'])}"
-        f"{at_setting(study, row)}, over {counted(int(row['test_accuracy_n']), 'trial')}; "
+        f"{_name(row['activation'])} reached a mean {outcome.name} of {outcome.value(row[f'{outcome.metric}_mean'])}"
+        f"{at_setting(study, row)}, over {counted(int(row[f'{outcome.metric}_n']), 'trial')}; "
         "there is nothing to compare it with."
     )
+
+
+def _best(rows: pd.DataFrame, outcome: Outcome) -> Any:
+    """The row with the best mean."""
+    return rows.loc[(outcome.sign * rows[f"{outcome.metric}_mean"]).idxmax()]
 
 
 def _name(label: Any) -> str:
@@ -75,70 +81,76 @@ def _died(study: Results, table: pd.DataFrame) -> str:
 
 
 def _mattered(study: Results, rows: pd.DataFrame) -> str:
-    """What the differences in accuracy to the baseline are, by verdict; never more than the seeds carry."""
+    """What the differences to the baseline are, by verdict, or by test where no margin is stated for a loss."""
     if rows.empty:
         return ""
-    base, seeds = _name(study.baseline), int(rows["n"].max())
-    found = rows[rows["verdict"].isin(["better", "worse"])]
-    told = [f"{_difference(study, row)}" for row in found.sort_values("mean", ascending=False).to_dict("records")]
-    margin = 100 * rows["margin"].iloc[0]
+    base, seeds, outcome = _name(study.baseline), int(rows["n"].max()), outcome_of(study)
+    margin = rows["margin"].iloc[0]
+    bare = math.isnan(margin)
+    found = rows[rows["p_holm"] <= ALPHA] if bare else rows[rows["verdict"].isin(["better", "worse"])]
+    found = found.sort_values("mean", ascending=outcome.sign < 0)
+    told = [_difference(study, row) for row in found.to_dict("records")]
+    least = f"{100 * margin:g} points" if outcome.share else f"{margin:g}"
+    beyond = "" if bare else f" by more than {least}"
     hopeless = rows["pairs_needed"].dropna()
     if not told and len(hopeless) and not rows["verdict"].eq("equal").any():
         many = int(rows["n"].gt(0).sum())
         what = f"{many} comparisons at once" if many > 1 else "a comparison"
         who, see = ("1 seed", "it shows") if seeds == 1 else (f"{seeds} seeds", "they show")
         return (
-            f"Whether test accuracy differs from {base}'s stays open: {who} cannot settle {what}, whatever {see}; "
+            f"Whether {outcome.name} differs from {base}'s stays open: {who} cannot settle {what}, whatever {see}; "
             f"{hopeless.max():.0f} could."
         )
     if not told:
-        return (
-            f"In test accuracy no activation was shown to differ from {base} by more than {margin:g} points "
-            f"(paired over {seeds} seeds)."
-        )
+        return f"In {outcome.name} no activation was shown to differ from {base}{beyond} (paired over {seeds} seeds)."
     shown = told if len(told) <= 3 else [told[0], told[-1]]
     more = f" ({len(told)} of {len(rows)} comparisons in all)" if len(told) > 3 else ""
+    tested = f"by signed-rank tests; which difference matters, `margins: {{{outcome.metric}: …}}` would say"
     return (
-        f"Against {base}, paired over {seeds} seeds, test accuracy was {'; '.join(shown)}{more}: beyond the {margin:g} "
-        "points that are taken to matter."
+        f"Against {base}, paired over {seeds} seeds, {outcome.name} was {'; '.join(shown)}{more}: "
+        f"{tested if bare else f'beyond the {least} that are taken to matter'}."
     )
 
 
 def _difference(study: Results, row: dict[Any, Any]) -> str:
-    mean, low, high = (signed(100 * row[column], 1) for column in ("mean", "low", "high"))
-    size = f"{mean} points [{low}, {high}]"
-    return f"{row['verdict']} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
+    outcome = outcome_of(study)
+    size = outcome.apart(row["mean"], row["low"], row["high"])
+    word = ("better" if outcome.sign * row["mean"] > 0 else "worse") if math.isnan(row["margin"]) else row["verdict"]
+    return f"{word} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
 
 
 def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """The highest mean, and whether it is told apart from the baseline; what the seeds leave open."""
-    left = _left_open(compared)
-    rows = _on_one_data_set(table[table["test_accuracy_n"] > 0])
+    """The best mean, and whether it is told apart from the baseline; what the seeds leave open."""
+    left, outcome = _left_open(compared), outcome_of(study)
+    rows = _on_one_data_set(table[table[f"{outcome.metric}_n"] > 0], outcome)
     if rows["activation"].nunique() < 2:
         return " ".join([*across_sentences(study), left]).strip()
-    top = rows.loc[rows["test_accuracy_mean"].idxmax()]
-    share = _percent(top["test_accuracy_mean"])
-    head = f"The highest mean test accuracy had {_name(top['activation'])}{at_setting(study, top)}, {share}"
+    top = _best(rows, outcome)
+    value, most = outcome.value(top[f"{outcome.metric}_mean"]), "highest" if outcome.sign > 0 else "lowest"
+    head = f"The {most} mean {outcome.name} had {_name(top['activation'])}{at_setting(study, top)}, {value}"
     if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
         return f"{head}: it is the baseline. {left}".strip()
     keys = [*other_axes(study), "activation"]
     same = compared[(compared[keys] == top[keys]).all(axis=1)]
-    verdict = same["verdict"].iloc[0] if len(same) else "not compared"
+    verdict, margin = (same["verdict"].iloc[0], same["margin"].iloc[0]) if len(same) else ("not compared", math.nan)
+    if verdict == "no margin" and same["p_holm"].iloc[0] <= ALPHA:
+        verdict = "better" if outcome.sign * same["mean"].iloc[0] > 0 else "worse"
     told = _TOLD.get(verdict, "not shown to be better than")
-    beyond = f" by more than {100 * same['margin'].iloc[0]:g} points" if len(same) and verdict not in _TOLD else ""
+    least = f"{100 * margin:g} points" if outcome.share else f"{margin:g}"
+    beyond = f" by more than {least}" if math.isfinite(margin) and verdict not in _TOLD else ""
     return f"{head}: {told} {_name(study.baseline)}{beyond}. {left}".strip()
 
 
-def _on_one_data_set(rows: pd.DataFrame) -> pd.DataFrame:
+def _on_one_data_set(rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     """The settings on the data set that most trials used, none if several share that place.
 
-    Accuracies on different data say nothing of which activation to choose.
+    Accuracies and losses on different data say nothing of which activation to choose.
     """
     if "dataset" not in rows:
         return rows
-    trials = rows.groupby("dataset")["test_accuracy_n"].sum()
+    trials = rows.groupby("dataset")[f"{outcome.metric}_n"].sum()
     most = trials[trials == trials.max()].index
     return rows[rows["dataset"] == most[0]] if len(most) == 1 else rows[:0]
 

@@ -18,6 +18,7 @@ from reluexp.plain import counted
 from reluexp.stats import (
     ALPHA,
     Interval,
+    Outcome,
     Results,
     aggregate,
     differences,
@@ -26,6 +27,7 @@ from reluexp.stats import (
     headline_target,
     matching,
     other_axes,
+    outcome_of,
     setting_columns,
     setting_name,
     settings,
@@ -50,7 +52,7 @@ def findings(study: Results) -> list[str]:
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *_accuracy(study),
+        *_learned(study),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),
@@ -111,10 +113,9 @@ def _share(row: Any, metric: str) -> str:
     return f"{_percent(row[f'{metric}_mean'])} %{bounds}"
 
 
-def _points(interval: Interval) -> str:
-    mean, low, high = (100 * value for value in interval[:3])
-    digits = 1 if abs(mean) >= 0.95 else 2
-    return f"{abs(mean):.{digits}f} points [{low:+.{digits}f}, {high:+.{digits}f}]"
+def _size(outcome: Outcome, interval: Interval) -> str:
+    told = outcome.apart(*interval[:3], 1 if abs(100 * interval.mean) >= 0.95 else 2)
+    return told[1:] if told[0] in "+−" else told
 
 
 def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
@@ -169,14 +170,14 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     ]
 
 
-def _accuracy(study: Results) -> list[str]:
+def _learned(study: Results) -> list[str]:
     """What the corrected tests say; where so few seeds can't pass any, what the intervals do, as exploration."""
-    found = differences(study)
-    rows = found[(found["metric"] == "test_accuracy") & (found["n"] > 0)]
+    found, outcome = differences(study), outcome_of(study)
+    rows = found[(found["metric"] == outcome.metric) & (found["n"] > 0)]
     if rows.empty:
         return []
     if rows["n"].max() < 2:
-        return ["One seed says nothing about differences in accuracy between activations: run more seeds."]
+        return [f"One seed says nothing about differences in {outcome.name} between activations: run more seeds."]
     base, pairs = _name(study.baseline), _range(rows["n"])
     count = counted(len(rows), "comparison")
     few = rows["pairs_needed"].max()
@@ -188,21 +189,22 @@ def _accuracy(study: Results) -> list[str]:
         how = f"exploratory: intervals that exclude 0, of {count}: {len(clear)}; tests need {few:.0f} seeds"
     if clear.empty:
         return [
-            f"No activation differs from {base} in test accuracy by more than the seeds' spread "
+            f"No activation differs from {base} in {outcome.name} by more than the seeds' spread "
             f"({count}, paired over {pairs} seeds; that is not evidence that they are equal)."
         ]
-    clear = clear.sort_values("mean", ascending=False)
+    clear = clear.sort_values("mean", ascending=outcome.sign < 0)
     ends = [clear.iloc[0]] if len(clear) == 1 else [clear.iloc[0], clear.iloc[-1]]
     told = "; ".join(_beat(study, row, base) for row in ends)
-    return [f"{told} (test accuracy, paired over {pairs} seeds; {how})."]
+    return [f"{told} ({outcome.name}, paired over {pairs} seeds; {how})."]
 
 
 def _beat(study: Results, row: Any, base: str) -> str:
     found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
-    verb = "beat" if found.mean > 0 else "fell behind"
-    ahead = int(row["wins"] if found.mean > 0 else row["losses"])
+    outcome = outcome_of(study)
+    verb, ahead = ("beat", row["wins"]) if outcome.sign * found.mean > 0 else ("fell behind", row["losses"])
     where = at_setting(study, row)
-    return f"{_name(row['activation'])} {verb} {base} by {_points(found)} (in {ahead} of {found.n} seeds){where}"
+    size, name = _size(outcome, found), _name(row["activation"])
+    return f"{name} {verb} {base} by {size} (in {ahead:.0f} of {found.n} seeds){where}"
 
 
 def _range(counts: pd.Series) -> str:

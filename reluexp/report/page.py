@@ -26,7 +26,7 @@ from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables import Table
 from reluexp.report.terms import TERMS, Term
 from reluexp.report.verdicts import base_of, cards_of, claims_of
-from reluexp.stats import Results, describe_targets, settings
+from reluexp.stats import Results, describe_targets, outcome_of, settings
 
 __all__ = ["Picture", "asset", "environment", "inline_svg", "remarks_of", "render_page"]
 
@@ -132,6 +132,7 @@ def render_page(
             hypotheses=tables["hypotheses"],
             choice=tables["choice"],
             cards=cards_of(study, frames["differences"]),
+            outcome=outcome_of(study).name,
             baseline=frames["differences"].attrs.get("baseline", ""),
             summary=tables["summary"],
             differences=tables["differences"],

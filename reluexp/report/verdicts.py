@@ -11,9 +11,8 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.claims import Group, told_parts
 from reluexp.report.findings import at_setting
-from reluexp.report.tables.cells import signed
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import Results
+from reluexp.stats import Results, outcome_of
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["base_of", "cards_of", "claims_of"]
@@ -46,15 +45,14 @@ def base_of(study: Results) -> str:
 
 
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
-    """One card for each comparison in test accuracy, in the order of the table; none where there are too many."""
-    rows = compared[compared["metric"] == "test_accuracy"] if len(compared) else compared
+    """One card for each comparison in what was learned, in the order of the table; none where there are too many."""
+    rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
     return [_card(study, row) for row in rows.to_dict("records")] if len(rows) <= _MOST else []
 
 
 def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
     title = style_of(str(row["activation"]))[0] + at_setting(study, row)
-    spread = f" [{signed(100 * row['low'])}, {signed(100 * row['high'])}]" if math.isfinite(row["low"]) else ""
-    size = f"{signed(100 * row['mean'])} points{spread}, {row['n']:.0f} pairs"
+    size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {row['n']:.0f} pairs"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
     return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": _more(row)}
 

@@ -16,6 +16,7 @@ from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
 from reluexp.stats.margins import MARGINS, better_sign, margin_of
+from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import MOMENTS, readings
@@ -40,7 +41,9 @@ from reluexp.stats.targets import describe_targets, headline_rows, headline_targ
 from reluexp.stats.times import compare_times
 
 __all__ = [
+    "ACCURACY",
     "ALPHA",
+    "LOSS",
     "MARGINS",
     "METRICS",
     "MOMENTS",
@@ -48,6 +51,7 @@ __all__ = [
     "Contrast",
     "Decision",
     "Interval",
+    "Outcome",
     "Ranks",
     "Results",
     "SignedRank",
@@ -81,6 +85,7 @@ __all__ = [
     "matching",
     "mean_interval",
     "other_axes",
+    "outcome_of",
     "over_sites",
     "page",
     "pairs",

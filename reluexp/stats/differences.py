@@ -7,6 +7,7 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.stats.comparison import compare_study
 from reluexp.stats.memory import remembered
+from reluexp.stats.outcomes import outcome_of
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, settings
 from reluexp.stats.targets import headline_target
@@ -16,7 +17,7 @@ __all__ = ["differences"]
 
 @remembered
 def differences(study: Results) -> pd.DataFrame:
-    """Every activation against the baseline in accuracy, silent units and speed: `compare_study`, a family for each.
+    """Every activation against the baseline in outcome, silent units and speed: `compare_study`, a family for each.
 
     Empty without a baseline, without another activation, and before any trial has ended.
     """
@@ -34,5 +35,7 @@ def differences(study: Results) -> pd.DataFrame:
 
 
 def _metrics(study: Results) -> list[str]:
+    outcome = outcome_of(study)
     silent = ["off_fraction"] if "off_fraction" in study.layers else []
-    return ["test_accuracy", *silent, headline_target(study)[0]]
+    speed = [headline_target(study)[0]] if outcome.share or study.targets else []  # the default is one of accuracy
+    return [outcome.metric, *silent, *speed]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.lines import Lines, facets_of, lines_of
 from reluexp.report.panels import Panel, grid_of, legend, percent
 from reluexp.report.style import Style
-from reluexp.stats import Interval, Results, final_metrics, mean_interval
+from reluexp.stats import ACCURACY, LOSS, Interval, Outcome, Results, final_metrics, mean_interval, outcome_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,14 +30,14 @@ _BESIDE = 22  # characters of a label beside which two panels have room
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
-def _final(study: Results, style: Style) -> Figure | None:
-    """Every trial's final test accuracy as a dot; beside it without diverged and stuck trials, where there are any."""
+def _final(study: Results, style: Style, outcome: Outcome) -> Figure | None:
+    """Every trial's final outcome as a dot; beside it without diverged and stuck trials, where there are any."""
     final, lines = final_metrics(study), lines_of(study)
-    if final["test_accuracy"].notna().sum() == 0:
+    if outcome_of(study) != outcome or final[outcome.metric].notna().sum() == 0:
         return None
     facets, _ = facets_of(study, style.facets // len(_variants(final)))
     panels = [
-        Panel("\n".join(filter(None, [facet.title, title])), rows, "test_accuracy")
+        Panel("\n".join(filter(None, [facet.title, title])), rows, outcome.metric)
         for facet in facets
         for title, rows in _variants(facet.of(final))
     ]
@@ -44,10 +46,10 @@ def _final(study: Results, style: Style) -> Figure | None:
     height = max(0.55, (0.5 + 0.3 * len(lines.looks)) / style.row_height)
     figure, axes = grid_of(panels, style, columns, height=height)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        _draw_dots(ax, panel, lines)
+        _draw_dots(ax, panel, lines, outcome)
         ax.locator_params(axis="x", nbins=5 if columns == 1 else 3)
         if i + columns >= len(axes):
-            ax.set_xlabel("final test accuracy")
+            ax.set_xlabel(f"final {outcome.name}")
     legend(figure, Lines("", {}), style, _dot_key(pd.concat([panel.rows for panel in panels])))
     return figure
 
@@ -60,33 +62,35 @@ def _variants(final: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return both if lost.any() and learned.any() else [("", final)]
 
 
-def _draw_dots(ax: Axes, panel: Panel, lines: Lines) -> Axes:
+def _draw_dots(ax: Axes, panel: Panel, lines: Lines, outcome: Outcome) -> Axes:
     """A row for each line in the panel: dots, ×, triangles, the mean with its interval, how many trials are shown."""
     there = set(panel.rows[lines.by])
     looks = {value: look for value, look in lines.looks.items() if value in there}
     for row, (value, (_, colour, _)) in enumerate(looks.items()):
         own = panel.rows[panel.rows[lines.by] == value].sort_values("seed")
-        _dots_of(ax, row, own, colour)
-        shown = int(own["test_accuracy"].notna().sum())
+        _dots_of(ax, row, own, colour, outcome)
+        shown = int(own[outcome.metric].notna().sum())
         ax.annotate(f"{shown} of {len(own)}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ax.set_yticks(range(len(looks)), [label for label, _, _ in looks.values()])
     ax.set_ylim(len(looks) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    percent(ax.xaxis)
+    if outcome.share:
+        percent(ax.xaxis)
     return ax
 
 
-def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str) -> None:
-    own = own[own["test_accuracy"].notna()]
+def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str, outcome: Outcome) -> None:
+    own = own[own[outcome.metric].notna()]
     heights = row + (np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own)))
     for fate, (marker, size, _) in _FATES.items():
         flag = (_fate(own) == fate).to_numpy()
         if flag.any():
-            dots = ax.scatter(own["test_accuracy"][flag], heights[flag], s=size, marker=marker, color=colour)
+            dots = ax.scatter(own[outcome.metric][flag], heights[flag], s=size, marker=marker, color=colour)
             dots.set(rasterized=len(own) > 100, alpha=0.5 if fate == "finished" else 0.9, linewidths=1.5)
-    found: Interval = mean_interval(own["test_accuracy"])
+    found: Interval = mean_interval(own[outcome.metric])
     if found.n > 1:
-        ends = [[found.mean - max(found.low, 0)], [min(found.high, 1) - found.mean]]
+        most = 1 if outcome.share else math.inf
+        ends = [[found.mean - max(found.low, 0)], [min(found.high, most) - found.mean]]
         ax.errorbar(found.mean, row, xerr=ends, color="black", lw=1.6, capsize=4, zorder=5)
     if found.n:
         ax.plot([found.mean], [row], marker="D", ms=4.5, color="white", mec="black", mew=1.2, zorder=6)
@@ -175,19 +179,24 @@ def _relation(study: Results, style: Style) -> Figure | None:
     return _scatter(study, style, final, across, ("test_accuracy", "final test accuracy"), False)
 
 
-DOTS: tuple[FigureSpec, ...] = (
-    FigureSpec(
-        "final_accuracy",
-        "Final test accuracy",
+def _final_spec(name: str, outcome: Outcome) -> FigureSpec:
+    return FigureSpec(
+        name,
+        f"Final {outcome.name}",
         "outcome",
         lambda study: (
             f"One dot for each trial; diamond: mean with its 95 % t interval. {count_note(study)} The numbers at "
             f"the right say how many trials are in a row.{facet_note(study, len(_variants(final_metrics(study))))}"
         ),
-        _final,
-        View("dots", across="test_accuracy"),
+        partial(_final, outcome=outcome),
+        View("dots", across=outcome.metric),
         terms=("stuck", "diverged", "interval"),
-    ),
+    )
+
+
+DOTS: tuple[FigureSpec, ...] = (
+    _final_spec("final_accuracy", ACCURACY),
+    _final_spec("final_loss", LOSS),
 )
 
 RELATIONS: tuple[FigureSpec, ...] = (

@@ -129,14 +129,18 @@ def _spans(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[tuple[fl
     return [part if ok else None for part, ok in zip(parts, known, strict=True)]  # type: ignore[misc]
 
 
-def loss_cells(frame: pd.DataFrame, metric: str, best: dict[str, pd.Series]) -> list[Cell]:
+def loss_cells(
+    frame: pd.DataFrame, metric: str, best: dict[str, pd.Series], verdicts: Sequence[tuple[str, bool]] = ()
+) -> list[Cell]:
     """A loss, with half of its interval."""
     mean, low, high = (frame[f"{metric}_{part}"].to_numpy(float) for part in ("mean", "low", "high"))
     bold = best.get(f"{metric}_mean", pd.Series(False, index=frame.index)).to_numpy(bool)
     half = [f" ± {(b - a) / 2:.2g}" if math.isfinite(b - a) else "" for a, b in zip(low, high, strict=True)]
     shown = [f"{value:.3g}" if math.isfinite(value) else "–" for value in mean]
+    marks = verdicts or [("", False)] * len(mean)
     return [
-        Cell(text + more, bool(bold[i]), sort=mean[i]) for i, (text, more) in enumerate(zip(shown, half, strict=True))
+        Cell(text + more, bool(bold[i]), sort=mean[i], mark="" if verdict == "no margin" else verdict, star=star)
+        for i, (text, more, (verdict, star)) in enumerate(zip(shown, half, marks, strict=True))
     ]
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
-from reluexp.stats import ALPHA, Results
+from reluexp.stats import ACCURACY, ALPHA, LOSS, Results
 
 __all__ = ["NAMES", "differences_table", "marks_of", "seeds_to_tell"]
 
-NAMES = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
+NAMES = {ACCURACY.metric: ACCURACY.name, LOSS.metric: LOSS.name, "off_fraction": "units off"}
 """the metrics that are compared, besides the steps to the headline target"""
 
 
@@ -29,7 +29,7 @@ def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[An
 
 
 def differences_table(study: Results, frame: pd.DataFrame) -> Table:
-    """The comparisons as they are read: accuracies and shares in points, times as ratios."""
+    """The comparisons as they are read: accuracies and shares in points, losses as they are, times as ratios."""
     if frame.empty:
         return Table([], [], "")
     rows = frame.to_dict("records")
@@ -62,6 +62,8 @@ def _size(row: dict[Any, Any], column: str) -> str:
     value = row[column]
     if not math.isfinite(value):
         return "–"
+    if row["metric"] == LOSS.metric:
+        return LOSS.difference(value)
     return f"× {math.exp(value):.2f}" if _is_time(row) else signed(100 * value)
 
 
@@ -98,14 +100,17 @@ def _caption(study: Results, frame: pd.DataFrame) -> str:
     hopeless = frame["pairs_needed"].dropna()
     needed = f" At this number of seeds no p can reach 0.05; {hopeless.max():.0f} would do." if len(hopeless) else ""
     return (
-        f"Minus {base}, paired by seed and every other axis; accuracies and shares in points, steps as a ratio. "
-        "Mean with its paired 95 % t interval; exact signed-rank p, Holm-corrected within the metric; rank-biserial "
-        "effect. "
+        f"Minus {base}, paired by seed and every other axis; accuracies and shares in points, losses as they are, "
+        "steps as a ratio. Mean with its paired 95 % t interval; exact signed-rank p, Holm-corrected within the "
+        "metric; rank-biserial effect. "
         f"Verdicts by the smallest difference that matters ({margins}): better or worse beyond it, equal within it "
         f"(TOST), else undecided.{needed} Exploratory."
     )
 
 
 def _margin(row: dict[Any, Any]) -> str:
-    size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else f"{100 * row['margin']:g} points"
+    if math.isnan(row["margin"]):
+        return f"{_metric_name(row['metric'])} none unless `margins` states one"
+    factor, points = f"a factor of {math.exp(row['margin']):.2f}", f"{100 * row['margin']:g} points"
+    size = f"{row['margin']:g}" if row["metric"] == LOSS.metric else factor if _is_time(row) else points
     return f"{_metric_name(row['metric'])} {size}"

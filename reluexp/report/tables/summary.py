@@ -21,12 +21,14 @@ from reluexp.report.tables.cells import (
 )
 from reluexp.report.tables.differences import marks_of
 from reluexp.stats import (
+    Outcome,
     Results,
     common_setting,
     differences,
     has_many_axes,
     headline_target,
     other_axes,
+    outcome_of,
 )
 
 __all__ = ["gains_told", "summary_table"]
@@ -37,12 +39,12 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     column, rule = headline_target(study)
     best = _best(frame, other_axes(study), column)
     found = differences(study)
-    verdicts = {name: _verdicts(study, frame, found, name) for name in ("test_accuracy", "off_fraction", column)}
-    classes = bool(frame["test_accuracy_n"].any()) or not frame["test_loss_n"].any()
-    rule = rule if classes or study.targets else ""
+    outcome = outcome_of(study)
+    verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", column)}
+    rule = rule if outcome.share or study.targets else ""
     columns = {
         **setting_cells(study, frame),
-        **_reached(frame, best, verdicts["test_accuracy"], classes),
+        **_reached(frame, best, verdicts[outcome.metric], outcome),
         "dead %": share_cells(frame, "dead_fraction", best, mark=True),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
@@ -83,14 +85,14 @@ def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Ser
 
 
 def _reached(
-    frame: pd.DataFrame, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]], classes: bool
+    frame: pd.DataFrame, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]], outcome: Outcome
 ) -> dict[str, list[Cell]]:
     """What was learned: accuracy where there are classes, else the loss; and networks that are constant by the end."""
     collapsed = (
         {"collapsed %": share_cells(frame, "collapsed_at_end", {})} if frame["collapsed_at_end_mean"].any() else {}
     )
-    if not classes:
-        return {"test loss": loss_cells(frame, "test_loss", best), **collapsed}
+    if not outcome.share:
+        return {outcome.name: loss_cells(frame, outcome.metric, best, verdicts), **collapsed}
     return {
         "test accuracy %": share_cells(frame, "test_accuracy", best, verdicts=verdicts),
         **_learned(frame),

@@ -1,0 +1,52 @@
+"""What was learned, as one number of each trial: test accuracy, or the test loss where there are no classes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from reluexp.stats.memory import remembered
+from reluexp.stats.results import Results
+
+__all__ = ["ACCURACY", "LOSS", "Outcome", "outcome_of"]
+
+
+class Outcome(NamedTuple):
+    """A metric of what was learned, and how its values and their differences are told."""
+
+    metric: str
+    name: str
+    share: bool
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, −1 where less is."""
+        return 1 if self.share else -1
+
+    def value(self, value: float) -> str:
+        """`93.1 %`, or `0.102`; a dash for a number that there is not."""
+        return "–" if not math.isfinite(value) else f"{100 * value:.1f} %" if self.share else f"{value:.3g}"
+
+    def difference(self, value: float, digits: int = 1) -> str:
+        """`+1.2` in points, or `−0.0435`."""
+        if not math.isfinite(value):
+            return "–"
+        return (f"{100 * value:+.{digits}f}" if self.share else f"{value:+.3g}").replace("-", "−")
+
+    def apart(self, mean: float, low: float, high: float, digits: int = 1) -> str:
+        """A difference with its interval, if it has one: `+1.2 points [0.8, 1.6]`."""
+        unit = " points" if self.share else ""
+        bounds = f" [{self.difference(low, digits)}, {self.difference(high, digits)}]" if math.isfinite(low) else ""
+        return f"{self.difference(mean, digits)}{unit}{bounds}"
+
+
+ACCURACY = Outcome("test_accuracy", "test accuracy", True)
+LOSS = Outcome("test_loss", "test loss", False)
+
+
+@remembered
+def outcome_of(study: Results) -> Outcome:
+    """The loss for a regression, whose trials have no accuracy at any epoch."""
+    epochs = study.epochs
+    counts = [int(epochs[own.metric].notna().sum()) if own.metric in epochs else 0 for own in (ACCURACY, LOSS)]
+    return LOSS if counts[1] and not counts[0] else ACCURACY
