@@ -62,12 +62,21 @@ class _State:
         return self.before + sum(shares)
 
     def by_activation(self) -> list[tuple[str, float, float]]:
-        """Label, current test accuracy and dead fraction, means over what has been heard of."""
+        """Label, what was reached and dead fraction, means over what has been heard of."""
         found: dict[str, list[tuple[float, float, int]]] = {}
         for event in self.latest.values():
-            for label, (accuracy, dead, count) in event.get("latest", {}).items():
-                found.setdefault(label, []).append((accuracy, dead, count))
+            for label, (reached, dead, count) in event.get("latest", {}).items():
+                found.setdefault(label, []).append((reached, dead, count))
         return [(style_of(label)[0], _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
+
+    @property
+    def regression(self) -> bool:
+        """Whether what is reached is a loss."""
+        return any(event.get("regression") for event in self.latest.values())
+
+    def reached(self, value: float) -> str:
+        """A test accuracy in percent, or a test loss."""
+        return _percent(value) if not self.regression else "–" if math.isnan(value) else f"{value:.3g}"
 
 
 def _percent(share: float) -> str:
@@ -114,9 +123,9 @@ def _live(console: Console) -> Iterator[Listener]:
                 bar.update(task, description="images read", total=event["total"], completed=event["done"])
                 return
             bar.update(task, description="trials", total=state.total, completed=round(state.trials_worked))
-            table = Table("activation", "test accuracy %", "dead %", box=None)
-            for label, accuracy, dead in state.by_activation():
-                table.add_row(label, _percent(accuracy), _percent(dead))
+            table = Table("activation", "test loss" if state.regression else "test accuracy %", "dead %", box=None)
+            for label, reached, dead in state.by_activation():
+                table.add_row(label, state.reached(reached), _percent(dead))
             live.update(Group(bar, table))
 
         yield listen
@@ -151,8 +160,9 @@ def _lines(console: Console) -> Listener:
         elif now - last > _LINES_APART or state.before + state.done == state.total:
             last = now
             left = _left(now - start, state.trials_worked - state.before, state.total - state.before)
-            shown = "  ".join(f"{a} {_percent(b)}/{_percent(c)}" for a, b, c in state.by_activation())
-            text = f"{state.trials_worked:.0f}/{state.total} trials, {left}; accuracy/dead %: {shown}"
+            shown = "  ".join(f"{a} {state.reached(b)}/{_percent(c)}" for a, b, c in state.by_activation())
+            what = "loss/dead %" if state.regression else "accuracy/dead %"
+            text = f"{state.trials_worked:.0f}/{state.total} trials, {left}; {what}: {shown}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     return listen

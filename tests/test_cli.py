@@ -11,6 +11,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from reluexp.engine import Resources
 from reluexp.errors import ResultsError
 from reluexp.foretold import foretold
 from reluexp.plain import plain
+from reluexp.progress import watching
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -250,6 +252,21 @@ def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
     own(bend=3, width=5)
     with pytest.raises(ResultsError, match="the code of mine:Net has changed since it was trained"):
         study.model(study.trials["trial"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("regression", "shown"), [(False, "accuracy/dead %: ReLU 25.0/50.0"), (True, "loss/dead %: ReLU 0.25/50.0")]
+)
+def test_progress_tells_accuracies_or_losses(regression: bool, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stack = SimpleNamespace(id="a", trials=[None] * 2)
+    with watching(False) as listener:
+        listener({"event": "plan", "trials": 2, "to_do": 2, "stacks": [stack]})
+        latest = {"relu": [0.25, 0.5, 2]}
+        listener(
+            {"event": "progress", "stack": "a", "epoch": 1, "epochs": 2, "regression": regression, "latest": latest}
+        )
+        listener({"event": "done", "stack": "a", "outcomes": ["finished"] * 2})
+    assert shown in capsys.readouterr().err
 
 
 def test_reading_images_is_shown(tmp_path: Path) -> None:

@@ -144,10 +144,10 @@ class Work:
             self.alive()
             pause()
 
-        def progress(epoch: int, accuracy: Any, dead: Any) -> None:
+        def progress(epoch: int, reached: Any, dead: Any) -> None:
             self.alive()
             self.tell({"event": "progress", "stack": job["stack"], "epoch": epoch, "epochs": stack.setting.train.epochs,
-                       "latest": _latest(labels, accuracy, dead)})  # fmt: skip
+                       "regression": data.classes is None, "latest": _latest(labels, reached, dead)})  # fmt: skip
 
         if not training.run(self.should_stop, progress, between_steps):
             save()
@@ -160,14 +160,14 @@ class Work:
         return {"event": "done", "outcomes": outcomes, "note": refusal()}
 
 
-def _latest(labels: list[str], accuracy: Any, dead: Any) -> dict[str, list[float]]:
-    """Test accuracy, dead fraction and number of networks by activation, for the progress."""
+def _latest(labels: list[str], reached: Any, dead: Any) -> dict[str, list[float]]:
+    """What was reached, dead fraction and number of networks by activation, for the progress."""
     import torch
 
     found = {}
     for label in dict.fromkeys(labels):
         own = torch.tensor([other == label for other in labels])
-        found[label] = [float(accuracy[own].nanmean()), float(dead[own].nanmean()), int(own.sum())]
+        found[label] = [float(reached[own].nanmean()), float(dead[own].nanmean()), int(own.sum())]
     return found
 
 

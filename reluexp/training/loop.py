@@ -281,7 +281,8 @@ class Training:
         self.records.add("epochs", active, row)
         dead = found.dead_fraction if found else torch.full_like(row["test_loss"], math.nan)
         self._note_seconds(int(epoch))
-        progress(int(epoch), row["test_accuracy"].cpu(), dead.cpu())
+        reached = row["test_loss" if self.data.classes is None else "test_accuracy"]
+        progress(int(epoch), reached.cpu(), dead.cpu())
 
     def _note_seconds(self, epoch: int) -> None:
         for phase, seconds in self.seconds.items():
