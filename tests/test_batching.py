@@ -169,10 +169,12 @@ def test_the_example_of_the_docs_trains_in_stacks_with_the_numbers_it_has_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python, yaml = re.findall(r"```(?:python|yaml)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    (tmp_path / "mine.py").write_text(python)
+    leaving = "import atexit\nfrom pathlib import Path\natexit.register(Path('left').touch)\n"
+    (tmp_path / "mine.py").write_text(python + leaving)
     (tmp_path / "mine.yaml").write_text(yaml)
     monkeypatch.chdir(tmp_path)
     stacked, most = tables(tmp_path / "stacked", "mine.yaml", workers=1)
+    assert (tmp_path / "left").exists()
     alone, one = tables(tmp_path / "alone", "mine.yaml", workers=1, stack=1)
     assert (most, one) == (6, 1)
     for name, frame in stacked.items():
