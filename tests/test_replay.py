@@ -118,3 +118,20 @@ def test_a_body_that_decides_by_numbers_cannot_be_recorded() -> None:
         tapes("key", body, x)
     with pytest.raises(RuntimeError, match="asks for numbers"):
         tapes("key", body, x)
+
+
+@pytest.mark.parametrize("before", [torch.float32, torch.float64])
+def test_a_copy_stays_a_copy(before: torch.dtype) -> None:
+    """Whatever kind of call was recorded first: one that converts must not stand for one that only copies."""
+    for dtype in (before, torch.float64):
+        tapes = Counted()
+        x = torch.ones(3, dtype=dtype)
+
+        def body(x: torch.Tensor) -> tuple[torch.Tensor]:
+            return (x.to(torch.float64, copy=True).mul_(2),)
+
+        for _ in range(6):
+            (found,) = tapes("key", body, x)
+            assert found.tolist() == [2.0] * 3
+        assert tapes.played == [3]
+        assert x.tolist() == [1.0] * 3
