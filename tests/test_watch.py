@@ -531,6 +531,39 @@ def test_vanishing_gradients_are_a_suspicion() -> None:
     assert rows["backprop_norm"][0] < 1e-3 * rows["backprop_norm"][11]
 
 
+def test_a_gradient_that_reaches_nothing_is_a_suspicion() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model[2].bias.fill_(-18)  # where the slope of GELU is 0 in single precision
+    watched = reluexp.watch(model, probe(), F.cross_entropy)
+    assert watched.measure()["backprop_norm"][:2].tolist() == [0, 0]
+    assert watched.warnings() == [
+        "no gradient reaches 3 or what comes before it at step 0",
+        "3: all 8 units are saturated at step 0",
+    ]
+
+
+def test_a_gradient_may_pass_beside_a_site() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = F.elu(self.first(x))
+            return self.last(h + F.gelu(self.second(h)))
+
+    torch.manual_seed(0)
+    model = Beside()
+    with torch.no_grad():
+        model.second.bias.fill_(-18)
+    watched = reluexp.watch(model, probe(), F.cross_entropy)
+    first, second, _ = watched.measure()["backprop_norm"]
+    assert first > 0 == second
+    assert watched.warnings()[0] == "no gradient reaches model#2 at step 0"
+
+
 def test_what_runs_inside_one_kernel_is_said_to_be_unseen() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:

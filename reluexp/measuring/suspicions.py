@@ -16,8 +16,8 @@ _VANISHED = 1e-3
 def suspicions(layers: pd.DataFrame, sites: list[Site]) -> list[str]:
     """What is suspicious in the last measurement of a table `layers`, the worst first.
 
-    Dead layers, layers more than half dead, numbers that are not finite, and a gradient that has shrunk by more than
-    10³ between two sites with live units.
+    Dead layers, layers more than half dead, saturated ones, numbers that are not finite, and a gradient that has shrunk
+    by more than 10³ between two sites with live units, or to nothing.
     """
     if not sites:
         return [
@@ -27,7 +27,7 @@ def suspicions(layers: pd.DataFrame, sites: list[Site]) -> list[str]:
         return []
     last = layers[layers["step"] == layers["step"].iloc[-1]].tail(len(sites) + 1).iloc[: len(sites)]
     step = int(last["step"].iloc[0])
-    found = [*_unsound(last, step), *_dead(last, step), *_vanishing(last, step)]
+    found = [*_unsound(last, step), *_dead(last, step), *_blocked(last, step), *_vanishing(last, step)]
     return [sentence for _, sentence in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -47,7 +47,21 @@ def _dead(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
         elif share > 0.5:
             dead = round(share * width)
             found.append((2, f"{row['site_name']}: {dead} of {width} units ({share:.0%}) are dead at step {step}"))
+        if row["saturated_fraction"] == 1 and share < 1:
+            found.append((2, f"{row['site_name']}: all {width} units are saturated at step {step}"))
     return found
+
+
+def _blocked(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
+    """Sites that no gradient reaches, other than through a dead layer, of which is told already."""
+    dead = last.loc[last["dead_fraction"] == 1, "site"]
+    none = last[(last["backprop_norm"] == 0) & (last["site"] > (dead.max() if len(dead) else -1))]
+    if none.empty:
+        return []
+    final = none.iloc[-1]
+    before = last[last["site"] < final["site"]]
+    more = " or what comes before it" if len(before) and before["backprop_norm"].eq(0).all() else ""
+    return [(1, f"no gradient reaches {final['site_name']}{more} at step {step}")]
 
 
 def _vanishing(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
