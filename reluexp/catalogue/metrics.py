@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["COMPARED", "DEATHS", "METRICS"]
+import math
+
+__all__ = ["COMPARED", "DEATHS", "MARGINS", "METRICS"]
 
 METRICS = {
     "dead_fraction": "units with f'(z) = 0 at every probe sample and position",
@@ -41,6 +43,16 @@ COMPARED = (
     *("grad_norm_max", "output_range", "dead_layers_at_end", "stuck", *METRICS),
 )
 """metrics that hypotheses can be about, besides steps_to_<target>"""
+
+MARGINS = {
+    "accuracy": 0.005,
+    "dead_fraction": 0.02,
+    "off_fraction": 0.02,
+    "starved_fraction": 0.02,
+    "restricted_life": 0.02,
+    "steps": math.log(1.1),
+}
+"""defaults of `margins:`; a kind stands for every metric that ends, or for steps begins, with it"""
 
 DEATHS = ("dead_fraction", "confirmed_dead_fraction", "born_dead_fraction", "dead_layers_at_end")
 """metrics of exact death, which many activations cannot have"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reluexp.catalogue.metrics import COMPARED, MARGINS
 from reluexp.catalogue.registry import nearest
 from reluexp.config.grid import Point, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
@@ -33,8 +34,8 @@ def level_label(by: str, level: Level) -> Any:
 
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
-    """Every target, hypothesis and tuned axis that cannot be."""
-    return [*_targets(config), *_hypotheses(config, points), *_tune(config, points)]
+    """Every target, margin, hypothesis and tuned axis that cannot be."""
+    return [*_targets(config), *_margins(config), *_hypotheses(config, points), *_tune(config, points)]
 
 
 def _targets(config: Config) -> list[Problem]:
@@ -46,6 +47,20 @@ def _targets(config: Config) -> list[Problem]:
             if level <= 0 or (share and level > 1):
                 allowed = "a share above 0 and up to 1" if share else "a loss above 0"
                 found.append((("targets", metric, number), f"got {level:g}; allowed: {allowed}"))
+    return found
+
+
+def _margins(config: Config) -> list[Problem]:
+    """Margins of what is no metric, which would be heeded by nothing, and shares that were meant in points."""
+    found: list[Problem] = []
+    known = [*MARGINS, *COMPARED]
+    for metric, margin in (config.margins or {}).items():
+        if metric not in known and not metric.startswith("steps_to_"):
+            text = f"got {metric!r}; allowed: a metric such as test_accuracy, or a kind: {', '.join(MARGINS)}"
+            found.append((("margins", metric), text + nearest(metric, known)))
+        elif metric.endswith(("accuracy", "fraction", "restricted_life")) and margin >= 1:
+            text = f"got {margin:g}; allowed: a share below 1; {margin:g} points are {margin / 100:g}"
+            found.append((("margins", metric), text))
     return found
 
 
@@ -67,6 +82,12 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
             if label not in known:
                 allowed = ", ".join(map(str, known))
                 found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), known)}"))
+        levels = {**named, "against": own.against}.items()
+        labels = {key: _label(own.by, level) for key, level in levels if level is not None}
+        other = labels.get("against", label_of(config.baseline.activation) if own.by == "activation" else None)
+        for key in named:
+            if labels.get(key) == other:
+                found.append(((*here, key), f"got {other!r}, which it is compared with; allowed: another level"))
         for axis, value in (own.where or {}).items():
             if axis not in axes or _label(axis, value) not in axes[axis]:
                 found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))

@@ -5,17 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-__all__ = ["MARGINS", "better_sign", "is_time", "margin_of"]
+from reluexp.catalogue.metrics import MARGINS
 
-MARGINS = {
-    "accuracy": 0.005,
-    "dead_fraction": 0.02,
-    "off_fraction": 0.02,
-    "starved_fraction": 0.02,
-    "restricted_life": 0.02,
-    "steps": math.log(1.1),
-}
-"""defaults of `margins:`; a kind stands for every metric that ends, or for steps begins, with it"""
+__all__ = ["MARGINS", "better_sign", "is_time", "margin_of"]
 
 _LESS_IS_BETTER = ("loss", "dead_fraction", "off_fraction", "starved_fraction", "stuck", "diverged")
 
