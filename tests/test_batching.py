@@ -22,6 +22,8 @@ from reluexp.networks.network import Network
 from reluexp.planning.plan import make_trials
 from reluexp.report import write_report
 from reluexp.report.findings import findings
+from reluexp.report.tables.summary import summary_table
+from reluexp.stats import dying, summary
 
 PAGE = Path(__file__).parents[1] / "docs" / "own.md"
 
@@ -383,6 +385,36 @@ def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_wo
     assert study.trials["outcome"].tolist() == ["finished"]
     model: Any = study.model(study.trials["trial"].iloc[0])
     assert model.net[2].function.slope.shape == (9,)
+
+
+class Fixed(nn.Module):
+    """A model with a ReLU of its own behind the activation that it is given."""
+
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        self.first, self.act, self.second = nn.Linear(64, 6), activation(6), nn.Linear(6, 8)
+        self.last = nn.Linear(8, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(torch.relu(self.second(self.act(self.first(x.flatten(1)))) - 1))
+        return out
+
+
+@pytest.mark.usefixtures("inline")
+def test_units_of_a_function_besides_the_activation_can_die(tmp_path: Path) -> None:
+    grid = {"activation": ["relu", "elu", "tanh"]}
+    study = reluexp.run(tiny("Fixed", seeds=7, grid=grid), tmp_path)
+    assert study.trials["can_die"].all()
+    assert dying(study) == {"relu", "elu", "tanh"}
+    assert not study.compare("dead_fraction")["verdict"].eq("by definition").any()
+    assert study.survival().comparison["comparable"].all()
+    table = summary_table(study, summary(study))
+    assert not any("†" in cell.text for row in table.rows for cell in row)
+    assert "†" not in table.caption
+    plain = reluexp.run({**tiny("Fixed", seeds=1, grid=grid), "architecture": {"width": [4]}}, tmp_path / "plain")
+    assert plain.trials.set_index("activation")["can_die"].to_dict() == {"relu": True, "elu": False, "tanh": False}
+    mine = reluexp.run(tiny("Wide", seeds=1, grid=grid), tmp_path / "mine")
+    assert mine.trials.set_index("activation")["can_die"].to_dict() == {"relu": True, "elu": False, "tanh": False}
 
 
 @pytest.mark.usefixtures("inline")

@@ -38,6 +38,7 @@ TABLES: dict[str, dict[str, str]] = {
         "dead_layers_at_end": "number of sites all of whose units are dead at the end",
         "dead_fraction": "units of all sites that are dead on the probe at the end",
         "confirmed_dead_fraction": "units of all sites that are dead on the whole training set at the end",
+        "can_die": "whether units can be dead exactly: the activation, or another of the model, is 0 far below 0",
     },
     "epochs": {
         **_TRIAL,

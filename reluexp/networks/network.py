@@ -175,6 +175,13 @@ class Network:
         return asks or any(isinstance(own, nn.Dropout) and own.p > 0 for own in modules)
 
     @property
+    def has_other_deaths(self) -> bool:
+        """Whether the model has an activation that is 0 far below 0 besides the one it is given."""
+        modules = dict(self.module.named_modules())
+        paths = [site.name.partition("#")[0] for site in self.sites if site.half_line]
+        return any(not isinstance(modules.get(path), (Function, Marked)) for path in paths)
+
+    @property
     def replicas(self) -> int:
         """The number of trials in the stack."""
         return len(self.seeds)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
+from reluexp.catalogue.activations import style_of
 from reluexp.plain import counted
 from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import ALPHA, Outcome, Results, differences, other_axes, outcome_of, summary
+from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, summary
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["answer"]
@@ -60,7 +60,7 @@ def _percent(value: float) -> str:
 
 def _died(study: Results, table: pd.DataFrame) -> str:
     """Of activations that can die: the setting with the largest share of dead units at the end."""
-    rows = table[table["activation"].map(can_die) & table["dead_fraction_n"].gt(0)]
+    rows = table[table["activation"].isin(dying(study)) & table["dead_fraction_n"].gt(0)]
     if rows.empty:
         return ""
     row = rows.loc[rows["dead_fraction_mean"].idxmax()]

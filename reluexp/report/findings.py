@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
+from reluexp.catalogue.activations import style_of
 from reluexp.plain import counted
 from reluexp.stats import (
     ALPHA,
@@ -22,6 +22,7 @@ from reluexp.stats import (
     Results,
     aggregate,
     differences,
+    dying,
     final_metrics,
     headline_rows,
     headline_target,
@@ -153,7 +154,7 @@ def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:
 
 def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[str]:
     """Of activations that are 0 on a half-line alone: for others an exact 0 of f' is underflow, and is not compared."""
-    rows = table[table["activation"].map(can_die) & table["dead_fraction_n"].gt(0)]
+    rows = table[table["activation"].isin(dying(study)) & table["dead_fraction_n"].gt(0)]
     if rows.empty:
         return []
     row = _top(rows, "dead_fraction_mean")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
-from reluexp.stats import Results, axis_names, groups, in_order, other_axes, setting_name, settings
+from reluexp.catalogue.activations import style_of
+from reluexp.stats import Results, axis_names, dying, groups, in_order, other_axes, setting_name, settings
 
 __all__ = [
     "Facet",
@@ -122,12 +122,12 @@ def facet_at(study: Results, where: dict[str, Any]) -> Facet:
     return Facet(plain(short(setting_name(study, where), 90)), where)
 
 
-def mark_undying(lines: Lines) -> Lines:
+def mark_undying(study: Results, lines: Lines) -> Lines:
     """The lines with a dagger at activations whose units cannot be exactly dead."""
     if lines.by != "activation":
         return lines
     looks = {
-        value: (label if can_die(value) else f"{label} †", colour, dashes)
+        value: (label if value in dying(study) else f"{label} †", colour, dashes)
         for value, (label, colour, dashes) in lines.looks.items()
     }
     return Lines(lines.by, looks)

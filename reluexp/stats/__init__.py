@@ -11,6 +11,7 @@ from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, together
 from reluexp.stats.differences import differences
+from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
@@ -72,6 +73,7 @@ __all__ = [
     "decide",
     "describe_targets",
     "differences",
+    "dying",
     "final_metrics",
     "groups",
     "has_many_axes",

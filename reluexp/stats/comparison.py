@@ -55,7 +55,7 @@ def compare_study(
         first = in_order(frame[by], by)[0]
         raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={first!r}, for example")
     found = compare(frame, metric, by, base, others, over, margin_of(metric, margins))
-    known = np.array([known_beforehand(metric, by, level, base) for level in found[by]], bool)
+    known = np.array([known_beforehand(study, metric, by, level, base) for level in found[by]], bool)
     found.loc[known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
     found.loc[known, "verdict"] = "by definition"
     found.insert(found.columns.get_loc("baseline") + 1, "at", at)

@@ -44,7 +44,7 @@ def hypothesis_table(
         margin = own.margin or margin_of(own.metric, margins)
         margin = 0.0 if math.isnan(margin) else margin
         level, against = _levels(own, study.baseline)
-        undying = [label for label in (level, against) if known_beforehand(own.metric, own.by, label)]
+        undying = [label for label in (level, against) if known_beforehand(study, own.metric, own.by, label)]
         contrasts = [] if undying else _contrasts(study, own, margin)
         decisions = [decide(contrast, len(hypotheses)) for contrast in contrasts]
         p_values.append(together(decisions))

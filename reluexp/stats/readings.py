@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from reluexp.catalogue.activations import can_die
 from reluexp.catalogue.metrics import DEATHS
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
+from reluexp.stats.dying import dying
 from reluexp.stats.ends import end_of_training, over_all_units, over_sites
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.intervals import finite, sound
@@ -132,6 +132,6 @@ def _mean(part: pd.DataFrame, end: float) -> float:
     return float(integrate.trapezoid(values, steps) / width) if width else float(values[-1])
 
 
-def known_beforehand(metric: str, by: str, *levels: Any) -> bool:
+def known_beforehand(study: Results, metric: str, by: str, *levels: Any) -> bool:
     """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so."""
-    return by == "activation" and metric in DEATHS and not all(can_die(str(level)) for level in levels)
+    return by == "activation" and metric in DEATHS and not dying(study).issuperset(map(str, levels))

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare
+from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
 from reluexp.stats.intervals import curves
 from reluexp.stats.margins import margin_of
@@ -79,12 +79,12 @@ def survival_of(
     lives = _lives(fates, trials, keys)
     compared = compare(lives, "restricted_life", by, base, others, margin=margin_of("restricted_life", margins))
     if "activation" in compared:
-        compared["comparable"] = compared["activation"].map(can_die).astype(bool)
+        compared["comparable"] = compared["activation"].isin(dying(study))
     return Survival(
         curves=_curves(fates.merge(trials[["trial", *keys]], on="trial"), keys),
         lives=lives,
         comparison=compared,
-        groups=_groups(lives, keys),
+        groups=_groups(study, lives, keys),
         dead=_dead(study, trials, keys),
         by=by,
         baseline=base,
@@ -128,11 +128,11 @@ def _lives(fates: pd.DataFrame, trials: pd.DataFrame, keys: list[str]) -> pd.Dat
     return found.assign(**found[["units", "born_dead", "died", "diverged_units", "alive"]].fillna(0).astype(int))
 
 
-def _groups(lives: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _groups(study: Results, lives: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     flags = lives.assign(trials=1, diverged_trials=lives["outcome"].eq("diverged"))
     columns = ["trials", "diverged_trials", "units", "born_dead", "died", "diverged_units", "alive"]
     found = flags.groupby(keys, sort=False)[columns].sum().astype(int)
-    able = flags["activation"].map(can_die).groupby([flags[key] for key in keys], sort=False).all()
+    able = flags["activation"].isin(dying(study)).groupby([flags[key] for key in keys], sort=False).all()
     return found.assign(comparable=able, restricted_life=flags.groupby(keys, sort=False)["value"].mean()).reset_index()
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reluexp.catalogue.activations import can_die
 from reluexp.catalogue.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from reluexp.config import Setting, label_of
 from reluexp.measuring.records import Lives
@@ -71,6 +72,7 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
         "born_collapsed": pd.array(first["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         **_dead(training),
+        "can_die": [training.network.has_other_deaths or can_die(label) for label in _labels(settings, "activation")],
         **{axis: [trial.point.axes[axis] for trial in training.trials] for axis in axes},
     }
     return pd.DataFrame(columns)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from reluexp.catalogue.activations import can_die
 from reluexp.plain import counted
 from reluexp.report.lines import facets_of, faint_limit, lines_of
 from reluexp.report.style import Style
-from reluexp.stats import Results, groups, settings
+from reluexp.stats import Results, dying, groups, settings
 
 __all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
 
@@ -51,8 +50,7 @@ def _panel_columns(study: Results) -> list[str]:
 
 def dagger_note(study: Results) -> str:
     """What the dagger at an activation means."""
-    marked = [label for label in settings(study)["activation"].unique() if not can_die(label)]
-    if not marked or lines_of(study).by != "activation":
+    if dying(study).issuperset(settings(study)["activation"]) or lines_of(study).by != "activation":
         return ""
     return " † The derivative is never exactly 0 in real arithmetic: what is counted as dead is underflow, not death."
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
+from reluexp.catalogue.activations import style_of
 from reluexp.report.figures.axes import KINDS, comparable, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note
 from reluexp.report.figures.curves import curve_figure, none_note, site_curves
@@ -27,7 +27,7 @@ from reluexp.report.frames.lives import (
 from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
 from reluexp.report.style import Style
-from reluexp.stats import Results
+from reluexp.stats import Results, dying
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def _fates(study: Results, style: Style) -> Figure | None:
     frame = fates(study)
     if frame.empty:
         return None
-    lines = _mortal(frame, mark_undying(lines_of(study)))
+    lines = _mortal(frame, mark_undying(study, lines_of(study)))
     facets, _ = facets_of(study, style.facets // 2)
     kinds = kinds_of(study.layers)
     panels = [
@@ -188,7 +188,7 @@ def _survival(study: Results, style: Style) -> Figure | None:
     frame = survival_curves(study)
     if frame.empty:
         return None
-    lines = _falling(frame, mark_undying(lines_of(study)))
+    lines = _falling(frame, mark_undying(study, lines_of(study)))
     facets, _ = facets_of(study, style.facets)
     panels = [Panel(facet.title, rows, "survival") for facet in facets if len(rows := facet.of(frame))]
     columns = min(2, len(panels))
@@ -220,7 +220,7 @@ def _survival_note(study: Results) -> str:
     frame, lines = survival_curves(study), lines_of(study)
     kept = _falling(frame, lines).looks if len(frame) else lines.looks
     left = [look[0] for value, look in lines.looks.items() if value not in kept]
-    dagger = dagger_note(study) if not all(can_die(str(value)) for value in kept) else ""
+    dagger = dagger_note(study) if not dying(study).issuperset(kept) else ""
     return f"{dagger} At 100 % throughout, hence not drawn: {', '.join(left)}." if left else dagger
 
 
@@ -238,7 +238,7 @@ def _spike_note(study: Results) -> str:
 
 def _undying_note(study: Results) -> str:
     frame = joined(study, study.trials[["trial"]])
-    return "" if all(can_die(str(label)) for label in frame["activation"].unique()) else dagger_note(study)
+    return "" if dying(study).issuperset(frame["activation"]) else dagger_note(study)
 
 
 LIVES: tuple[FigureSpec, ...] = (

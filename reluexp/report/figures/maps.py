@@ -47,7 +47,7 @@ _GRADIENT = _Look("backprop_norm", "backprop norm", "viridis", None)
 
 def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     """Heat maps [site, epoch] of the mean over trials: a column for each line, a row for each facet and kind."""
-    lines = mark_undying(lines_of(study)) if look is _DEAD else lines_of(study)
+    lines = mark_undying(study, lines_of(study)) if look is _DEAD else lines_of(study)
     columns = _columns(study, lines, style)
     panels, _ = _map_panels(study, study.layers, lines, style, columns, look.metric)
     if not panels:

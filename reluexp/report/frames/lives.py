@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die
 from reluexp.plain import counted
 from reluexp.report.lines import joined
-from reluexp.stats import Results, other_axes, setting_name, survival_of
+from reluexp.stats import Results, dying, other_axes, setting_name, survival_of
 from reluexp.stats.memory import remembered
 
 __all__ = [
@@ -166,7 +165,7 @@ def shares_below(study: Results, column: str, grid: np.ndarray, x: str, inclusiv
 def deaths(study: Results, column: str) -> pd.DataFrame:
     """The units that died in training, of activations that can: setting, trial, site and a column of `units`."""
     units = joined(study, study.units.loc[study.units["died_at_step"].notna(), ["trial", "site", column]])
-    return units[units["activation"].map(can_die).astype(bool)]
+    return units[units["activation"].isin(dying(study))]
 
 
 @remembered

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die
 from reluexp.report.frames.across import profiles
 from reluexp.report.frames.choices import (
     dormant_shares,
@@ -25,7 +24,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.stats import Results, aggregate, axis_names, final_metrics, other_axes, sound
+from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, sound
 
 __all__ = ["Live", "live_data", "packed"]
 
@@ -89,7 +88,7 @@ def live_data(study: Results) -> Live:
                 "label": label,
                 "colour": colour,
                 "dash": _dash(dashes),
-                "dies": lines.by != "activation" or can_die(value),
+                "dies": lines.by != "activation" or value in dying(study),
             }
             for value, (label, colour, dashes) in lines.looks.items()
         ],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
+from reluexp.catalogue.activations import style_of
 from reluexp.stats import Results, axis_names, has_many_axes, other_axes, setting_name
 
 __all__ = [
@@ -98,10 +98,13 @@ def share_cells(
     frame: pd.DataFrame,
     metric: str,
     best: dict[str, pd.Series],
-    mark: bool = False,
+    undying: Collection[str] = (),
     verdicts: Sequence[tuple[str, bool]] = (),
 ) -> list[Cell]:
-    """Percent, with as many decimals in the whole column as its typical interval deserves, and a small bar."""
+    """Percent, with as many decimals in the whole column as its typical interval deserves, and a small bar.
+
+    Activations that are `undying` get a dagger.
+    """
     mean, low, high = (100 * frame[f"{metric}_{part}"].to_numpy(float) for part in ("mean", "low", "high"))
     half = (high - low) / 2
     digits = 2 if np.nanmedian(np.append(half[half > 0], np.nan if (half > 0).any() else 1.0)) < 0.1 else 1
@@ -110,7 +113,7 @@ def share_cells(
     cells = []
     for i, label in enumerate(frame["activation"]):
         text = number(mean[i], digits) + (f" ± {half[i]:.{digits}f}" if math.isfinite(half[i]) else "")
-        dagger = " †" if mark and math.isfinite(mean[i]) and not can_die(label) else ""
+        dagger = " †" if math.isfinite(mean[i]) and label in undying else ""
         verdict, star = verdicts[i] if verdicts else ("", False)
         cells.append(Cell(text + dagger, bool(bold[i]), sort=mean[i], span=spans[i], mark=verdict, star=star))
     return cells

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import can_die, style_of
+from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import (
     Cell,
     Table,
@@ -25,6 +25,7 @@ from reluexp.stats import (
     Results,
     common_setting,
     differences,
+    dying,
     has_many_axes,
     headline_target,
     other_axes,
@@ -45,7 +46,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     columns = {
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
-        "dead %": share_cells(frame, "dead_fraction", best, mark=True),
+        "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
         **({f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column])} if rule else {}),
@@ -126,7 +127,7 @@ def _steps(
 
 
 def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: bool) -> str:
-    marked = not all(can_die(str(label)) for label in frame["activation"])
+    marked = not dying(study).issuperset(frame["activation"])
     dagger = " † cannot be dead exactly: underflow, not compared." if marked and frame["dead_fraction_n"].any() else ""
     lost = (frame["diverged"] + frame["failed"]).any()
     kept = (

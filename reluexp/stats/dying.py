@@ -1,0 +1,19 @@
+"""Which activations' networks have units that can be dead exactly."""
+
+from __future__ import annotations
+
+from reluexp.catalogue.activations import can_die
+from reluexp.stats.memory import remembered
+from reluexp.stats.results import Results
+
+__all__ = ["dying"]
+
+
+@remembered
+def dying(study: Results) -> frozenset[str]:
+    """The labels of activations that are 0 on a half-line, or whose networks have another function that is."""
+    trials = study.trials
+    if "activation" not in trials:
+        return frozenset()
+    others = trials.loc[trials["can_die"].eq(True), "activation"] if "can_die" in trials else ()
+    return frozenset({*map(str, others), *filter(can_die, map(str, trials["activation"].unique()))})
