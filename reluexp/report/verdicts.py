@@ -61,7 +61,9 @@ def _more(row: dict[Any, Any]) -> str:
     if math.isfinite(seeds := seeds_to_tell(row)):
         if seeds > MANY_SEEDS:
             return f"What was seen lies near the margin: more than {MANY_SEEDS:,} seeds would be needed to tell."
-        return f"About {seeds:.0f} seeds would tell, at the spread seen."
+        if abs(row["mean"]) > row["margin"]:
+            return f"About {seeds:.0f} seeds would show a difference as large as the one seen."
+        return f"About {seeds:.0f} seeds would show that there is none beyond the margin, if there is none."
     if math.isfinite(row["p_holm"]):
         return "p < 0.001 (Holm)" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f} (Holm)"
     return ""

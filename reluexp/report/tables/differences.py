@@ -99,12 +99,18 @@ def _caption(study: Results, frame: pd.DataFrame) -> str:
     margins = ", ".join(_margin(row) for row in frame.drop_duplicates("metric").to_dict("records"))
     hopeless = frame["pairs_needed"].dropna()
     needed = f" At this number of seeds no p can reach 0.05; {hopeless.max():.0f} would do." if len(hopeless) else ""
+    told = (
+        " Seeds that would tell: those that would show a mean beyond the margin to be so, were it the truth; for a "
+        "mean within it, those that would show a true 0 to be within."
+        if frame["verdict"].eq("undecided").any()
+        else ""
+    )
     return (
         f"Minus {base}, paired by seed and every other axis; accuracies and shares in points, losses as they are, "
         "steps as a ratio. Mean with its paired 95 % t interval; exact signed-rank p, Holm-corrected within the "
         "metric; rank-biserial effect. "
         f"Verdicts by the smallest difference that matters ({margins}): better or worse beyond it, equal within it "
-        f"(TOST), else undecided.{needed} Exploratory."
+        f"(TOST), else undecided.{needed}{told} Exploratory."
     )
 
 
