@@ -413,6 +413,8 @@ def test_units_of_a_function_besides_the_activation_can_die(tmp_path: Path) -> N
     assert "†" not in table.caption
     plain = reluexp.run({**tiny("Fixed", seeds=1, grid=grid), "architecture": {"width": [4]}}, tmp_path / "plain")
     assert plain.trials.set_index("activation")["can_die"].to_dict() == {"relu": True, "elu": False, "tanh": False}
+    told = [own.claims().set_index("claim").loc["sparsity", "numbers"] for own in (study, plain)]
+    assert ["multiply-adds" in numbers for numbers in told] == [False, True]
     mine = reluexp.run(tiny("Wide", seeds=1, grid=grid), tmp_path / "mine")
     assert mine.trials.set_index("activation")["can_die"].to_dict() == {"relu": True, "elu": False, "tanh": False}
 

@@ -31,6 +31,7 @@ def sparsity(field: Field) -> Evidence:
     end = {str(k): float(v) for k, v in ordered.last().items()}
     change = {str(k): float(v) for k, v in (ordered.last() - ordered.first()).items()}
     skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean
+    skip = math.nan if ":" in home.setting.architecture.name else skip  # what stands between sites is not known
     note = f"{skip:.0f} % of the multiply-adds of the layers after the first have a zero factor"
     return Evidence(
         [
