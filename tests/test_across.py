@@ -82,7 +82,8 @@ def test_a_study_of_several_data_sets() -> None:
 def test_the_report_says_what_the_data_sets_together_carry_and_no_more() -> None:
     study = tasks(6)
     first, second = across_sentences(study)
-    assert "Over 6 data sets together, against ReLU: ELU +2.2 points" in first
+    assert "Over 6 data sets together, against ReLU, by bootstrap intervals that are not corrected" in first
+    assert ": ELU +2.2 points" in first
     assert "Tanh" not in first  # planted to be like relu
     assert "ELU came first on average" in second
     assert "no activation was shown to differ" in across_sentences(tasks(2, better=0.0))[0]

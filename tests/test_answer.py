@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -61,7 +62,7 @@ def test_one_activation_that_cannot_die_is_told_alone() -> None:
 
 def test_accuracies_on_different_data_choose_no_activation() -> None:
     *_, choice = answer(tasks(6, seeds=8))
-    assert choice.startswith("Over 6 data sets together, against ReLU: ELU +2.")
+    assert re.match("Over 6 data sets together, against ReLU, by bootstrap intervals .*: ELU [+]2[.]", choice)
     assert "Ranked on each of 6 data sets" in choice
 
 

@@ -93,13 +93,15 @@ def across_sentences(study: Results) -> list[str]:
     rows = apart.to_dict("records")
     shown = rows if len(rows) <= 3 else [rows[0], rows[-1]]
     more = f" ({len(rows)} of {len(table)} differ)" if len(rows) > 3 else ""
-    return [f"{where}, against {base}: {'; '.join(_told(row) for row in shown)}{more}.", *_ranked(found.ranks)]
+    told = "; ".join(_told(row) for row in shown)
+    how = "by bootstrap intervals that are not corrected for their number"
+    return [f"{where}, against {base}, {how}: {told}{more}.", *_ranked(found.ranks)]
 
 
 def _told(row: dict[Any, Any]) -> str:
     size, low, high = (f"{100 * row[f'iqm{end}']:+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     chance = row["improvement"]
-    better = f", a better run in {100 * chance:.0f} % of pairs" if math.isfinite(chance) else ""
+    better = f", a better run in {100 * chance:.0f} % of all combinations of two runs" if math.isfinite(chance) else ""
     return f"{style_of(str(row['activation']))[0]} {size} points of test accuracy [{low}, {high}]{better}"
 
 
