@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from made_results import made
 from rich.console import Console
@@ -20,6 +22,7 @@ from reluexp.errors import ConfigError
 from reluexp.planning.plan import make_trials
 from reluexp.planning.tuning import choices, for_choosing, for_comparing, shown_axes
 from reluexp.registration import digest, register
+from reluexp.report.tables.verdicts import hypotheses_table
 from reluexp.report.terminal import shown
 from reluexp.stats import compare_study, hypothesis_table
 
@@ -234,6 +237,27 @@ def test_hypotheses_get_the_right_words() -> None:
     row = hypothesis_table(few, stated[:1]).iloc[0]
     assert row["verdict"] == "undecided"
     assert row["seeds_to_decide"] >= 5
+
+
+def test_a_hypothesis_on_several_settings_says_so() -> None:
+    finals = {"relu": [0.5 + 0.01 * seed for seed in range(8)], "elu": [0.6 + 0.01 * seed for seed in range(8)]}
+    stated = [Hypothesis.model_validate({"metric": "test_accuracy", "activation": "elu", "direction": "greater"})]
+    one = made(finals)
+    deep = {
+        "trials": one.trials.assign(trial=one.trials["trial"] + "d"),
+        "epochs": one.epochs.assign(trial=one.epochs["trial"] + "d"),
+    }
+    deep["epochs"].loc[deep["epochs"]["trial"].str.startswith("elu"), ["test_accuracy"]] -= 0.05
+    deep["epochs"].loc[deep["epochs"]["trial"] == "elu-0d", ["test_accuracy"]] -= 0.1
+    frames = {name: pd.concat([getattr(one, name), deep[name]], ignore_index=True) for name in deep}
+    frames["trials"]["depth"] = [2] * len(one.trials) + [4] * len(one.trials)
+    both = replace(one, axes=["activation", "depth"], **frames)
+    for study, several in ((one, False), (both, True)):
+        table = hypotheses_table(study, hypothesis_table(study, stated))
+        assert ("settings" in table.headers) is several
+        assert ("must hold in each" in table.caption) is several
+    row = dict(zip(table.headers, table.rows[0], strict=True))
+    assert (row["settings"].text, row["mean"].text) == ("2", "0.0375")
 
 
 @pytest.mark.usefixtures("inline")

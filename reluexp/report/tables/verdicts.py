@@ -37,12 +37,18 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
     """What was expected, what was seen, and the verdict; those put down after a trial had ended are exploratory."""
     if frame.empty:
         return Table([], [], "")
-    shown = ["statement", "metric", "level", "against", "direction", "n", "mean", "low", "high", "verdict", "kind"]
+    several = ["settings"] if (frame["settings"] > 1).any() else []
+    shown = ["statement", "metric", "level", "against", "direction", *several]
+    shown += ["n", "mean", "low", "high", "verdict", "kind"]
     caption = (
         "Put down in the config before any trial had ended: confirmatory; later: exploratory. Differences of level "
         "minus "
         "against, with the 95 % t interval; verdicts by exact signed-rank tests, Holm-corrected over the hypotheses."
     )
+    if several:
+        caption += (
+            " One about several settings must hold in each; its numbers are of the one that speaks most against it."
+        )
     return _plain(frame[[column for column in shown if column in frame]], caption)
 
 
@@ -70,4 +76,4 @@ def _plain(frame: pd.DataFrame, caption: str) -> Table:
 def _cell(column: Any, value: Any) -> Cell:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return Cell("–" if value is None else str(value), number=False, mark=str(value) if column == "verdict" else "")
-    return Cell(f"{value:.4g}" if math.isfinite(value) else "–", sort=float(value))
+    return Cell(f"{value:.4g}".replace("-", "−") if math.isfinite(value) else "–", sort=float(value))
