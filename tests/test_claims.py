@@ -19,9 +19,10 @@ from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of
 from reluexp.claims.price import partial_conjunction
 from reluexp.claims.signals import _skippable, lost_per_layer
+from reluexp.claims.table import _shown
 from reluexp.config import Setting, label_of, load_config
 from reluexp.cost import measure_cost
-from reluexp.stats import Contrast
+from reluexp.stats import Contrast, decide
 
 SEEDS = 10
 Truth = Callable[[Setting, str, np.random.Generator], dict[str, Any]]
@@ -428,3 +429,18 @@ def test_the_shipped_study_has_what_every_claim_needs() -> None:
         assert {0.05, 0.5} <= set(found.around("train.optimizer.lr", "relu"))
         assert found.where("selu", architecture__depth=16, init__name="lecun_normal")
         assert found.where("relu", init__dead=0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "unknown", "told"),
+    [
+        ([0.5, 0.5], 0, "1.65× [1.65, 1.65] against > 1.1, n = 2"),
+        ([0.5, math.inf, math.inf], 0, "median ∞, for never against > 1.1, n = 3"),
+        ([-math.inf, -math.inf, 0.2], 0, "median 0, for never against > 1.1, n = 3"),
+        ([0.0, 0.0, 0.0, 0.5], 3, "no median, where neither arrived against > 1.1, n = 4"),
+        ([0.5, math.inf, 0.2], 0, "median 1.65× against > 1.1, n = 3"),
+    ],
+)
+def test_ratios_of_steps_that_never_came_are_told(values: list[float], unknown: int, told: str) -> None:
+    contrast = Contrast("steps", values[unknown:], "greater", math.log(1.1), unknown)
+    assert _shown(Part("steps", [contrast], "ratio"), decide(contrast)) == told

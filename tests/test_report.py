@@ -621,3 +621,15 @@ def test_studies_side_by_side_are_written_in_the_formats_asked_for(
                for name in figures)  # fmt: skip
     with pytest.raises(ConfigError, match="unknown report format 'gif'"):
         write_together(studies, tmp_path / "out", ["gif"])
+
+
+def test_the_caption_tells_the_dead_of_the_whole_training_set_where_the_probe_misleads() -> None:
+    study = made_study(("relu", "tanh"), 4, 3, accidents=False)
+    caption = shown_summary(study).caption
+    assert "on the probe; zero" in caption
+    confirmed = study.trials["dead_fraction"] / 2
+    apart = replace(study, trials=study.trials.assign(confirmed_dead_fraction=confirmed))
+    half = 100 * confirmed[study.trials["activation"] == "relu"].mean()
+    assert f"on the probe (dead on the whole training set, in %: ReLU {half:.1f}); zero" in shown_summary(apart).caption
+    same = replace(study, trials=study.trials.assign(confirmed_dead_fraction=study.trials["dead_fraction"]))
+    assert shown_summary(same).caption == caption

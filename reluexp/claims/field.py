@@ -56,6 +56,8 @@ class Group:
     def about(self) -> str:
         """The group in a few words."""
         parts = [label_of(self.setting.dataset), label_of(self.setting.architecture)]
+        init = label_of(self.setting.init)
+        parts += [f"init {init}"] if init != Setting.model_fields["init"].default else []
         rate = "tuned" if self.tuned else f"{self.setting.train.optimizer.lr:g}"
         return ", ".join([*parts, f"{self.setting.train.optimizer.name} lr {rate}"])
 

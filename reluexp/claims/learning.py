@@ -27,7 +27,8 @@ def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: f
 
 def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
     """ln of the ratio of steps to 95 % probe accuracy, one activation over another, above ln 1.1."""
-    label, reached = f"steps {slow} / {fast}", field.steps("probe_accuracy", _TARGET)
+    label = f"steps to {100 * _TARGET:g} % probe accuracy, {slow} / {fast}"
+    reached = field.steps("probe_accuracy", _TARGET)
     values = field.paired(group, slow, fast, {k: math.log(max(v, 1.0)) for k, v in reached.items()})
     neither = field.neither(group, slow, fast, reached)
     never = {name: _nevers(field.single(group, name, reached)) for name in (slow, fast)}

@@ -117,7 +117,10 @@ def _shown(part: Part, decision: Decision) -> str:
     if math.isnan(middle):  # some never arrived: the median can say so
         values = np.asarray(decision.contrast.values, float)
         middle = median_with(values[~np.isnan(values)], decision.contrast.unknown)
-        return f"median {number(middle)}{unit} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
+        told = f"median {number(middle)}{unit}"
+        if ratio and not math.isfinite(middle):
+            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)}, for never"
+        return f"{told} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
 

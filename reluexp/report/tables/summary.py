@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import style_of
+from reluexp.report.findings import at_setting
 from reluexp.report.tables.cells import (
     Cell,
     Table,
@@ -33,6 +34,8 @@ from reluexp.stats import (
 )
 
 __all__ = ["gains_told", "summary_table"]
+
+_APART, _SHOWN = 0.005, 3
 
 
 def summary_table(study: Results, frame: pd.DataFrame) -> Table:
@@ -126,6 +129,18 @@ def _steps(
     return cells
 
 
+def _fewer(study: Results, frame: pd.DataFrame) -> str:
+    """How many are dead on the whole training set, where the probe is so small that it makes a difference."""
+    apart = frame["dead_fraction_mean"] - frame["confirmed_dead_fraction_mean"]
+    rows = frame[(apart > _APART) & frame["activation"].isin(dying(study))].to_dict("records")
+    told = [
+        f"{style_of(str(row['activation']))[0]}{at_setting(study, row)} {100 * row['confirmed_dead_fraction_mean']:.1f}"
+        for row in rows[:_SHOWN]
+    ]
+    more = f" and {len(rows) - _SHOWN} more in summary.csv" if len(rows) > _SHOWN else ""
+    return f" (dead on the whole training set, in %: {', '.join(told)}{more})" if told else ""
+
+
 def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: bool) -> str:
     marked = not dying(study).issuperset(frame["activation"])
     dagger = " † cannot be dead exactly: underflow, not compared." if marked and frame["dead_fraction_n"].any() else ""
@@ -140,6 +155,7 @@ def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: b
     gains = f" Gains of the initial weights: {told}." if (told := gains_told(study)) else ""
     star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
     return (
-        f"Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units; "
-        f"zero: share of hidden activations.{constant}{steps}{common}{gains}{star}{dagger}{kept}"
+        "Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: share of hidden units, on "
+        f"the probe{_fewer(study, frame)}; zero: share of hidden activations."
+        f"{constant}{steps}{common}{gains}{star}{dagger}{kept}"
     )
