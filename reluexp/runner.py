@@ -239,7 +239,8 @@ class _Session:
                 else:
                     failed = stacks[event["stack"]]
                     data = self.data[identity(failed.setting.dataset)]
-                    record_failure(self.store, failed, self.loaded.config.study, data, event)
+                    file = record_failure(self.store, failed, self.loaded.config.study, data, event)
+                    event |= {} if event["kind"] else {"traceback": str(file)}
             self.listener(event)
             if event.get("note"):
                 self._note(event["note"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -198,7 +199,10 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(text)
     found = command("run", "f.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 1
-    assert "planted" in found.stderr
+    assert "failed: RuntimeError: planted (mine.py, line 2); traceback: results/s/stacks/" in found.stderr
+    record = re.findall(r"results/s/stacks/.*/stack\.json", found.stderr)
+    assert len(record) == 1
+    assert "in bad\\n    raise RuntimeError" in (tmp_path / record[0]).read_text("utf-8")
     outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
     assert set(outcomes["mine:bad"]) == {"failed"}
     assert set(outcomes["relu"]) == {"finished"}

@@ -19,7 +19,7 @@ from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
 from reluexp.store.files import guarded, write_whole
 from reluexp.store.lock import Shard, StudyLock
-from reluexp.store.sealed import WEIGHTS, Depth, Record, compare, examine, write_sealed
+from reluexp.store.sealed import RECORD, WEIGHTS, Depth, Record, compare, examine, write_sealed
 from reluexp.store.tables import read_rows, to_parquet
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class Store:
     def stack(self, name: str) -> Path:
         """The folder of a stack that has ended."""
         return self.stacks / name
+
+    def record(self, name: str) -> Path:
+        """The file that says how a stack was made, or why it failed."""
+        return self.stack(name) / RECORD
 
     def ended(self, depth: Depth = "records") -> tuple[dict[str, Record], list[Damage]]:
         """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `outputs`, …), and the damaged."""
