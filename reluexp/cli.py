@@ -218,24 +218,18 @@ def status(
     study: Annotated[str, typer.Argument(help="A study or its folder; default: the latest.")] = "",
     results: Results = Path("results"),
 ) -> None:
-    """Count the trials that are done, begun, failed and to do.
+    """Count the trials that are done and to do, and of these the failed and begun.
 
     Example: reluexp status quickstart
     """
-    from reluexp.plain import counted
-    from reluexp.standing import take_stock
+    from reluexp.standing import stock_for_run
     from reluexp.store import Store, find_study
     from reluexp.study import Study
 
     store = Store(find_study(study, results))
     found = Study(store)
-    standing = take_stock(store, found.asked, found.provenance)
-    trials = {trial.id for trial in standing.trials}
-    begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
-    counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
-    counts |= {"begun": len(begun), "to do": len(trials) - len(standing.outcomes) - len(begun)}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    _say(f"{store.root}: {counted(len(trials), 'trial')}: {told}")
+    standing = stock_for_run(store, found.asked, found.provenance)
+    _say(f"{store.root}: {standing.told(store.begun())}")
     for owner in store.owners():
         _say(f"running: {owner}")
     _warn(standing.notes())

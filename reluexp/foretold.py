@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from reluexp.catalogue.datasets import DATASETS, Published
 from reluexp.config import LoadedConfig, Point
 from reluexp.engine import Resources, memory_of_place, places, planned_device
+from reluexp.errors import ResultsError
 from reluexp.plain import counted
-from reluexp.planning.code import code_of
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import of_other_precision, refuse_oversized
 from reluexp.planning.plan import Plan, make_plan, make_trials
 from reluexp.planning.tuning import for_choosing, settled
-from reluexp.standing import take_stock
+from reluexp.standing import stock_for_run
 from reluexp.store import Store, recall_speed
 
 __all__ = ["foretold"]
@@ -71,8 +73,10 @@ def _time(seconds: float) -> str:
 def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
     """The plan of what is not done yet, as `run` would make it."""
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
-    sources = {"code": code_of(trial.point.setting for trial in trials)}
-    done, begun = take_stock(store, trials, sources).done, store.begun()
+    about: dict[str, Any] = {}
+    with suppress(ResultsError):  # no study yet, or one that the run will write anew
+        about = store.read_study().get("provenance") or {}
+    done, begun = stock_for_run(store, trials, about).done, store.begun()
     workers = places(resources, device == "cuda")
     return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
 

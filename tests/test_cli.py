@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 import reluexp
+from reluexp.checking import check_study
 from reluexp.cli import _json, app
 from reluexp.config import load_config
 from reluexp.engine import Resources
@@ -188,6 +189,9 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
+    told = {command(word, cwd=tmp_path).stdout.splitlines()[0] for word in ("status", "check")}
+    assert told == {"results/s: 2 trials: 0 finished, 0 diverged, 2 to do (2 begun)"}
+    assert ", 2 to do\n" in command("plan", "long.yaml", cwd=tmp_path).stdout
     assert command("run", "long.yaml", "--workers", "1", "--no-report", cwd=tmp_path).returncode == 0
     reluexp.run(tmp_path / "long.yaml", tmp_path / "whole", workers=1)
     same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
@@ -204,6 +208,13 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     assert len(record) == 1
     assert "in bad\\n    raise RuntimeError" in (tmp_path / record[0]).read_text("utf-8")
     outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
+    counts = "results/s: 4 trials: 2 finished, 0 diverged, 2 to do (2 failed)"
+    again = (
+        "what to do: `reluexp run` with the study's config goes on with what is to do, and tries failed trials again"
+    )
+    assert command("check", cwd=tmp_path).stdout.splitlines()[::2] == [counts, again]
+    assert command("status", cwd=tmp_path).stdout == f"{counts}\n"
+    assert ", 2 to do\n" in command("plan", "f.yaml", cwd=tmp_path).stdout
     assert set(outcomes["mine:bad"]) == {"failed"}
     assert set(outcomes["relu"]) == {"finished"}
 
@@ -254,6 +265,11 @@ def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
     assert second["mine:bent"] != first["mine:bent"]
     study = reluexp.load("results/s")
     own(bend=3, width=5)
+    assert planned().endswith(", 4 to do")
+    assert command("status", cwd=tmp_path).stdout == "results/s: 4 trials: 0 finished, 0 diverged, 4 to do\n"
+    checked = check_study(Path("results/s"))
+    assert checked.sentences[0] == "results/s: 4 trials: 0 finished, 0 diverged, 4 to do"
+    assert not checked.sound
     with pytest.raises(ResultsError, match="the code of mine:Net has changed since it was trained"):
         study.model(study.trials["trial"].iloc[0])
 
