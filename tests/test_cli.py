@@ -197,6 +197,28 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
     same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
 
 
+@pytest.mark.parametrize(
+    ("where", "words", "message"),
+    [
+        ("report.write_report", ["run", "small.yaml"],
+         "training is finished and saved; the report was not written; `reluexp report results/s` makes it"),
+        ("report.findings.findings", ["run", "small.yaml", "--no-report"],
+         "training is finished and saved; `reluexp report results/s` says what was found"),
+        ("report.write_report", ["report", "s"],
+         "stopped; every file of a report is written whole or not at all, and the same command makes the rest"),
+        ("runner.run_loaded", ["run", "small.yaml"], "stopped at once; finished stacks are kept"),
+        ("config.load_config", ["plan", "small.yaml"], "stopped"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_is_answered_with_what_is_saved(folder: Path, where: str, words: list[str], message: str) -> None:
+    module, _, name = f"reluexp.{where}".rpartition(".")
+    code = f"import {module}\ndef stop(*_, **__): raise KeyboardInterrupt\n{module}.{name} = stop\n"
+    line = [sys.executable, "-c", f"{code}from reluexp.cli import main; main()", *words]
+    found = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 130
+    assert found.stderr.splitlines()[-1] == message
+
+
 def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def bad(z):\n    raise RuntimeError('planted')\n")
     text = SMALL + "train: {epochs: 1}\ngrid: {activation: [relu, 'mine:bad']}\ninit: {gain: 1.0}\n"
