@@ -46,8 +46,10 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
 
 
 def _not_there(points: Iterable[Point]) -> Iterator[str]:
-    """Published data sets that have no files yet."""
+    """Published data sets that have no files yet, and folders of images that are not there."""
     sets = [point.setting.dataset for point in points]
+    folders = dict.fromkeys(Path(own.path).expanduser() for own in sets if own.name == "imagefolder")
+    yield from (f"there is no folder {str(own)!r}: run would end there" for own in folders if not own.is_dir())
     known = [own for own in sets if own.name in DATASETS and DATASETS[own.name].options is Published]
     places = [(own.name, own.root, own.download) for own in known]
     for name, folder, download in dict.fromkeys(places):

@@ -24,7 +24,7 @@ from reluexp.checking import check_study
 from reluexp.cli import _json, app
 from reluexp.config import load_config
 from reluexp.engine import Resources
-from reluexp.errors import ResultsError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.foretold import foretold
 from reluexp.plain import plain
 from reluexp.progress import watching
@@ -83,7 +83,9 @@ BAD = [
     (["plan", "small.yaml", "--device", "gpu"], "allowed: auto, cpu, cuda"),
     (["run", "small.yaml", "--workers", "0"], "greater than or equal to 1"),
     (["run", "small.yaml", "--patience", "inf"], "patience: got inf; allowed: a finite number"),
-    (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),
+    (["run", "small.yaml", "--results", "small.yaml"], "cannot write the results: small.yaml is a file"),
+    (["status", "--results", "small.yaml"], "small.yaml is a file, where a folder is needed"),
+    (["plan", "small.yaml", "--results", "small.yaml"], "small.yaml is a file, where a folder is needed"),
     (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),
     (["report", "nothing"], "no study"),
     (["report", "s", "--format", "docx"], "docx"),
@@ -162,7 +164,11 @@ def test_what_is_not_there_is_told_with_what_is(folder: Path) -> None:
         reluexp.load(folder / "results")
     with pytest.raises(ResultsError, match=r"nothing: there is no study$"):
         reluexp.load(folder / "nowhere" / "nothing")
+    with pytest.raises(ResultsError, match="a study is a folder such as results/quickstart; got: int"):
+        reluexp.load(3)  # type: ignore[arg-type]
     study = reluexp.load(folder / "results" / "s")
+    with pytest.raises(ConfigError, match=r"^unknown metric 'test_acuracy'; did you mean 'test_accuracy'\? This study"):
+        study.compare("test_acuracy")
     assert repr(study) == f"<Study {str(folder / 'results' / 's')!r}: 4 trials, axes: activation>"
 
 
@@ -319,6 +325,9 @@ def test_reading_images_is_shown(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     text = "study: s\ndataset: {name: imagefolder, path: images, size: 8}\narchitecture: {width: [4]}\nseeds: 1\n"
     (tmp_path / "i.yaml").write_text(text + "train: {epochs: 1}\n")
+    assert "there is no folder" not in command("plan", "i.yaml", cwd=tmp_path).stdout
+    elsewhere = command("plan", "i.yaml", "--set", "dataset.path=elsewhere", cwd=tmp_path)
+    assert "note: there is no folder 'elsewhere': run would end there" in elsewhere.stdout
     found = command("run", "i.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "12/12 images read" in found.stderr

@@ -48,7 +48,10 @@ _TYPES = {
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
-    """One problem for each place in the data, in the order of the model; alternatives of a union are put together."""
+    """One problem for each place in the data, in the order of the model; alternatives of a union are put together.
+
+    Of alternatives that hold others, those are told that the data come nearer to.
+    """
     found: dict[Path_, list[str]] = {}
     values: dict[Path_, Any] = {}
     for number, entry in enumerate(error.errors(include_url=False)):
@@ -59,7 +62,9 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
         if text not in found.setdefault(path, []):
             found[path].append(text)
         values[path] = value
-    return [(path, _joined(values[path], texts)) for path, texts in found.items()]
+    inner = {path[:end] for path in found for end in range(len(path))}
+    told = {path: texts for path, texts in found.items() if path not in inner or any(t[:1] != "=" for t in texts)}
+    return [(path, _joined(values[path], texts)) for path, texts in told.items()]
 
 
 def render(lines: Sequence[str]) -> str:
