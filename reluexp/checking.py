@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reluexp.errors import ResultsError
 from reluexp.plain import counted
-from reluexp.standing import Standing, take_stock
+from reluexp.standing import Standing, stock_for_run
 from reluexp.store import Store
 from reluexp.study import Study
 
@@ -31,18 +31,17 @@ def check_study(root: Path) -> Finding:
         asked = study.asked
     except ResultsError as error:
         return _without_study(store, str(error))
-    standing = take_stock(store, asked, study.provenance, "all")
-    wrong = [str(damage) for damage in (*standing.damaged, *store.damaged_checkpoints(), *store.damaged_extras())]
-    wrong += [f"stack {name}: made from {source} changed since" for name, source in standing.outdated.items()]
-    sentences = [*_counts(store, standing), *(f"damaged: {text}" for text in wrong), *_apart(standing)]
+    standing = stock_for_run(store, asked, study.provenance, "all")
+    damaged = (*standing.damaged, *store.damaged_checkpoints(), *store.damaged_extras())
+    wrong = [f"damaged: {damage}" for damage in damaged]
+    wrong += [f"outdated: stack {name}: made from {source} changed since" for name, source in standing.outdated.items()]
+    sentences = [*_counts(store, standing), *wrong, *_apart(standing)]
     sentences += [f"left by a process that was killed: {path}; the next run removes it" for path in store.leftovers()]
     return Finding(not wrong, [*sentences, _advice(store, standing, bool(wrong))])
 
 
 def _counts(store: Store, standing: Standing) -> Iterator[str]:
-    counts = ", ".join(f"{standing.count()[kind]} {kind}" for kind in ("finished", "diverged", "failed"))
-    to_do = len(standing.trials) - len(standing.outcomes)
-    yield f"{store.root}: {counted(len(standing.trials), 'trial')}: {counts}, {to_do} to do"
+    yield f"{store.root}: {standing.told(store.begun())}"
     files = sum(len(record["files"]) + 1 for record in standing.records.values())
     size = sum(told["bytes"] for record in standing.records.values() for told in record["files"].values())
     yield f"{counted(len(standing.records), 'stack')}, {files} files, {size:,} bytes: as they were written"
@@ -57,9 +56,10 @@ def _apart(standing: Standing) -> Iterator[str]:
 def _advice(store: Store, standing: Standing, wrong: bool) -> str:
     again = "`reluexp run` with the study's config"
     if wrong:
-        return f"what to do: {again} moves what is damaged to {store.aside} and does its trials again"
-    if len(standing.done) < len(standing.trials):
-        return f"what to do: {again} goes on with what is not done"
+        return f"what to do: {again} moves what is damaged or outdated to {store.aside} and does its trials again"
+    if standing.to_do:
+        failed = standing.to_do > len(standing.trials) - len(standing.outcomes)
+        return f"what to do: {again} goes on with what is to do{', and tries failed trials again' * failed}"
     return "all is well"
 
 

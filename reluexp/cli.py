@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,7 +111,7 @@ def run(
     from reluexp.store import Shard
 
     part = Shard.parse(shard) if shard else None
-    with watching(quiet) as listener:
+    with _saying("stopped at once; finished stacks are kept"), watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
     _conclude(study, as_json, not no_report)
     if study.trials["outcome"].eq("failed").any():
@@ -137,7 +138,11 @@ def report(
 
     Example: reluexp report quickstart --format html,pdf
     """
-    found = _loaded(studies or [""], results, earlier)
+    with _saying("stopped; every file of a report is written whole or not at all, and the same command makes the rest"):
+        _report(_loaded(studies or [""], results, earlier), out, formats, style, as_json)
+
+
+def _report(found: list[Any], out: Path | None, formats: str, style: Path | None, as_json: bool) -> None:
     from reluexp.report import write_report, write_together
     from reluexp.report.style import Style, paper_style, styled
     from reluexp.report.terminal import as_data
@@ -218,24 +223,18 @@ def status(
     study: Annotated[str, typer.Argument(help="A study or its folder; default: the latest.")] = "",
     results: Results = Path("results"),
 ) -> None:
-    """Count the trials that are done, begun, failed and to do.
+    """Count the trials that are done and to do, and of these the failed and begun.
 
     Example: reluexp status quickstart
     """
-    from reluexp.plain import counted
-    from reluexp.standing import take_stock
+    from reluexp.standing import stock_for_run
     from reluexp.store import Store, find_study
     from reluexp.study import Study
 
     store = Store(find_study(study, results))
     found = Study(store)
-    standing = take_stock(store, found.asked, found.provenance)
-    trials = {trial.id for trial in standing.trials}
-    begun = {name for names in store.begun() for name in names} & trials - set(standing.outcomes)
-    counts = {kind: standing.count()[kind] for kind in ("finished", "diverged", "failed")}
-    counts |= {"begun": len(begun), "to do": len(trials) - len(standing.outcomes) - len(begun)}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    _say(f"{store.root}: {counted(len(trials), 'trial')}: {told}")
+    standing = stock_for_run(store, found.asked, found.provenance)
+    _say(f"{store.root}: {standing.told(store.begun())}")
     for owner in store.owners():
         _say(f"running: {owner}")
     _warn(standing.notes())
@@ -304,8 +303,20 @@ def _loaded(names: list[str], results: Path, earlier: bool) -> list[Any]:
 def _conclude(study: Any, as_json: bool, reports: bool) -> None:
     from reluexp.report import write_report
 
-    path = write_report(study, formats=("html", "csv", "md", "tex", "svg")) if reports else None
-    _show(study, path, as_json)
+    saved, later = "training is finished and saved", f"`reluexp report {study.path}`"
+    with _saying(f"{saved}; the report was not written; {later} makes it"):
+        path = write_report(study, formats=("html", "csv", "md", "tex", "svg")) if reports else None
+    with _saying(f"{saved}{f', the report is {path}' if path else ''}; {later} says what was found"):
+        _show(study, path, as_json)
+
+
+@contextmanager
+def _saying(text: str) -> Iterator[None]:
+    """What a Ctrl-C in the block is answered with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(text) from None
 
 
 def _json(found: Any) -> str:
@@ -351,8 +362,7 @@ def _guarded(command: Callable[..., Any]) -> int:
         _warn_plain(str(error))
         return 130
     except KeyboardInterrupt:
-        print("stopped at once; finished stacks are kept", file=sys.stderr)
-        return 130
+        code = 130
     except ReluexpError as error:
         _warn_plain(f"error: {error}")
         return 2
@@ -364,4 +374,6 @@ def _guarded(command: Callable[..., Any]) -> int:
                 _warn_plain(f"error: {message}")
             return 2
         raise
+    if code == 130:  # what Typer makes of a Ctrl-C
+        print("stopped", file=sys.stderr)
     return code if isinstance(code, int) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from pathlib import Path
 from typing import Any
 
 from reluexp.config import label_of
@@ -18,8 +19,10 @@ from reluexp.store import Store
 __all__ = ["record_failure"]
 
 
-def record_failure(store: Store, stack: Stack, study: str, data: str, event: Event) -> None:
-    """Writes the outcome of a stack that an event says has failed; `data` is its data set's fingerprint.
+def record_failure(store: Store, stack: Stack, study: str, data: str, event: Event) -> Path:
+    """Writes the outcome of a stack that an event says has failed, and returns the file with its traceback.
+
+    `data` is the fingerprint of the stack's data set.
 
     Raises ResultsError where it was the results that could not be written.
     """
@@ -37,6 +40,7 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, event: Eve
         **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
     }
     store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})
+    return store.record(stack.id)
 
 
 def _row(trial: Trial, study: str, text: str) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from reluexp.catalogue.datasets import DATASETS, Published
 from reluexp.config import LoadedConfig, Point
 from reluexp.engine import Resources, memory_of_place, places, planned_device
+from reluexp.errors import ResultsError
 from reluexp.plain import counted
-from reluexp.planning.code import code_of
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import of_other_precision, refuse_oversized
 from reluexp.planning.plan import Plan, make_plan, make_trials
 from reluexp.planning.tuning import for_choosing, settled
-from reluexp.standing import take_stock
+from reluexp.standing import stock_for_run
 from reluexp.store import Store, recall_speed
 
 __all__ = ["foretold"]
@@ -44,8 +46,10 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
 
 
 def _not_there(points: Iterable[Point]) -> Iterator[str]:
-    """Published data sets that have no files yet."""
+    """Published data sets that have no files yet, and folders of images that are not there."""
     sets = [point.setting.dataset for point in points]
+    folders = dict.fromkeys(Path(own.path).expanduser() for own in sets if own.name == "imagefolder")
+    yield from (f"there is no folder {str(own)!r}: run would end there" for own in folders if not own.is_dir())
     known = [own for own in sets if own.name in DATASETS and DATASETS[own.name].options is Published]
     places = [(own.name, own.root, own.download) for own in known]
     for name, folder, download in dict.fromkeys(places):
@@ -71,8 +75,10 @@ def _time(seconds: float) -> str:
 def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
     """The plan of what is not done yet, as `run` would make it."""
     store, trials = Store(results / loaded.config.study), make_trials(loaded)
-    sources = {"code": code_of(trial.point.setting for trial in trials)}
-    done, begun = take_stock(store, trials, sources).done, store.begun()
+    about: dict[str, Any] = {}
+    with suppress(ResultsError):  # no study yet, or one that the run will write anew
+        about = store.read_study().get("provenance") or {}
+    done, begun = stock_for_run(store, trials, about).done, store.begun()
     workers = places(resources, device == "cuda")
     return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
 

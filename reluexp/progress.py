@@ -53,7 +53,7 @@ class _State:
         if event["event"] not in before or (text := plain(before[event["event"]] + str(event["text"]))) in self.told:
             return ""
         self.told.add(text)
-        return text
+        return text + (f"; traceback: {plain(event['traceback'])}" if event.get("traceback") else "")
 
     @property
     def trials_worked(self) -> float:

@@ -239,7 +239,8 @@ class _Session:
                 else:
                     failed = stacks[event["stack"]]
                     data = self.data[identity(failed.setting.dataset)]
-                    record_failure(self.store, failed, self.loaded.config.study, data, event)
+                    file = record_failure(self.store, failed, self.loaded.config.study, data, event)
+                    event |= {} if event["kind"] else {"traceback": str(file)}
             self.listener(event)
             if event.get("note"):
                 self._note(event["note"])
@@ -308,9 +309,8 @@ class _Session:
             self._note(f"damaged: {damage}; moved to {place}, its trials run again")
         standing = take_stock(self.store, self.asked, self._sources)
         if standing.not_asked and not self.loaded.config.tune and self.store.study_file.is_file():
-            new = len(self.asked) - len(standing.done)
             kept = f"{standing.not_asked} of earlier configs kept but not asked for"
-            self._note(f"the config has changed: {counted(new, 'trial')} to do, {kept}")
+            self._note(f"the config has changed: {counted(standing.to_do, 'trial')} to do, {kept}")
         if standing.other_numerics:
             count = sum(len(standing.records[name]["trials"]) for name in standing.other_numerics)
             self._note(f"{counted(count, 'trial')} by a version of reluexp that computes other numbers: left out")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reluexp.plain import counted
+from reluexp.planning.code import code_of
 from reluexp.planning.plan import NUMERICS, Trial, identity
 from reluexp.store import Damage, Depth, Store
 
-__all__ = ["Standing", "data_of", "take_stock"]
+__all__ = ["Standing", "data_of", "stock_for_run", "take_stock"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,20 @@ class Standing:
         """The trials that need no more work; a failed one is tried again."""
         return [name for name, (outcome, _) in self.outcomes.items() if outcome != "failed"]
 
-    def count(self) -> Counter[str]:
-        """How many trials finished, diverged and failed."""
-        return Counter(outcome for outcome, _ in self.outcomes.values())
+    @property
+    def to_do(self) -> int:
+        """How many trials the next run trains: those that are not done, failed and begun ones among them."""
+        return len(self.trials) - len(self.done)
+
+    def told(self, begun: Iterable[Sequence[str]]) -> str:
+        """`4 trials: 1 finished, 0 diverged, 3 to do (1 failed, 2 begun)`, with the trials that have a checkpoint."""
+        count = Counter(outcome for outcome, _ in self.outcomes.values())
+        asked = {trial.id for trial in self.trials}
+        under_way = {name for names in begun for name in names} & asked - set(self.outcomes)
+        parts = {"failed": count["failed"], "begun": len(under_way)}
+        some = ", ".join(f"{number} {kind}" for kind, number in parts.items() if number)
+        ended = f"{count['finished']} finished, {count['diverged']} diverged"
+        return f"{counted(len(self.trials), 'trial')}: {ended}, {self.to_do} to do{f' ({some})' * bool(some)}"
 
     def notes(self, earlier: bool = False) -> Iterator[str]:
         """What a reader of the results should know, in sentences.
@@ -110,3 +122,11 @@ def take_stock(
             if name in asked and standing.outcomes.get(name, ("failed", ""))[0] == "failed":
                 standing.outcomes[name] = (outcome, stack)
     return Standing(**{**vars(standing), "not_asked": len(elsewhere)})
+
+
+def stock_for_run(
+    store: Store, trials: Sequence[Trial], provenance: Mapping[str, Any], depth: Depth = "records"
+) -> Standing:
+    """What `take_stock` finds, as the next run would have it: with the user's code as it is now. Imports none of it."""
+    code = {**(provenance.get("code") or {}), **code_of(trial.point.setting for trial in trials)}
+    return take_stock(store, trials, {**provenance, "code": code}, depth)

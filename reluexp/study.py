@@ -217,4 +217,6 @@ def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None,
     (`asked` is False there), and every dotted key in which the configs differ is an axis, so that pairs are still equal
     in all but one.
     """
+    if not isinstance(path, (str, Path)):
+        raise ResultsError(f"a study is a folder such as results/quickstart; got: {type(path).__name__}")
     return Study(Store(Path(path)), without=without, earlier=earlier)

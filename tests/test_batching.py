@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from pathlib import Path
@@ -214,9 +215,10 @@ def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path, monkeypatch: p
         study.survival()
     with pytest.raises(ResultsError, match="failed and has no weights"):
         study.model(study.trials["trial"].iloc[0])
+    line = inspect.getsourcelines(Broken.forward)[1] + 2
     assert findings(study) == [
         "4 of 4 trials failed (ReLU 2 of 2, ELU 2 of 2); a failed one is in no mean; "
-        "why, most often: RuntimeError: the loss of <b>hope</b>."
+        f"why, most often: RuntimeError: the loss of <b>hope</b> (test_batching.py, line {line})."
     ]
     page = write_report(study).read_text("utf-8")
     assert "RuntimeError: the loss of &lt;b&gt;hope" in page
@@ -246,6 +248,17 @@ class Wide(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.net(x)
+
+
+class Untrained(Wide):
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__(num_outputs, activation)
+        self.requires_grad_(False)
+
+
+class Summed(Wide):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).sum(1)
 
 
 class Headless(Wide):
@@ -296,6 +309,8 @@ class Deaf(Wide):
         ("no_module", "made int, not a torch.nn.Module"),
         ("Headless", r"gives [sample, 9]; its output must be [sample, 10]"),
         ("Doubled", "gives no tensor"),
+        ("Summed", "gives [sample]; its output must be [sample, 10]"),
+        ("Untrained", "has no parameters to train"),
         ("Weighed", "cannot draw the weights of 'net.5', which are computed from others"),
     ],
 )
@@ -306,6 +321,26 @@ def test_models_that_cannot_be_studied_are_told_why(
     study = reluexp.run(tiny(name, seeds=1), tmp_path, workers=1)
     assert study.trials["outcome"].tolist() == ["failed"]
     assert message in study.trials["failure"].iloc[0]
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("net = 7", "'{0}:net' is an int; it must be a class or function that makes a torch.nn.Module"),
+        ("\nnet = nowhere", "'{0}:net' cannot be imported: NameError: name 'nowhere' is not defined ({0}.py, line 2)"),
+        ("import json\n\nnet = json.loads('')", "line 1 column 1 (char 0) ({0}.py, line 3)"),
+        ("def net(:", "'{0}:net' cannot be imported: SyntaxError: invalid syntax ({0}.py, line 1)"),
+    ],
+)
+def test_what_makes_no_model_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"made_{len(text)}"
+    Path(f"{name}.py").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message.format(name))):
+        reluexp.run({**tiny("Wide"), "architecture": f"{name}:net"}, tmp_path, workers=1)
 
 
 class Gated(Mlp):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,10 +20,11 @@ import pytest
 from PIL import Image
 
 import reluexp
+from reluexp.checking import check_study
 from reluexp.cli import _json, app
 from reluexp.config import load_config
 from reluexp.engine import Resources
-from reluexp.errors import ResultsError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.foretold import foretold
 from reluexp.plain import plain
 from reluexp.progress import watching
@@ -81,7 +83,9 @@ BAD = [
     (["plan", "small.yaml", "--device", "gpu"], "allowed: auto, cpu, cuda"),
     (["run", "small.yaml", "--workers", "0"], "greater than or equal to 1"),
     (["run", "small.yaml", "--patience", "inf"], "patience: got inf; allowed: a finite number"),
-    (["run", "small.yaml", "--results", "small.yaml"], "cannot write"),
+    (["run", "small.yaml", "--results", "small.yaml"], "cannot write the results: small.yaml is a file"),
+    (["status", "--results", "small.yaml"], "small.yaml is a file, where a folder is needed"),
+    (["plan", "small.yaml", "--results", "small.yaml"], "small.yaml is a file, where a folder is needed"),
     (["run", "small.yaml", "--set", "activation=nowhere.mine:f"], "nowhere.mine"),
     (["report", "nothing"], "no study"),
     (["report", "s", "--format", "docx"], "docx"),
@@ -160,7 +164,11 @@ def test_what_is_not_there_is_told_with_what_is(folder: Path) -> None:
         reluexp.load(folder / "results")
     with pytest.raises(ResultsError, match=r"nothing: there is no study$"):
         reluexp.load(folder / "nowhere" / "nothing")
+    with pytest.raises(ResultsError, match="a study is a folder such as results/quickstart; got: int"):
+        reluexp.load(3)  # type: ignore[arg-type]
     study = reluexp.load(folder / "results" / "s")
+    with pytest.raises(ConfigError, match=r"^unknown metric 'test_acuracy'; did you mean 'test_accuracy'\? This study"):
+        study.compare("test_acuracy")
     assert repr(study) == f"<Study {str(folder / 'results' / 's')!r}: 4 trials, axes: activation>"
 
 
@@ -187,9 +195,34 @@ def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
+    told = {command(word, cwd=tmp_path).stdout.splitlines()[0] for word in ("status", "check")}
+    assert told == {"results/s: 2 trials: 0 finished, 0 diverged, 2 to do (2 begun)"}
+    assert ", 2 to do\n" in command("plan", "long.yaml", cwd=tmp_path).stdout
     assert command("run", "long.yaml", "--workers", "1", "--no-report", cwd=tmp_path).returncode == 0
     reluexp.run(tmp_path / "long.yaml", tmp_path / "whole", workers=1)
     same(tmp_path / "results" / "s", tmp_path / "whole" / "s")
+
+
+@pytest.mark.parametrize(
+    ("where", "words", "message"),
+    [
+        ("report.write_report", ["run", "small.yaml"],
+         "training is finished and saved; the report was not written; `reluexp report results/s` makes it"),
+        ("report.findings.findings", ["run", "small.yaml", "--no-report"],
+         "training is finished and saved; `reluexp report results/s` says what was found"),
+        ("report.write_report", ["report", "s"],
+         "stopped; every file of a report is written whole or not at all, and the same command makes the rest"),
+        ("runner.run_loaded", ["run", "small.yaml"], "stopped at once; finished stacks are kept"),
+        ("config.load_config", ["plan", "small.yaml"], "stopped"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_is_answered_with_what_is_saved(folder: Path, where: str, words: list[str], message: str) -> None:
+    module, _, name = f"reluexp.{where}".rpartition(".")
+    code = f"import {module}\ndef stop(*_, **__): raise KeyboardInterrupt\n{module}.{name} = stop\n"
+    line = [sys.executable, "-c", f"{code}from reluexp.cli import main; main()", *words]
+    found = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 130
+    assert found.stderr.splitlines()[-1] == message
 
 
 def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
@@ -198,8 +231,18 @@ def test_a_failing_model_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(text)
     found = command("run", "f.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 1
-    assert "planted" in found.stderr
+    assert "failed: RuntimeError: planted (mine.py, line 2); traceback: results/s/stacks/" in found.stderr
+    record = re.findall(r"results/s/stacks/.*/stack\.json", found.stderr)
+    assert len(record) == 1
+    assert "in bad\\n    raise RuntimeError" in (tmp_path / record[0]).read_text("utf-8")
     outcomes = reluexp.load(tmp_path / "results" / "s").trials.set_index("activation")["outcome"]
+    counts = "results/s: 4 trials: 2 finished, 0 diverged, 2 to do (2 failed)"
+    again = (
+        "what to do: `reluexp run` with the study's config goes on with what is to do, and tries failed trials again"
+    )
+    assert command("check", cwd=tmp_path).stdout.splitlines()[::2] == [counts, again]
+    assert command("status", cwd=tmp_path).stdout == f"{counts}\n"
+    assert ", 2 to do\n" in command("plan", "f.yaml", cwd=tmp_path).stdout
     assert set(outcomes["mine:bad"]) == {"failed"}
     assert set(outcomes["relu"]) == {"finished"}
 
@@ -250,6 +293,11 @@ def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
     assert second["mine:bent"] != first["mine:bent"]
     study = reluexp.load("results/s")
     own(bend=3, width=5)
+    assert planned().endswith(", 4 to do")
+    assert command("status", cwd=tmp_path).stdout == "results/s: 4 trials: 0 finished, 0 diverged, 4 to do\n"
+    checked = check_study(Path("results/s"))
+    assert checked.sentences[0] == "results/s: 4 trials: 0 finished, 0 diverged, 4 to do"
+    assert not checked.sound
     with pytest.raises(ResultsError, match="the code of mine:Net has changed since it was trained"):
         study.model(study.trials["trial"].iloc[0])
 
@@ -277,6 +325,9 @@ def test_reading_images_is_shown(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     text = "study: s\ndataset: {name: imagefolder, path: images, size: 8}\narchitecture: {width: [4]}\nseeds: 1\n"
     (tmp_path / "i.yaml").write_text(text + "train: {epochs: 1}\n")
+    assert "there is no folder" not in command("plan", "i.yaml", cwd=tmp_path).stdout
+    elsewhere = command("plan", "i.yaml", "--set", "dataset.path=elsewhere", cwd=tmp_path)
+    assert "note: there is no folder 'elsewhere': run would end there" in elsewhere.stdout
     found = command("run", "i.yaml", "--no-report", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "12/12 images read" in found.stderr

@@ -115,6 +115,14 @@ MISTAKES = [
     ("lr: 0.1\n", "; did you mean 'train.optimizer.lr'?"),
     ("train: {depth: 3}\n", "; did you mean 'architecture.depth'?"),
     ("weight_decy: 3\n", "; did you mean 'train.optimizer.weight_decay'?"),
+    ("train: {optimizer: {name: adam, momentum: 0.9}}\n", "adam has no momentum; sgd and rmsprop have; allowed: lr"),
+    ("architecture: {name: mlp, channels: [3]}\n", "architecture.channels: mlp has no channels; cnn has; allowed: "),
+    ("grid: {activation.negative_slope: [0.1, 0.2]}\n", "FILE:1: grid.activation.negative_slope: relu has no"),
+    ("grid: {architecture: [mlp, cnn], architecture.depth: [2, 3]}\n", "FILE:1: grid.architecture.depth: cnn has no"),
+    ("architecture: {width: [64, 0]}\n", "FILE:1: architecture.width[1]: got 0; allowed: at least 1"),
+    ("grid: {width: [8, 16]}\n", "grid.width: unknown axis; allowed: dotted keys of a setting, such as dataset"),
+    ("grid: {width: [8, 16]}\n", "; did you mean 'architecture.width'?"),
+    ("grid: {architecure.width: [8, 16]}\n", "; did you mean 'architecture.width'?"),
     ("grid: {speed: [1]}\n", "grid.speed: unknown axis"),
     ("architecture: cnn\ndataset: blobs\n", "FILE:1: architecture: a convolution needs images"),
     ("probe: {size: 5000}\n", "FILE:1: probe.size: got 5000; there are 1437"),
@@ -133,7 +141,13 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     assert message in refusal(tmp_path, text)
 
 
+def test_a_key_like_no_other_is_told_what_is_allowed_alone(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "dataset: {name: digits, extra: 1}\n")
+    assert message == "FILE:1: dataset.extra: unknown key; allowed: train_size, test_size, validation, name"
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    assert "problems" not in refusal(tmp_path, "architecture: {width: [64, 0]}\n")
     message = refusal(tmp_path, "activation: rellu\ntrain: {epochs: -1, lr: x}\nseeds: 0\n")
     assert message.startswith("4 problems")
 
@@ -169,7 +183,7 @@ def test_keywords_of_a_run_are_told_as_keys_of_a_config_are(tmp_path: Path, wron
 
 
 def test_overrides_are_checked_and_win_over_the_grid(tmp_path: Path) -> None:
-    assert "--set train.epochs: train.epochs: got 'x'" in refusal(tmp_path, "seeds: 1\n", "train.epochs=x")
+    assert "--set train.epochs: got 'x'" in refusal(tmp_path, "seeds: 1\n", "train.epochs=x")
     loaded = load_config({"study": "s", "grid": {"train.lr": [1, 2]}}, ["train.lr=1e-3"])
     assert [point.setting.train.optimizer.lr for point in loaded.points] == [0.001]
 

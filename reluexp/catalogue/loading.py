@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from reluexp.catalogue.datasets import DATASETS, DatasetOptions, Progress, Shape
-from reluexp.catalogue.registry import import_attribute
+from reluexp.catalogue.registry import import_attribute, told_with_place
 from reluexp.catalogue.samples import Raw, balanced_order, hold_out
 from reluexp.errors import DataError, ReluexpError
 
@@ -130,7 +130,7 @@ def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
     except ReluexpError:
         raise
     except Exception as error:  # the user's code may raise anything, and all of it is the user's to mend
-        raise DataError(f"{options.name} failed: {type(error).__name__}: {error}") from error
+        raise DataError(f"{options.name} failed: {told_with_place(error)}") from error
     if not isinstance(found, (tuple, list)) or len(found) != 4:
         raise DataError(f"{options.name} must return (train_x, train_y, test_x, test_y), not {type(found).__name__}")
     train_x, train_y, test_x, test_y = map(_array, found)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
@@ -13,7 +16,15 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from reluexp.errors import ConfigError
 
-__all__ = ["Options", "Record", "Registry", "import_attribute", "nearest"]
+__all__ = ["Options", "Record", "Registry", "import_attribute", "nearest", "told_with_place"]
+
+_NOT_THE_USERS = tuple(
+    f"{folder}{os.sep}"
+    for folder in {
+        str(Path(__file__).parents[1]),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
+)
 
 
 class Options(BaseModel):
@@ -105,10 +116,22 @@ def nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {known[found[0]]!r}?" if found else ""
 
 
-def import_attribute(path: str) -> Any:
-    """The object that `package.module:attribute` names, looked up in the working folder first.
+def told_with_place(error: BaseException) -> str:
+    """An error's type and words, its first line with the last place in the user's own code that it came through."""
+    first, *rest = f"{type(error).__name__}: {error}".split("\n")
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(Path(file), line) for file, line in frames if not file.startswith(("<", *_NOT_THE_USERS))]
+    own = [(path, line) for path, line in own if not {"site-packages", "dist-packages"} & set(path.parts)]
+    if own and not isinstance(error, SyntaxError):  # which says its place itself
+        first += f" ({own[-1][0].name}, line {own[-1][1]})"
+    return "\n".join([first, *rest])
 
-    Raises ConfigError when the module cannot be imported or lacks the attribute.
+
+def import_attribute(path: str, makes: str = "") -> Any:
+    """The class or function that `package.module:attribute` names, looked up in the working folder first.
+
+    Raises ConfigError when the module cannot be imported or lacks the attribute, or it is no class or function; `makes`
+    then says more of what it must be.
     """
     module, _, attribute = path.partition(":")
     here = str(Path.cwd())
@@ -119,5 +142,11 @@ def import_attribute(path: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{path!r} cannot be imported: {error}") from error
+        raise ConfigError(f"{path!r} cannot be imported: {told_with_place(error).partition(': ')[2]}") from error
+    except Exception as error:  # the user's module may raise anything
+        raise ConfigError(f"{path!r} cannot be imported: {told_with_place(error)}") from error
+    if not callable(found):
+        kind = type(found).__name__
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ConfigError(f"{path!r} is {article} {kind}; it must be a class or function{makes}")
     return found

@@ -108,7 +108,8 @@ def _absent_baseline(config: Config, points: list[Point]) -> list[tuple[tuple[st
 
 
 def _refusal(document: Document, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> ConfigError:
-    lines = [f"{document.place(path)}: {dotted(path) or 'config'}: {text}" for path, text in problems]
+    named = [(document.place(path), dotted(path) or "config", text) for path, text in problems]
+    lines = [f"{place}: {f'{key}: ' * (place != f'--set {key}')}{text}" for place, key, text in named]
     return ConfigError(render(list(dict.fromkeys(lines))))
 
 

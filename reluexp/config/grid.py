@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,9 @@ from pydantic import ValidationError
 
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import Hints, hints_of, validation_count
-from reluexp.catalogue.registry import Options, nearest
+from reluexp.catalogue.registry import Options
 from reluexp.config.models import PARTS, Config, Setting
-from reluexp.config.problems import Problem, problems_of
+from reluexp.config.problems import Problem, meant, places_in, problems_of
 from reluexp.config.source import put
 
 __all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "unheard", "value_at"]
@@ -103,7 +104,15 @@ def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Prob
             parts.check(setting, place)
         elif place.number not in points[key].grids:
             points[key] = replace(points[key], grids=(*points[key].grids, place.number))
-    return list(points.values()), parts.problems
+    return list(points.values()), list(_once_for_each_axis(parts.problems))
+
+
+def _once_for_each_axis(problems: Sequence[Problem]) -> Iterator[Problem]:
+    """What is said of several values of an axis alike is said of the axis."""
+    count = Counter((path[:-1], text) for path, text in problems if isinstance(path[-1], int))
+    for path, text in problems:
+        several = count[path[:-1], text] > 1 and isinstance(path[-1], int)
+        yield (path[:-1] if several else path), text
 
 
 def unheard(config: Config, data: dict[str, Any]) -> list[str]:
@@ -202,8 +211,9 @@ class _Parts:
                 if axis not in known or axis in ("train", "probe"):
                     before = ("grid", number) if self._listed else ("grid",)
                     parts = [*PARTS[:4], "train.optimizer.lr", "train.batch_size"]
-                    self._add((*before, axis), f"unknown axis; allowed: dotted keys of a setting, such as "
-                              f"{', '.join(parts)}{nearest(axis, [*parts, *PARTS])}")  # fmt: skip
+                    near = meant(axis, [*parts, *PARTS, *places_in(Setting)], Setting)
+                    text = f"unknown axis; allowed: dotted keys of a setting, such as {', '.join(parts)}{near}"
+                    self._add((*before, axis), text)
 
 
 def _touching(grid: dict[str, list[Any]], part: str) -> list[str]:

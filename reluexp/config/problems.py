@@ -14,12 +14,13 @@ from reluexp.config.models import CHOICES
 from reluexp.config.source import Path_
 from reluexp.plain import plain
 
-__all__ = ["Problem", "problems_of", "render", "shown"]
+__all__ = ["Problem", "meant", "places_in", "problems_of", "render", "shown"]
 
 Problem = tuple[Path_, str]
 """a path in the data, and the sentence about it"""
 
 _MOST = 30
+_NEAR = 0.8  # below it a key elsewhere is none that was meant
 
 _TYPES = {
     "int_type": "a whole number",
@@ -47,7 +48,10 @@ _TYPES = {
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
-    """One problem for each place in the data, in the order of the model; alternatives of a union are put together."""
+    """One problem for each place in the data, in the order of the model; alternatives of a union are put together.
+
+    Of alternatives that hold others, those are told that the data come nearer to.
+    """
     found: dict[Path_, list[str]] = {}
     values: dict[Path_, Any] = {}
     for number, entry in enumerate(error.errors(include_url=False)):
@@ -58,7 +62,9 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
         if text not in found.setdefault(path, []):
             found[path].append(text)
         values[path] = value
-    return [(path, _joined(values[path], texts)) for path, texts in found.items()]
+    inner = {path[:end] for path in found for end in range(len(path))}
+    told = {path: texts for path, texts in found.items() if path not in inner or any(t[:1] != "=" for t in texts)}
+    return [(path, _joined(values[path], texts)) for path, texts in told.items()]
 
 
 def render(lines: Sequence[str]) -> str:
@@ -101,9 +107,11 @@ def _sentence(entry: dict[str, Any], model: type[BaseModel], hint: bool) -> str:
     """What is allowed, with a leading `=`, or a whole sentence; the nearest key only for what will be shown."""
     kind, loc, context = entry["type"], entry["loc"], entry.get("ctx", {})
     if kind == "extra_forbidden":
-        allowed = _keys_at(model, loc[:-1])
+        allowed, key = _keys_at(model, loc[:-1]), str(loc[-1])[:100]
         known = f"; allowed: {', '.join(allowed)}" if allowed else ""
-        return f"unknown key{known}{_meant(str(loc[-1])[:100], allowed, model) if hint else ''}"
+        if others := _others_with(key, loc):
+            return f"{loc[-2]} has no {key}; {_and(others)} {'has' if len(others) == 1 else 'have'}{known}"
+        return f"unknown key{known}{meant(key, allowed, model) if hint else ''}"
     if kind == "missing":
         return "missing; it must be given"
     if kind == "union_tag_invalid":
@@ -122,22 +130,34 @@ def _unknown_name(name: str, field: str) -> str:
     return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}"
 
 
-def _meant(key: str, allowed: list[str], model: type[BaseModel]) -> str:
+def _others_with(key: str, loc: tuple[int | str, ...]) -> list[str]:
+    """The entries that have a key which another entry of their kind was given."""
+    registry = CHOICES.get(str(loc[-3])) if len(loc) > 2 else None
+    if registry is None or loc[-2] not in registry:
+        return []
+    return [entry.name for entry in registry.entries if key in entry.options.model_fields]
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def meant(key: str, allowed: list[str], model: type[BaseModel]) -> str:
     """The same key elsewhere in the config, else the nearest that is allowed here, else the nearest elsewhere."""
-    places = {place.rpartition(".")[2]: place for place in reversed(list(_places(model)))}
+    places = {place.rpartition(".")[2]: place for place in reversed(list(places_in(model)))}
     if key not in places and (hint := nearest(key, allowed)):
         return hint
-    near = get_close_matches(key, places, 1)
+    near = get_close_matches(key, places, 1, _NEAR)
     return f"; did you mean {places[near[0]]!r}?" if near else ""
 
 
-def _places(model: type[BaseModel], above: str = "") -> Iterator[str]:
+def places_in(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """The dotted name of every key below a model, of each entry of the catalogue, too."""
     for name, field in model.model_fields.items():
         inner = _model_in(field.annotation)
         parts = CHOICES[name].models.values() if name in CHOICES else [inner] if inner else []
         for part in parts:
-            yield from _places(part, f"{above}{name}.")
+            yield from places_in(part, f"{above}{name}.")
         if name != "name":
             yield f"{above}{name}"
 

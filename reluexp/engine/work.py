@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.catalogue.registry import import_attribute
+from reluexp.catalogue.registry import import_attribute, told_with_place
 from reluexp.config import label_of
 from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
@@ -66,11 +66,11 @@ class Work:
 
     def _prepare(self, job: Job) -> Event:
         device = _device(job["device"])
+        setting = stack_of(job).setting
         for name in job["own"]:
-            import_attribute(name)
+            import_attribute(name, " that makes a torch.nn.Module" if name == setting.architecture.name else "")
         from reluexp.catalogue.loading import load_dataset
 
-        setting = stack_of(job).setting
         cache, options = Path(job["cache"]), setting.dataset
 
         told = time.monotonic()
@@ -223,5 +223,4 @@ def _kind(error: Exception) -> str | None:
 
 
 def _text(error: Exception) -> str:
-    own = type(error).__module__ == "reluexp.errors"
-    return str(error) if own else f"{type(error).__name__}: {error}"
+    return str(error) if type(error).__module__ == "reluexp.errors" else told_with_place(error)

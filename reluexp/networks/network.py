@@ -59,7 +59,8 @@ def _refuse_unfit(found: Trace, model: str, outputs: int) -> None:
             "factory is given, functions of torch, or reluexp.layers.activate"
         )
     if found.shape != (2, outputs):
-        gives = f"[sample, {', '.join(map(str, found.shape[1:]))}]" if found.shape else "no tensor"
+        sizes = ["sample" if (place, size) == (0, 2) else str(size) for place, size in enumerate(found.shape or ())]
+        gives = "no tensor" if found.shape is None else f"[{', '.join(sizes)}]" if sizes else "a single number"
         raise ConfigError(f"architecture: {model!r} gives {gives}; its output must be [sample, {outputs}]")
 
 
@@ -126,6 +127,8 @@ class Network:
             raise ValueError("this setting's trials train one by one")
         self._input_dims, self._made_for = len(shape) + 1, (shape, outputs)
         plain = build_module(settings[0], shape, outputs, seeds[0])
+        if not any(parameter.requires_grad for parameter in plain.parameters()):
+            raise ConfigError(f"architecture: {settings[0].architecture.name!r} has no parameters to train")
         self.trace: Trace = trace(plain, torch.zeros(2, *shape))
         _refuse_unfit(self.trace, settings[0].architecture.name, outputs)
         linear = [(name, module) for name, module in plain.named_modules() if isinstance(module, _LINEAR)]

@@ -74,7 +74,8 @@ def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:
     numbers = [table.select_dtypes("number").columns for table in (final, study.epochs, study.layers, study.trials)]
     about = {"trial", "epoch", "step", "site", "width", *_NO_METRICS, *setting_columns(study)}
     names = [str(name) for name in dict.fromkeys(name for part in numbers for name in part) if name not in about]
-    return ConfigError(f"unknown metric {metric!r}; this study has {', '.join(names)}{nearest(metric, names)}")
+    near = nearest(metric, names)
+    return ConfigError(f"unknown metric {metric!r}{f'{near} This' if near else '; this'} study has {', '.join(names)}")
 
 
 def _along(study: Results, frame: pd.DataFrame, metric: str, at: str) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -128,6 +129,11 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def file_above(path: Path) -> Path | None:
+    """A file that stands where a folder of the path should."""
+    return next((place for place in (path, *path.parents) if os.path.isfile(place)), None)
+
+
 @contextmanager
 def guarded(path: Path) -> Iterator[None]:
     """Turns a refusal of the file system into a ResultsError that names the place and says what to do."""
@@ -137,6 +143,8 @@ def guarded(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error) or type(error).__name__
         named = str(error.filename or "")
         place = named if named and not named.endswith(".tmp") else path
+        if error.errno in (errno.ENOTDIR, errno.EEXIST) and (file := file_above(Path(place))):
+            raise ResultsError(f"cannot write the results: {file} is a file, where a folder is needed") from error
         raise ResultsError(
             f"cannot write the results: {place}: {reason}; what is finished is kept: "
             "mend that (free space, permissions) and run again to go on"

@@ -17,9 +17,9 @@ from reluexp.catalogue.registry import nearest
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
-from reluexp.store.files import guarded, write_whole
+from reluexp.store.files import file_above, guarded, write_whole
 from reluexp.store.lock import Shard, StudyLock
-from reluexp.store.sealed import WEIGHTS, Depth, Record, compare, examine, write_sealed
+from reluexp.store.sealed import RECORD, WEIGHTS, Depth, Record, compare, examine, write_sealed
 from reluexp.store.tables import read_rows, to_parquet
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Store:
         """The folder of a stack that has ended."""
         return self.stacks / name
 
+    def record(self, name: str) -> Path:
+        """The file that says how a stack was made, or why it failed."""
+        return self.stack(name) / RECORD
+
     def ended(self, depth: Depth = "records") -> tuple[dict[str, Record], list[Damage]]:
         """The record of each ended stack by its name (`trials`, `outcomes`, `shape`, `outputs`, …), and the damaged."""
         found, damaged = {}, []
@@ -99,7 +103,9 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ResultsError(f"{self.stacks}: cannot be read: {error.strerror or error}") from error
+            file = file_above(self.stacks)
+            reason = f"{file} is a file, where a folder is needed" if file else error.strerror or error
+            raise ResultsError(f"{self.stacks}: cannot be read: {reason}") from error
 
     def begun(self, about: Mapping[str, Any] | None = None) -> list[tuple[str, ...]]:
         """The trials of each stack that has a checkpoint; with `about`, a checkpoint that says the same."""
@@ -292,6 +298,8 @@ def find_study(name: str, results: Path, readable: bool = True) -> Path:
     Unless it must be `readable`, stacks without a study.yaml make one, too. Raises ResultsError where there is none.
     """
     found = find_studies(results)
+    if not found and (file := file_above(Path(results))):
+        raise ResultsError(f"no results in {str(results)!r}: {file} is a file, where a folder is needed")
     if not name:
         if not found:
             raise ResultsError(f"no studies in {str(results)!r}; run one first: reluexp run quickstart")
