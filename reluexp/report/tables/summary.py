@@ -155,7 +155,7 @@ def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: b
     gains = f" Gains of the initial weights: {told}." if (told := gains_told(study)) else ""
     star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
     return (
-        "Mean ± half of the 95 % t interval over seeds, at the end of training. Dead and off: shares of hidden units, on"
+        "Mean ± half of the 95 % t interval over seeds, at the end of training. Dead, off: shares of hidden units, on"
         f" the probe{_fewer(study, frame)}; zero: share of hidden activations."
         f"{constant}{steps}{common}{gains}{star}{dagger}{kept}"
     )
