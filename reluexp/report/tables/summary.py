@@ -19,7 +19,7 @@ from reluexp.report.tables.cells import (
     target_name,
     whole_cells,
 )
-from reluexp.report.tables.differences import marks_of
+from reluexp.report.tables.differences import marks_of, unlearned
 from reluexp.stats import (
     Outcome,
     Results,
@@ -80,7 +80,9 @@ def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Ser
         values = (sign * frame[column]).replace([np.inf, -np.inf], np.nan)
         keys = [frame[axis] for axis in group] or [pd.Series(0, index=frame.index)]
         top, size = values.groupby(keys).transform("max"), values.groupby(keys).transform("size")
-        found[column] = (values == top) & (size > 1) & (frame["trials"] > frame["diverged"] + frame["failed"])
+        found[column] = (
+            (values == top) & (size > 1) & (frame["trials"] > frame[["diverged", "stuck", "failed"]].sum(axis=1))
+        )
     return found
 
 
@@ -107,8 +109,12 @@ def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
 
 
 def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
-    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none."""
+    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none.
+
+    Accuracies of nets that all learned nothing get none.
+    """
     keys = [*other_axes(study), "activation"]
+    found = found[[not idle for idle in unlearned(study, found)]]
     marks = marks_of(found, metric, keys) if len(found) else {}
     return [marks.get(tuple(row), ("", False)) for row in frame[keys].itertuples(index=False)]
 
