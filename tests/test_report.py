@@ -19,6 +19,7 @@ import pytest
 from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
 from matplotlib.image import imread
 from rich.console import Console
+from rich.text import Text
 
 from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError, ResultsError
@@ -419,6 +420,27 @@ def test_a_narrow_terminal_keeps_the_columns_that_tell_settings_apart() -> None:
     assert "for want of width without trials" in " ".join(narrow.split())
     assert "trials" in wide
     assert "for want of width" not in wide
+
+
+def test_a_narrow_terminal_shortens_long_labels_in_the_middle_and_tells_them_apart() -> None:
+    study = made_study(("relu", "elu", "tanh"), 3, 3)
+    longest = "a_long_package.activations:parametric_softplus(beta=0.5, {}=1)"
+    labels = {"elu": longest.format("a" * 9), "tanh": longest.format("b" + "a" * 8)}
+    study = replace(study, trials=study.trials.assign(activation=study.trials["activation"].replace(labels)))
+    for width, told in ((70, ["a_l…=1)", "a_l…=1)"]), (110, ["a_l…=1)"] * 2), (240, list(labels.values()))):
+        console = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+        for part in shown(study, console):
+            if not isinstance(part, Text):
+                console.print(part)
+                break
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        found = [line.split("  ")[1] for line in lines if line.startswith("  a_")]
+        assert len(set(found)) == 2
+        assert all(
+            own == text or (own[:3], own[-3:]) == (text[:3], text[-3:]) for own, text in zip(found, told, strict=True)
+        )
+        assert max(map(len, lines)) <= width
+        assert all("acc. %" in line for line in lines if "activation " in line)
 
 
 def test_nothing_is_said_before_a_trial_has_ended(tmp_path: Path) -> None:

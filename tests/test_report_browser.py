@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,17 @@ def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: 
     every_chart(chromium)
     assert chromium.run("return document.documentElement.scrollWidth") <= width
     assert chromium.complaints() == []
+
+
+def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu", "elu"), 4, 3, axis="init", values=("he_normal", "rai"))
+    own = study.trials["activation"].replace({"elu": "my_package.activations:parametric_softplus(beta=0.5)"})
+    trials = study.trials.assign(activation=own, collapsed_at_end=own.eq("relu"))
+    chromium.open(write_report(replace(study, trials=trials), tmp_path, ("html",)), 1280)
+    wide = "return [...document.querySelectorAll('#comparison {}')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert chromium.run(wide.format(".wide")) == 0
+    assert chromium.run(wide.format("td")) == 0
+    assert chromium.run("return document.querySelectorAll('#comparison td.activation').length") > 4
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
