@@ -37,6 +37,7 @@ from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_markdown
 from reluexp.report.terminal import shown
+from reluexp.report.together import _differing, together_table
 from reluexp.report.verdicts import cards_of
 from reluexp.stats import LOSS, compare_study, differences, final_metrics, outcome_of
 
@@ -622,6 +623,30 @@ def test_the_modules_of_the_report_do_not_import_torch() -> None:
     modules = "reluexp.stats, reluexp.report.findings, reluexp.report, reluexp.report.page, reluexp.report.figures"
     command = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
+
+
+def test_studies_side_by_side_have_their_axes_before_numbers_and_only_what_holds_is_said() -> None:
+    base = {"init": {"name": "he", "gain": 1}, "train": {"epochs": 4}, "architecture": {"depth": 4}}
+    deep = made_study(("relu", "elu"), 3, 3, axis="architecture.depth", values=(2, 8), name="deep", accidents=False,
+                      config={**base, "grid": [{"architecture.depth": [2, 8]}]},
+                      targets={"test_accuracy": [0.8]})  # fmt: skip
+    union = [{"init": ["he", "rai"]}, {"init": ["he"], "train.epochs": [2]}]
+    born = made_study(("relu", "elu"), 3, 3, axis="init", values=("he", "rai"), name="born",
+                      config={**base, "grid": union})  # fmt: skip
+    table = together_table([deep, born])
+    assert table.headers[:4] == ["study", "activation", "init", "depth"]
+    assert [[cell.text for cell in table.rows[i][:4]] for i in (0, -1)] == [
+        ["deep", "ReLU", "–", "2"], ["born", "ELU", "he", "–"]
+    ]  # fmt: skip
+    assert not any(cell.number for row in table.rows for cell in row[:4])
+    assert all(cell.number for row in table.rows for cell in row[4:])
+    assert "Mean ± half of the 95 % t interval over seeds, at the end of training. " in table.caption
+    assert "Steps: median to test accuracy ≥ 0.8 (deep)." in table.caption
+    assert re.search(r"Steps: median to 95 % [^.]*ReLU \(born\)\.", table.caption)
+    assert "failed ones are left out (born)." in table.caption
+    differing = dict(_differing([deep, born]))
+    assert differing.pop("grid")
+    assert differing == {"architecture.depth": ["see grid", "4"], "init.name": ["he", "see grid"]}
 
 
 def test_studies_side_by_side_are_written_in_the_formats_asked_for(
