@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
+from matplotlib.figure import Figure as MplFigure
 from matplotlib.image import imread
 from rich.console import Console
 from rich.text import Text
@@ -26,13 +27,14 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_together
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
-from reluexp.report.figures.lives import _spike_note
+from reluexp.report.figures.lives import _draw_causes, _spike_note
 from reluexp.report.findings import findings, gradient_loss
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
 from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.lines import facets_of, lines_of
+from reluexp.report.panels import Panel, log_ticks
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_markdown
@@ -144,6 +146,28 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     counted = {spec.name for spec in FIGURES if "1 of 8 diverged" in spec.caption(study)}
     rest = {"time_by_phase", "born_dead", "tuning", "performance_profiles", "critical_difference"}
     assert counted == {spec.name for spec in FIGURES} - rest
+
+
+@pytest.mark.parametrize(
+    "bounds", [(0.21, 0.29), (0.9, 5.3), (0.04, 0.11), (2, 90), (0.011, 9.9), (1e-9, 3), (5, 1100), (1, 1.02)]
+)
+def test_log_axes_have_three_labelled_ticks_at_least(bounds: tuple[float, float]) -> None:
+    ax = MplFigure().subplots()
+    ax.set_yscale("log")
+    ax.set_ylim(*bounds)
+    log_ticks(ax.yaxis)
+    ax.figure.canvas.draw()
+    shown = [label.get_text() for label in ax.get_yticklabels() if bounds[0] <= label.get_position()[1] <= bounds[1]]
+    assert 3 <= len(shown) <= 10
+    assert all(shown)
+    assert len(set(shown)) == len(shown)
+
+
+def test_bars_of_causes_are_named_evenly() -> None:
+    ax, sites = MplFigure().subplots(), range(17)
+    rows = pd.DataFrame({"site": sites, "cause": "bias", "deaths": 1, "site_name": [f"dense{i}" for i in sites]})
+    _draw_causes(ax, Panel("", rows, "deaths"), {"bias": ("black", "")})
+    assert ax.get_yticks().tolist() == list(range(0, 17, 2))
 
 
 def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:

@@ -135,6 +135,18 @@ def test_the_means_that_charts_show_are_those_of_the_csv(tmp_path: Path, chromiu
     assert found == pytest.approx(rows["mean"].tolist(), rel=1e-3)
 
 
+def test_axes_of_charts_end_where_training_did_and_have_three_ticks(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu", "elu"), seeds=3, epochs=6, accidents=False)
+    layers = study.layers.assign(pre_std=0.21 + 0.01 * study.layers["site"])
+    chromium.open(write_report(replace(study, layers=layers), tmp_path, ("html",)))
+    chromium.bring("gradient_by_layer")
+    assert drawn(chromium, "gradient_by_layer", "p._fullLayout.xaxis.range") == [-0.5, 6.5]
+    chromium.bring("spread_by_depth")
+    assert (
+        len(drawn(chromium, "spread_by_depth", "p._fullLayout.yaxis._vals.filter((v) => v.text).map((v) => v.x)")) > 2
+    )
+
+
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, True)], ids=["phone", "night", "dark"])
 def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: int, dark: bool) -> None:
     chromium.open(page, width, dark)
