@@ -17,12 +17,23 @@ from test_across import tasks
 
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.findings import findings
 from reluexp.report.frames.choices import along, numeric_axis, over_axis
 from reluexp.report.live.payload import live_data
-from reluexp.report.tables.differences import seeds_to_tell
+from reluexp.report.tables.differences import differences_table, seeds_to_tell
 from reluexp.report.tables.summary import gains_told, summary_table
 from reluexp.report.tables.verdicts import choice_table
-from reluexp.stats import common_setting, compare_study, groups, other_axes, setting_name, settings, summary
+from reluexp.report.verdicts import cards_of
+from reluexp.stats import (
+    common_setting,
+    compare_study,
+    differences,
+    groups,
+    other_axes,
+    setting_name,
+    settings,
+    summary,
+)
 
 
 def planted(seeds: int) -> Made:
@@ -53,6 +64,46 @@ def test_too_few_seeds_are_said_to_settle_nothing() -> None:
     *_, mattered, choice = answer(planted(4))
     assert "stays open: 4 seeds cannot settle 3 comparisons at once, whatever they show; 7 could." in mattered
     assert "not shown to be better than ReLU by more than 0.5 points. 3 of 3 comparisons stay undecided; " in choice
+
+
+def idle(nets: int, stuck: int, diverged: int = 0) -> Made:
+    """ReLU and ELU at chance; of all nets so many stuck, then so many diverged."""
+    places = [(label, seed) for seed in range(nets // 2) for label in ("relu", "elu")]
+    return made(
+        {label: [0.1] * (nets // 2) for label in ("relu", "elu")},
+        outcomes=dict.fromkeys(places[stuck : stuck + diverged], "diverged"),
+        extra={place: {"stuck": True} for place in places[:stuck]},
+    )
+
+
+def test_where_no_net_learned_that_is_told_first_and_nothing_of_accuracies() -> None:
+    study = idle(16, 16)
+    assert answer(study)[0] == (
+        "None of the 16 nets learned: their final training accuracy is not above chance (stuck)."
+    )
+    assert not any("accuracy was" in told or "mean test accuracy" in told for told in answer(study))
+    assert not any("test accuracy" in told for told in findings(study))
+    (card,) = cards_of(study, differences(study))
+    assert (card["verdict"], card["more"]) == ("equal", "In all pairs both nets were stuck.")
+    rows = differences_table(study, differences(study)).rows
+    assert rows[0][-1].text == "equal (in all pairs both nets were stuck)"
+    accuracies = [row[1] for row in summary_table(study, summary(study)).rows]
+    assert [(cell.best, cell.mark) for cell in accuracies] == [(False, "")] * 2
+    assert answer(idle(16, 12, 4))[0] == (
+        "None of the 16 nets learned: 12 with a final training accuracy not above chance (stuck), 4 diverged."
+    )
+    assert answer(idle(4, 0, 4))[0] == "None of the 4 nets learned: all diverged."
+
+
+def test_where_most_nets_did_not_learn_it_is_told_how_many() -> None:
+    first, *rest = answer(idle(16, 11, 2))
+    assert first.startswith(
+        "13 of 16 nets did not learn: 11 with a final training accuracy not above chance (stuck), 2 diverged; "
+    )
+    assert any("mean test accuracy" in told for told in rest)
+    assert not any("did not learn" in told for told in answer(idle(16, 8)))
+    (card,) = cards_of(idle(16, 11, 2), differences(idle(16, 11, 2)))
+    assert "both nets" not in card["more"]
 
 
 def test_one_activation_that_cannot_die_is_told_alone() -> None:

@@ -17,25 +17,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import SEVEN, STUDIES, Made, failed_study, hostile_study, made_study
+from matplotlib.figure import Figure as MplFigure
 from matplotlib.image import imread
 from rich.console import Console
+from rich.text import Text
 
 from reluexp.catalogue.activations import can_die
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_together
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
-from reluexp.report.figures.lives import _spike_note
+from reluexp.report.figures.lives import _draw_causes, _spike_note
 from reluexp.report.findings import findings, gradient_loss
 from reluexp.report.frames.across import across_summary, ranks
 from reluexp.report.frames.birth import born_dead
 from reluexp.report.frames.choices import numeric_axis
 from reluexp.report.frames.lives import causes, survival_curves
 from reluexp.report.lines import facets_of, lines_of
+from reluexp.report.panels import Panel, log_ticks
 from reluexp.report.rendering import render
 from reluexp.report.style import Style
 from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_markdown
 from reluexp.report.terminal import shown
+from reluexp.report.together import _differing, together_table
 from reluexp.report.verdicts import cards_of
 from reluexp.stats import LOSS, compare_study, differences, final_metrics, outcome_of
 
@@ -142,6 +146,28 @@ def test_captions_speak_of_crosses_only_where_they_are_drawn() -> None:
     counted = {spec.name for spec in FIGURES if "1 of 8 diverged" in spec.caption(study)}
     rest = {"time_by_phase", "born_dead", "tuning", "performance_profiles", "critical_difference"}
     assert counted == {spec.name for spec in FIGURES} - rest
+
+
+@pytest.mark.parametrize(
+    "bounds", [(0.21, 0.29), (0.9, 5.3), (0.04, 0.11), (2, 90), (0.011, 9.9), (1e-9, 3), (5, 1100), (1, 1.02)]
+)
+def test_log_axes_have_three_labelled_ticks_at_least(bounds: tuple[float, float]) -> None:
+    ax = MplFigure().subplots()
+    ax.set_yscale("log")
+    ax.set_ylim(*bounds)
+    log_ticks(ax.yaxis)
+    ax.figure.canvas.draw()
+    shown = [label.get_text() for label in ax.get_yticklabels() if bounds[0] <= label.get_position()[1] <= bounds[1]]
+    assert 3 <= len(shown) <= 10
+    assert all(shown)
+    assert len(set(shown)) == len(shown)
+
+
+def test_bars_of_causes_are_named_evenly() -> None:
+    ax, sites = MplFigure().subplots(), range(17)
+    rows = pd.DataFrame({"site": sites, "cause": "bias", "deaths": 1, "site_name": [f"dense{i}" for i in sites]})
+    _draw_causes(ax, Panel("", rows, "deaths"), {"bias": ("black", "")})
+    assert ax.get_yticks().tolist() == list(range(0, 17, 2))
 
 
 def test_facets_beyond_the_limit_are_counted_in_the_caption() -> None:
@@ -421,6 +447,27 @@ def test_a_narrow_terminal_keeps_the_columns_that_tell_settings_apart() -> None:
     assert "for want of width" not in wide
 
 
+def test_a_narrow_terminal_shortens_long_labels_in_the_middle_and_tells_them_apart() -> None:
+    study = made_study(("relu", "elu", "tanh"), 3, 3)
+    longest = "a_long_package.activations:parametric_softplus(beta=0.5, {}=1)"
+    labels = {"elu": longest.format("a" * 9), "tanh": longest.format("b" + "a" * 8)}
+    study = replace(study, trials=study.trials.assign(activation=study.trials["activation"].replace(labels)))
+    for width, told in ((70, ["a_l…=1)", "a_l…=1)"]), (110, ["a_l…=1)"] * 2), (240, list(labels.values()))):
+        console = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+        for part in shown(study, console):
+            if not isinstance(part, Text):
+                console.print(part)
+                break
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        found = [line.split("  ")[1] for line in lines if line.startswith("  a_")]
+        assert len(set(found)) == 2
+        assert all(
+            own == text or (own[:3], own[-3:]) == (text[:3], text[-3:]) for own, text in zip(found, told, strict=True)
+        )
+        assert max(map(len, lines)) <= width
+        assert all("acc. %" in line for line in lines if "activation " in line)
+
+
 def test_nothing_is_said_before_a_trial_has_ended(tmp_path: Path) -> None:
     for ask in (lambda s: write_report(s, tmp_path), lambda s: compare_study(s, "test_accuracy"), final_metrics):
         with pytest.raises(ResultsError, match="made: no trial has ended yet"):
@@ -602,6 +649,30 @@ def test_the_modules_of_the_report_do_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
+def test_studies_side_by_side_have_their_axes_before_numbers_and_only_what_holds_is_said() -> None:
+    base = {"init": {"name": "he", "gain": 1}, "train": {"epochs": 4}, "architecture": {"depth": 4}}
+    deep = made_study(("relu", "elu"), 3, 3, axis="architecture.depth", values=(2, 8), name="deep", accidents=False,
+                      config={**base, "grid": [{"architecture.depth": [2, 8]}]},
+                      targets={"test_accuracy": [0.8]})  # fmt: skip
+    union = [{"init": ["he", "rai"]}, {"init": ["he"], "train.epochs": [2]}]
+    born = made_study(("relu", "elu"), 3, 3, axis="init", values=("he", "rai"), name="born",
+                      config={**base, "grid": union})  # fmt: skip
+    table = together_table([deep, born])
+    assert table.headers[:4] == ["study", "activation", "init", "depth"]
+    assert [[cell.text for cell in table.rows[i][:4]] for i in (0, -1)] == [
+        ["deep", "ReLU", "–", "2"], ["born", "ELU", "he", "–"]
+    ]  # fmt: skip
+    assert not any(cell.number for row in table.rows for cell in row[:4])
+    assert all(cell.number for row in table.rows for cell in row[4:])
+    assert "Mean ± half of the 95 % t interval over seeds, at the end of training. " in table.caption
+    assert "Steps: median to test accuracy ≥ 0.8 (deep)." in table.caption
+    assert re.search(r"Steps: median to 95 % [^.]*ReLU \(born\)\.", table.caption)
+    assert "failed ones are left out (born)." in table.caption
+    differing = dict(_differing([deep, born]))
+    assert differing.pop("grid")
+    assert differing == {"architecture.depth": ["see grid", "4"], "init.name": ["he", "see grid"]}
+
+
 def test_studies_side_by_side_are_written_in_the_formats_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -626,10 +697,10 @@ def test_studies_side_by_side_are_written_in_the_formats_asked_for(
 def test_the_caption_tells_the_dead_of_the_whole_training_set_where_the_probe_misleads() -> None:
     study = made_study(("relu", "tanh"), 4, 3, accidents=False)
     caption = shown_summary(study).caption
-    assert "on the probe; zero" in caption
+    assert "on the probe. Zero" in caption
     confirmed = study.trials["dead_fraction"] / 2
     apart = replace(study, trials=study.trials.assign(confirmed_dead_fraction=confirmed))
     half = 100 * confirmed[study.trials["activation"] == "relu"].mean()
-    assert f"on the probe (dead on the whole training set, in %: ReLU {half:.1f}); zero" in shown_summary(apart).caption
+    assert f"on the probe (dead on the whole training set, in %: ReLU {half:.1f}). Zero" in shown_summary(apart).caption
     same = replace(study, trials=study.trials.assign(confirmed_dead_fraction=study.trials["dead_fraction"]))
     assert shown_summary(same).caption == caption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,35 @@ def test_the_means_that_charts_show_are_those_of_the_csv(tmp_path: Path, chromiu
     assert found == pytest.approx(rows["mean"].tolist(), rel=1e-3)
 
 
+def test_axes_of_charts_end_where_training_did_and_have_three_ticks(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu", "elu"), seeds=3, epochs=6, accidents=False)
+    layers = study.layers.assign(pre_std=0.21 + 0.01 * study.layers["site"])
+    chromium.open(write_report(replace(study, layers=layers), tmp_path, ("html",)))
+    chromium.bring("gradient_by_layer")
+    assert drawn(chromium, "gradient_by_layer", "p._fullLayout.xaxis.range") == [-0.5, 6.5]
+    chromium.bring("spread_by_depth")
+    assert (
+        len(drawn(chromium, "spread_by_depth", "p._fullLayout.yaxis._vals.filter((v) => v.text).map((v) => v.x)")) > 2
+    )
+
+
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, True)], ids=["phone", "night", "dark"])
 def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: int, dark: bool) -> None:
     chromium.open(page, width, dark)
     every_chart(chromium)
     assert chromium.run("return document.documentElement.scrollWidth") <= width
     assert chromium.complaints() == []
+
+
+def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu", "elu"), 4, 3, axis="init", values=("he_normal", "rai"))
+    own = study.trials["activation"].replace({"elu": "my_package.activations:parametric_softplus(beta=0.5)"})
+    trials = study.trials.assign(activation=own, collapsed_at_end=own.eq("relu"))
+    chromium.open(write_report(replace(study, trials=trials), tmp_path, ("html",)), 1280)
+    wide = "return [...document.querySelectorAll('#comparison {}')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert chromium.run(wide.format(".wide")) == 0
+    assert chromium.run(wide.format("td")) == 0
+    assert chromium.run("return document.querySelectorAll('#comparison td.activation').length") > 4
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

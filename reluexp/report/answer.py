@@ -1,4 +1,7 @@
-"""The answer of a study in three sentences: did units die, did it matter, which activation to choose."""
+"""The answer of a study in three sentences: did units die, did it matter, which activation to choose.
+
+Where most nets learned nothing, a first one says so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from reluexp.plain import counted
 from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, summary
+from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, settings, summary
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["answer"]
@@ -21,14 +24,32 @@ _TOLD = {"better": "better than", "equal": "as good as", "worse": "worse than"}
 
 
 def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataFrame | None = None) -> list[str]:
-    """At most three sentences; none before a trial has ended. `table` is `summary`, `compared` is `differences`."""
+    """At most four sentences; none before a trial has ended. `table` is `summary`, `compared` is `differences`."""
     if study.trials.empty or study.trials["outcome"].eq("failed").all():
         return []
     table = summary(study) if table is None else table
     compared = differences(study) if compared is None else compared
     rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
-    told = (_died(study, table), _mattered(study, rows), _choice(study, table, rows))
+    idle, some = _unlearned(study)
+    told = (idle, _died(study, table), *((_mattered(study, rows), _choice(study, table, rows)) if some else ()))
     return [sentence for sentence in told if sentence] or [_alone(study, table)]
+
+
+def _unlearned(study: Results) -> tuple[str, bool]:
+    """What is said where most nets did not learn, else nothing; and whether any did, so that there is more to say."""
+    trials = settings(study)
+    ended = trials[trials["outcome"] != "failed"]
+    stuck, diverged = int(ended["stuck"].sum()), int(ended["outcome"].eq("diverged").sum())
+    lost, nets = stuck + diverged, len(ended)
+    how = [f"{stuck} with a final training accuracy not above chance (stuck)"] if stuck else []
+    how += [f"{diverged} diverged"] if diverged else []
+    if lost == nets:
+        alone = "their final training accuracy is not above chance (stuck)" if stuck else "all diverged"
+        return f"None of the {nets} nets learned: {', '.join(how) if len(how) > 1 else alone}.", False
+    if 2 * lost <= nets:
+        return "", True
+    told = f"{lost} of {nets} nets did not learn: {', '.join(how)}"
+    return f"{told}; differences in accuracy mostly tell which of them learned at all.", True
 
 
 def _alone(study: Results, table: pd.DataFrame) -> str:

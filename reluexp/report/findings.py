@@ -50,10 +50,11 @@ def findings(study: Results) -> list[str]:
     table = summary(study, final=final)
     if final["outcome"].eq("failed").all():
         return _outcomes(study, final)
+    learned = final["outcome"].eq("finished") & ~final["stuck"]
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *_learned(study),
+        *(_learned(study) if learned.any() else []),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),

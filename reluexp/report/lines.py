@@ -16,6 +16,7 @@ from reluexp.catalogue.activations import style_of
 from reluexp.stats import Results, axis_names, dying, groups, in_order, other_axes, setting_name, settings
 
 __all__ = [
+    "LABEL",
     "Facet",
     "Lines",
     "facet_at",
@@ -28,9 +29,11 @@ __all__ = [
     "short",
 ]
 
-_NAME = 34  # characters of a line's name: `Leaky ReLU (negative_slope=0.05)` has 32
 _LIGHTER, _DARKER = 0.45, 0.41
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+
+LABEL = 34
+"""characters of an activation's label: `Leaky ReLU (negative_slope=0.05)` has 32"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def lines_of(study: Results) -> Lines:
         taken = alike.setdefault(colour, [])
         if dashes in taken:
             dashes = next((free for free in _DASHES if free not in taken), dashes)
-        looks[label] = (plain(short(name, _NAME)), _shade(colour, len(taken)), dashes)
+        looks[label] = (plain(short(name, LABEL)), _shade(colour, len(taken)), dashes)
         taken.append(dashes)
     return Lines("activation", looks)
 

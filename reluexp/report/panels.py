@@ -30,9 +30,9 @@ __all__ = [
     "grid_of",
     "legend",
     "log_range",
+    "log_ticks",
     "percent",
     "place_legend",
-    "plain_logs",
     "power_ticks",
 ]
 
@@ -125,11 +125,24 @@ def percent(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
 
 
-def plain_logs(axis: Axis) -> None:
-    """Ticks of a log axis of less than two decades as plain numbers, at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def log_ticks(axis: Axis) -> None:
+    """At least three ticks on a log axis: powers of ten, else plain numbers at 1, 2 and 5 or 1 and 3 of each decade.
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    Where the range has fewer of those they are evenly spaced.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = sorted(axis.get_view_interval())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def ticks(*parts: float) -> int:
+        return sum(low <= part * 10.0**decade <= high for decade in decades for part in parts)
+
+    if ticks(1) > 2:
+        power_ticks(axis)
+        return
+    some = next((parts for parts in ((1, 2, 5), (1, 3)) if 2 < ticks(*parts) < 8), None)
+    axis.set_major_locator(LogLocator(subs=some) if some else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.activations import style_of
 from reluexp.plain import plain
 from reluexp.report.answer import answer
 from reluexp.report.findings import findings
+from reluexp.report.lines import LABEL, short
 from reluexp.report.tables.summary import gains_told, summary_table
 from reluexp.report.tables.verdicts import choice, claims, hypotheses
 from reluexp.stats import (
@@ -41,6 +43,7 @@ _COLOURS = {
 _MOST_COLUMNS, _MOST_ROWS = 14, 60
 _DISPENSABLE = ("trials", "zero %", "off %", "failed", "stuck", "diverged", "… of those that learned", "collapsed %")
 """columns that a narrow terminal goes without, the first first"""
+_LEAST = 12  # characters that are left of an activation's label
 _NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
 
@@ -118,15 +121,27 @@ def _chosen(study: Results) -> str:
 
 
 def _comparison(table: Table, console: Console) -> RenderableType:
+    if _width(_grid(table, table.headers), console) > console.width:
+        table = _shortened(table, LABEL)
     kept, left = list(table.headers), []
     dispensable = [header for header in _DISPENSABLE if header in kept]
     while dispensable and _width(_grid(table, kept), console) > console.width:
         left.append(dispensable.pop(0))
         kept.remove(left[-1])
+    if (over := _width(_grid(table, kept), console) - console.width) > 0:
+        table = _shortened(table, max(_LEAST, max(len(row[0].text) for row in table.rows) - over))
     made = _grid(table, kept)
     told = [_NOTE, *([f"for want of width without {', '.join(left)}"] if left else [])]
     made.caption, made.caption_justify = "; ".join(told), "left"
     return made
+
+
+def _shortened(table: Table, length: int) -> Table:
+    """Activations of so many characters, with an ellipsis in the middle; of more, where two would read the same."""
+    labels = {row[0].text for row in table.rows}
+    longest = max(map(len, labels), default=0)
+    whole = next((n for n in range(length, longest) if len({short(own, n) for own in labels}) == len(labels)), longest)
+    return replace(table, rows=[[replace(row[0], text=short(row[0].text, whole)), *row[1:]] for row in table.rows])
 
 
 def _width(grid: Grid, console: Console) -> int:
@@ -154,7 +169,7 @@ def _cell(cell: Cell) -> RenderableType:
     from rich.text import Text
 
     text = plain(cell.whole).replace(" ± ", "±").replace(" †", "†").replace(" *", "*")
-    return Text(text, style=f"{'bold ' if cell.best else ''}{_COLOURS.get(cell.mark, '')}".strip())
+    return Text(text, style=f"{'bold ' if cell.best else ''}{_COLOURS.get(cell.mark, '')}".strip(), overflow="fold")
 
 
 def _verdicts(

@@ -16,7 +16,7 @@ from reluexp.report.rendering import Drawing, Renderer, for_page
 from reluexp.report.style import Style
 from reluexp.report.tables import Table
 from reluexp.report.tables.cells import Cell
-from reluexp.report.tables.summary import summary_table
+from reluexp.report.tables.summary import caption_parts, summary_table
 from reluexp.stats import Results, summary
 
 __all__ = ["COLUMN", "draw_together", "render_together", "together_frame", "together_table"]
@@ -29,6 +29,7 @@ def together_frame(studies: Sequence[Results]) -> pd.DataFrame:
     return whole[["study", *whole.columns.drop("study")]]
 
 
+_GRID = "see grid"
 Made = dict[tuple[str, str], dict[str, bytes]]
 """files by format, of each figure and study's name"""
 
@@ -87,24 +88,66 @@ def _picture(spec: FigureSpec, study: Results, place: int, files: dict[str, byte
 def together_table(studies: Sequence[Results]) -> Table:
     """The summaries as one table: a column that a study lacks is a dash there."""
     tables = [summary_table(study, summary(study)) for study in studies]
-    headers = list(dict.fromkeys(header for table in tables for header in table.headers))
+    headers = _merged([table.headers for table in tables])
+    words = {h for table in tables for h, cell in zip(table.headers, table.rows[0], strict=True) if not cell.number}
     rows: list[list[Cell]] = []
     rules: set[int] = set()
     for name, table in zip(_names(studies), tables, strict=True):
         rules |= {len(rows)} if rows else set()
         for row in table.rows:
             cells = dict(zip(table.headers, row, strict=True))
-            rows.append([Cell(name, number=False), *(cells.get(h, Cell("–", number=h not in cells)) for h in headers)])
+            rows.append([Cell(name, number=False), *(cells.get(h, Cell("–", number=h not in words)) for h in headers)])
     plain = [[Cell(c.text, c.best, c.number, c.sort, None, c.mark, c.star) for c in row] for row in rows]
-    return Table(["study", *headers], plain, tables[0].caption if tables else "", frozenset(rules))
+    return Table(["study", *headers], plain, _caption(studies), frozenset(rules))
+
+
+def _merged(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Headers in one order: those that the first table lacks stand after the one that they follow in theirs.
+
+    >>> _merged([["activation", "depth", "dead %"], ["activation", "init", "dead %", "failed"]])
+    ['activation', 'init', 'depth', 'dead %', 'failed']
+    """
+    found: list[str] = []
+    for own in lists:
+        place = 0
+        for header in own:
+            if header not in found:
+                found.insert(place, header)
+            place = found.index(header) + 1
+    return found
+
+
+def _caption(studies: Sequence[Results]) -> str:
+    """The captions' sentences; those that do not stand under every study's table say whose they are."""
+    whose: dict[str, list[str]] = {}
+    for name, study in zip(_names(studies), studies, strict=True):
+        for sentence in caption_parts(study, summary(study)):
+            whose.setdefault(sentence, []).append(name)
+    return " ".join(
+        sentence if len(names) == len(studies) else f"{sentence[:-1]} ({', '.join(names)})."
+        for sentence, names in whose.items()
+    )
 
 
 def _differing(studies: Sequence[Results]) -> list[tuple[str, list[str]]]:
-    """The keys of the configs that are not the same in all studies, with their values."""
-    flat = [_flat(study.config) for study in studies]
-    keys = list(dict.fromkeys(key for own in flat for key in own))
-    rows = [(key, [own.get(key, "–") for own in flat]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    """The keys of the configs that are not the same in all studies, with their values; no base value that none has."""
+    flat, axes = [_flat(study.config) for study in studies], [_axes(study.config) for study in studies]
+    rows = []
+    for key in dict.fromkeys(key for own in flat for key in own):
+        replaced = [any(f"{key}.".startswith(f"{axis}.") for axis in own) for own in axes]
+        values = [_GRID if gone else own.get(key, "–") for own, gone in zip(flat, replaced, strict=True)]
+        known = set(values) - {_GRID}
+        head = key.endswith(".name") or any(key in own for own in axes)
+        if len(known) > 1 or (known and any(replaced) and head):
+            rows.append((key, values))
+    return rows
+
+
+def _axes(config: dict[str, Any]) -> set[str]:
+    """The keys that every part of the grid has: no trial has their base values."""
+    parts = config.get("grid") or []
+    parts = [parts] if isinstance(parts, dict) else parts
+    return set.intersection(*(set(part) for part in parts)) if parts else set()
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, str]:

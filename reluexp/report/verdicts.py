@@ -11,7 +11,7 @@ import pandas as pd
 from reluexp.catalogue.activations import style_of
 from reluexp.claims import Group, told_parts
 from reluexp.report.findings import at_setting
-from reluexp.report.tables.differences import seeds_to_tell
+from reluexp.report.tables.differences import seeds_to_tell, unlearned
 from reluexp.stats import Results, outcome_of
 from reluexp.stats.contrasts import MANY_SEEDS
 
@@ -47,14 +47,16 @@ def base_of(study: Results) -> str:
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
     """One card for each comparison in what was learned, in the order of the table; none where there are too many."""
     rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
-    return [_card(study, row) for row in rows.to_dict("records")] if len(rows) <= _MOST else []
+    told = zip(rows.to_dict("records"), unlearned(study, rows), strict=True)
+    return [_card(study, row, idle) for row, idle in told] if len(rows) <= _MOST else []
 
 
-def _card(study: Results, row: dict[Any, Any]) -> dict[str, str]:
+def _card(study: Results, row: dict[Any, Any], idle: str) -> dict[str, str]:
     title = style_of(str(row["activation"]))[0] + at_setting(study, row)
     size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {row['n']:.0f} pairs"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
-    return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": _more(row)}
+    more = f"In all pairs both nets were {idle}." if idle else _more(row)
+    return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": more}
 
 
 def _more(row: dict[Any, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.lines import Facet, Lines, joined
-from reluexp.report.panels import Panel, percent, plain_logs
+from reluexp.report.panels import Panel, log_ticks, percent
 from reluexp.stats import Results, settings
 from reluexp.stats.intervals import finite
 
@@ -121,9 +121,9 @@ def hold(axes: Sequence[Axes], panels: Sequence[Panel], log: bool, from_zero: bo
         values = values[np.isfinite(values) & ((values > 0) if log else True)]
         if len(values):
             axes[first].set_ylim(*_limits(float(values.min()), float(values.max()), log, from_zero))
-            if log and values.max() < 30 * values.min():
+            if log:
                 for i in same:
-                    plain_logs(axes[i].yaxis)
+                    log_ticks(axes[i].yaxis)
 
 
 def _finished(panels: Sequence[Panel]) -> pd.Series:

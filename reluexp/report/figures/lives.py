@@ -166,7 +166,7 @@ def _draw_causes(ax: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> A
     counts = panel.rows.pivot_table(index="site", columns="cause", values="deaths", aggfunc="sum")
     names = panel.rows.drop_duplicates("site").set_index("site")["site_name"].reindex(counts.index)
     _stacked(ax, counts, looks)
-    shown = np.unique(np.linspace(0, len(names) - 1, min(len(names), 14)).round().astype(int))
+    shown = np.arange(0, len(names), -(-len(names) // 14))
     ax.set_yticks(shown, [plain(short(names.iloc[i], 16)) for i in shown])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     return ax

@@ -14,7 +14,7 @@ from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, largest_va
 from reluexp.report.figures.captions import count_note, dagger_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
-from reluexp.report.panels import Panel, grid_of, power_ticks
+from reluexp.report.panels import Panel, grid_of, log_ticks
 from reluexp.report.style import Style
 from reluexp.stats import Results
 
@@ -64,7 +64,7 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     bar = figure.colorbar(mesh, ax=axes, shrink=min(1.0, 2.4 / height + 0.35), pad=0.02, aspect=28)
     bar.set_label(look.label)
     if not look.ticks:
-        power_ticks(bar.ax.yaxis)
+        log_ticks(bar.ax.yaxis)
     else:
         bar.set_ticks(list(look.ticks), labels=[f"{100 * tick:g}" for tick in look.ticks])
     return figure

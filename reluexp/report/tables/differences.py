@@ -11,9 +11,9 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
-from reluexp.stats import ACCURACY, ALPHA, LOSS, Results
+from reluexp.stats import ACCURACY, ALPHA, LOSS, Results, other_axes, outcome_of, settings
 
-__all__ = ["NAMES", "differences_table", "marks_of", "seeds_to_tell"]
+__all__ = ["NAMES", "differences_table", "marks_of", "seeds_to_tell", "unlearned"]
 
 NAMES = {ACCURACY.metric: ACCURACY.name, LOSS.metric: LOSS.name, "off_fraction": "units off"}
 """the metrics that are compared, besides the steps to the headline target"""
@@ -26,6 +26,25 @@ def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[An
         tuple(row[key] for key in keys): (str(row["verdict"]), bool(row["p_holm"] <= ALPHA))
         for row in rows.to_dict("records")
     }
+
+
+def unlearned(study: Results, frame: pd.DataFrame) -> list[str]:
+    """For each comparison in what was learned, `stuck` or `stuck or diverged` where all nets of both sides are so."""
+    if frame.empty:
+        return []
+    trials = settings(study)
+    trials = trials[trials["outcome"] != "failed"]
+    keys, diverged = [*other_axes(study), "activation"], trials["outcome"].eq("diverged")
+    flags = trials[keys].assign(idle=trials["stuck"] | diverged, diverged=diverged).groupby(keys, observed=True)
+    found = flags.agg({"idle": "all", "diverged": "any"}).reset_index()
+    fates = {tuple(row[key] for key in keys): (row["idle"], row["diverged"]) for row in found.to_dict("records")}
+    words = []
+    for row in frame.to_dict("records"):
+        where = [row[key] for key in keys[:-1]]
+        both = [fates.get((*where, label), (False, False)) for label in (row["activation"], row["baseline"])]
+        none = row["metric"] == outcome_of(study).metric and row["n"] > 0 and all(idle for idle, _ in both)
+        words.append(("stuck or diverged" if any(lost for _, lost in both) else "stuck") if none else "")
+    return words
 
 
 def differences_table(study: Results, frame: pd.DataFrame) -> Table:
@@ -44,7 +63,7 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
             Cell(f"{row['wins']:.0f} · {row['ties']:.0f} · {row['losses']:.0f}", sort=row["wins"]) for row in rows
         ],
         "pairs": [Cell(str(int(row["n"])), sort=row["n"]) for row in rows],
-        "verdict": [_verdict(row) for row in rows],
+        "verdict": [_verdict(row, idle) for row, idle in zip(rows, unlearned(study, frame), strict=True)],
     }
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
     return Table(list(columns), cells, _caption(study, frame), rules_of(frame, ["metric"]))
@@ -77,9 +96,10 @@ def _p(value: float) -> str:
     return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _verdict(row: dict[Any, Any]) -> Cell:
+def _verdict(row: dict[Any, Any], idle: str) -> Cell:
     seeds = seeds_to_tell(row)
     more = f" ({seeds:.0f} seeds would tell)" if math.isfinite(seeds) else ""
+    more = f" (in all pairs both nets were {idle})" if idle else more
     return Cell(f"{row['verdict']}{more}", number=False, mark=str(row["verdict"]))
 
 

@@ -20,7 +20,7 @@ from reluexp.report.tables.cells import (
     target_name,
     whole_cells,
 )
-from reluexp.report.tables.differences import marks_of
+from reluexp.report.tables.differences import marks_of, unlearned
 from reluexp.stats import (
     Outcome,
     Results,
@@ -33,26 +33,29 @@ from reluexp.stats import (
     outcome_of,
 )
 
-__all__ = ["gains_told", "summary_table"]
+__all__ = ["caption_parts", "gains_told", "summary_table"]
 
 _APART, _SHOWN = 0.005, 3
 
 
 def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     """One row per setting: mean ± half of the 95 % t interval over seeds, the median steps to the headline target."""
-    column, rule = headline_target(study)
+    column, _ = headline_target(study)
     best = _best(frame, other_axes(study), column)
     found = differences(study)
     outcome = outcome_of(study)
     verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", column)}
-    rule = rule if outcome.share or study.targets else ""
     columns = {
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
         "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
-        **({f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column])} if rule else {}),
+        **(
+            {f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column])}
+            if _has_steps(study)
+            else {}
+        ),
         "trials": whole_cells(frame["trials"]),
         **{
             name: whole_cells(frame[name])
@@ -61,9 +64,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
         },
     }
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    return Table(
-        list(columns), rows, _summary_caption(study, frame, rule, bool(len(found))), rules_of(frame, other_axes(study))
-    )
+    return Table(list(columns), rows, " ".join(caption_parts(study, frame)), rules_of(frame, other_axes(study)))
 
 
 def gains_told(study: Results) -> str:
@@ -84,7 +85,9 @@ def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Ser
         values = (sign * frame[column]).replace([np.inf, -np.inf], np.nan)
         keys = [frame[axis] for axis in group] or [pd.Series(0, index=frame.index)]
         top, size = values.groupby(keys).transform("max"), values.groupby(keys).transform("size")
-        found[column] = (values == top) & (size > 1) & (frame["trials"] > frame["diverged"] + frame["failed"])
+        found[column] = (
+            (values == top) & (size > 1) & (frame["trials"] > frame[["diverged", "stuck", "failed"]].sum(axis=1))
+        )
     return found
 
 
@@ -111,8 +114,12 @@ def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
 
 
 def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
-    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none."""
+    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none.
+
+    Accuracies of nets that all learned nothing get none.
+    """
     keys = [*other_axes(study), "activation"]
+    found = found[[not idle for idle in unlearned(study, found)]]
     marks = marks_of(found, metric, keys) if len(found) else {}
     return [marks.get(tuple(row), ("", False)) for row in frame[keys].itertuples(index=False)]
 
@@ -141,21 +148,29 @@ def _fewer(study: Results, frame: pd.DataFrame) -> str:
     return f" (dead on the whole training set, in %: {', '.join(told)}{more})" if told else ""
 
 
-def _summary_caption(study: Results, frame: pd.DataFrame, rule: str, compared: bool) -> str:
+def _has_steps(study: Results) -> bool:
+    """Whether steps to a target are told: the default one is of accuracy."""
+    return outcome_of(study).share or bool(study.targets)
+
+
+def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
+    """The sentences below the summary: what its numbers and marks mean."""
     marked = not dying(study).issuperset(frame["activation"])
-    dagger = " † cannot be dead exactly: underflow, not compared." if marked and frame["dead_fraction_n"].any() else ""
-    lost = (frame["diverged"] + frame["failed"]).any()
-    kept = (
-        " Diverged trials stay in with their last finite values, else chance; failed ones are left out." if lost else ""
-    )
-    common = f" The common setting: {common_setting(study)}." if has_many_axes(study) else ""
-    base = style_of(str(study.baseline))[0]
-    steps = f" Steps: median to {rule}." if rule else ""
-    constant = " Collapsed: output range below 0.001." if frame["collapsed_at_end_mean"].any() else ""
-    gains = f" Gains of the initial weights: {told}." if (told := gains_told(study)) else ""
-    star = f" * differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05." if compared else ""
-    return (
-        "Mean ± half of the 95 % t interval over seeds, at the end of training. Dead, off: shares of hidden units, on"
-        f" the probe{_fewer(study, frame)}; zero: share of hidden activations."
-        f"{constant}{steps}{common}{gains}{star}{dagger}{kept}"
-    )
+    gains = gains_told(study)
+    parts = {
+        "Mean ± half of the 95 % t interval over seeds, at the end of training.": True,
+        f"Dead and off: share of hidden units, on the probe{_fewer(study, frame)}.": True,
+        "Zero: share of hidden activations.": True,
+        "Collapsed: output range below 0.001.": frame["collapsed_at_end_mean"].any(),
+        f"Steps: median to {headline_target(study)[1]}.": _has_steps(study),
+        f"The common setting: {common_setting(study)}." if has_many_axes(study) else "": has_many_axes(study),
+        f"Gains of the initial weights: {gains}.": gains,
+        f"* differs from {style_of(str(study.baseline))[0]}: exact signed-rank test, Holm-corrected p ≤ 0.05.": len(
+            differences(study)
+        ),
+        "† cannot be dead exactly: underflow, not compared.": marked and frame["dead_fraction_n"].any(),
+        "Diverged trials stay in with their last finite values, else chance; failed ones are left out.": (
+            frame["diverged"] + frame["failed"]
+        ).any(),
+    }
+    return [sentence for sentence, holds in parts.items() if holds]

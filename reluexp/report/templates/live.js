@@ -65,7 +65,11 @@
     if (layout.yaxis.type !== "log") return;
     const values = traces.flatMap((t) => t.y).filter((v) => v > 0);
     const decades = Math.log10(Math.max(...values) / Math.min(...values));
-    layout.yaxis.dtick = decades > 2.5 ? Math.ceil(decades / 7) : "D2";
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const few = [-2, -1, 0, 1].flatMap((k) => [1, 2, 5].map((d) => d * 10 ** (Math.floor(Math.log10(high)) + k))).filter((v) => v >= low && v <= high).length < 3;
+    const rough = (high - low) / 4, unit = 10 ** Math.floor(Math.log10(rough));
+    const even = `L${[1, 2, 5, 10].find((d) => d * unit >= rough) * unit}`;
+    layout.yaxis.dtick = decades > 2.5 ? Math.ceil(decades / 7) : few && high > low ? even : "D2";
   }
 
   // Curves over epochs, thresholds, probe sizes or an axis.
@@ -213,6 +217,8 @@
         colorbar: { tickvals: ticks, ticktext: ticks.map((t) => number(+back(t).toPrecision(3), metric.share)), title: { text: escape(metric.label), side: "right" }, thickness: 14 } }];
       const layout = baseLayout(false, false, "epoch");
       layout.hovermode = "closest";
+      layout.xaxis.range = [x[0] - 0.5, x.at(-1) + 0.5];
+      if (x.at(-1) <= 10) layout.xaxis.dtick = 1;
       layout.yaxis = { ...layout.yaxis, autorange: "reversed", tickvals: own.map((c) => +c.s + 1), ticktext: names, tickformat: "" };
       const stops = own.flatMap((c, row) => c.x.map((place, i) => ({
         points: [{ curveNumber: 0, pointNumber: [row, x.indexOf(place)] }],
