@@ -130,6 +130,7 @@ def test_schema_file_is_what_the_command_prints() -> None:
 
 MISTAKES = [
     ("", "FILE: the file is empty"),
+    ("{}\n", "FILE: the file is empty; it needs at least one key"),
     ("- a\n", "FILE:1: a config is a mapping"),
     ("a: [\n", "FILE:2: not YAML"),
     ("train:\n\tepochs: 3\n", "indent with spaces"),
@@ -179,6 +180,19 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     assert message in refusal(tmp_path, text)
+
+
+def test_a_study_is_called_as_its_file_where_it_says_no_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seeds: 1\n")
+    assert load_config(tmp_path / "mine.yaml").config.study == "mine"
+    assert "study" not in json.loads(json_schema())["required"]
+    (study,) = [key for key in keys_of(Config) if key.name == "study"]
+    assert study.default == "the file's name"
+    (tmp_path / "my own.yaml").write_text("seeds: 1\n")
+    with pytest.raises(ConfigError, match=r"own.yaml \(the file's name, as it gives no study\): study: got 'my own'"):
+        load_config(tmp_path / "my own.yaml")
+    with pytest.raises(ConfigError, match="config: study: missing; it must be given"):
+        load_config({"seeds": 1})
 
 
 def test_a_key_like_no_other_is_told_what_is_allowed_alone(tmp_path: Path) -> None:

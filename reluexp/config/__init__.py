@@ -87,8 +87,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if not isinstance(source, Mapping):
         source = find_config(source)
     document = read_document(source, overrides)
-    if not isinstance(source, Mapping):
-        document.data.setdefault("study", source.stem)
+    if not isinstance(source, Mapping) and "study" not in document.data:
+        document.data["study"] = source.stem
+        document.places[("study",)] = f"{source} (the file's name, as it gives no study)"
     found = list(document.problems)
     try:
         config = Config.model_validate(document.data)
