@@ -13,7 +13,7 @@ from reluexp.engine import Resources, memory_of_place, places, planned_device
 from reluexp.errors import ResultsError
 from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
-from reluexp.planning.limits import of_other_precision, refuse_oversized
+from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few
 from reluexp.planning.plan import Plan, make_plan, make_trials
 from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import stock_for_run
@@ -28,6 +28,7 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     Raises ConfigError for what this machine cannot hold.
     """
     refuse_oversized(loaded)
+    refuse_too_few(loaded)
     tuned = loaded.config.tune
     first = for_choosing(loaded) if tuned else loaded
     device = planned_device(resources)

@@ -21,7 +21,7 @@ from reluexp.failures import record_failure
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.estimate import kind_of, stack_seconds
-from reluexp.planning.limits import of_other_precision, refuse_oversized
+from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few, too_few
 from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
 from reluexp.planning.shards import part_of
 from reluexp.planning.tuning import for_choosing
@@ -89,6 +89,7 @@ def run_loaded(
     open_engine = ENGINES[resources.engine].open
     if resources.engine == "local":
         refuse_oversized(loaded)
+    refuse_too_few(loaded)
     store = Store(results / loaded.config.study)
     with stop_signals() as stop, store.lock(shard, stop):
         session = _Session(loaded, store, resources, fresh, shard, listener, stop)
@@ -365,6 +366,6 @@ def _check_fit(stack: Stack, event: Event) -> None:
     if ":" not in dataset and dataset != "imagefolder":
         return
     hints = Hints(tuple(event["shape"]), event["classes"], event["train"], None, event["outputs"])
-    wrong = misfits(stack.setting, hints)
-    if wrong:
-        raise ConfigError("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in wrong))
+    wrong = [f"{'.'.join(map(str, path))}: {text}" for path, text in misfits(stack.setting, hints)]
+    if told := "; ".join(filter(None, [*wrong, too_few(stack.setting.dataset, hints)])):
+        raise ConfigError(told)

@@ -323,6 +323,24 @@ def test_models_that_cannot_be_studied_are_told_why(
     assert message in study.trials["failure"].iloc[0]
 
 
+def narrow(z: Tensor) -> Tensor:
+    return z[:, :1]
+
+
+def detached(z: Tensor) -> Tensor:
+    return z.detach().relu()
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("name", "message"), [("narrow", "gives [2, 1] for [2, 3]"), ("detached", "gives what has no derivative")]
+)
+def test_so_are_activations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    study = reluexp.run({**tiny("Wide", seeds=1), "activation": f"{__name__}:{name}"}, tmp_path, workers=1)
+    assert message in study.trials["failure"].iloc[0]
+
+
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize(
     ("text", "message"),

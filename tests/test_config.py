@@ -20,7 +20,9 @@ from reluexp.config.models import CHOICES, Config
 from reluexp.config.reference import EXAMPLE, keys_of, reference
 from reluexp.config.source import scalar
 from reluexp.errors import ConfigError
+from reluexp.foretold import foretold
 from reluexp.planning.plan import make_plan, make_trials
+from reluexp.runner import resources_of
 
 
 def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
@@ -83,6 +85,44 @@ def test_options_that_the_grid_replaces_are_told() -> None:
     assert all(load_config(path).notes == () for path in shipped_configs().values())
 
 
+def test_what_is_hardly_meant_is_told() -> None:
+    twice = {"activation": ["relu", "leaky_relu", {"name": "leaky_relu", "negative_slope": 0.01}]}
+    text = "grid: 1 of its 3 settings is another one in other words, and trained once"
+    assert load_config({"study": "s", "grid": twice}).notes == (text,)
+    assert load_config({"study": "s", "grid": [{"activation": ["relu"]}, {"activation": ["relu", "elu"]}]}).notes == ()
+    late = {"study": "s", "train": {"epochs": 2, "schedule": {"name": "cosine", "warmup": 100}}}
+    text = "train.schedule.warmup: 100 epochs, of which 2 are trained: the rate never reaches lr"
+    assert load_config(late).notes == (text,)
+    assert load_config(late, ["train.schedule.warmup=2"]).notes == load_config(late, ["train.epochs=0"]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({"name": "blobs", "samples": 4, "classes": 100}, "dataset.samples: got 4; 100 classes need two each"),
+        ({"name": "digits", "train_size": 5}, "dataset.train_size: got 5; digits has 10 classes, each needs a sample"),
+    ],
+)
+def test_fewer_samples_than_classes_are_refused_by_plan_and_run(tmp_path: Path, dataset: Any, message: str) -> None:
+    loaded = load_config({"study": "s", "dataset": dataset})
+    with pytest.raises(ConfigError, match=message):
+        list(foretold(loaded, tmp_path, resources_of({})))
+    with pytest.raises(ConfigError, match=message):
+        reluexp.run({"study": "s", "dataset": dataset}, tmp_path)
+
+
+def three_classes() -> tuple[list[list[int]], list[int], list[list[int]], list[int]]:
+    return [[1], [2], [3]], [0, 1, 2], [[1], [2], [3]], [0, 1, 2]
+
+
+@pytest.mark.usefixtures("inline")
+def test_so_are_fewer_than_the_classes_of_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    dataset = {"name": f"{__name__}:three_classes", "train_size": 2}
+    with pytest.raises(ConfigError, match=r"dataset.train_size: got 2; .* has 3 classes, each needs a sample"):
+        reluexp.run({"study": "s", "dataset": dataset}, tmp_path)
+
+
 def test_schema_file_is_what_the_command_prints() -> None:
     folder = next(iter(shipped_configs().values())).parent
     assert json.loads((folder / "schema.json").read_text("utf-8")) == json.loads(json_schema())
@@ -90,6 +130,7 @@ def test_schema_file_is_what_the_command_prints() -> None:
 
 MISTAKES = [
     ("", "FILE: the file is empty"),
+    ("{}\n", "FILE: the file is empty; it needs at least one key"),
     ("- a\n", "FILE:1: a config is a mapping"),
     ("a: [\n", "FILE:2: not YAML"),
     ("train:\n\tepochs: 3\n", "indent with spaces"),
@@ -139,6 +180,19 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     assert message in refusal(tmp_path, text)
+
+
+def test_a_study_is_called_as_its_file_where_it_says_no_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seeds: 1\n")
+    assert load_config(tmp_path / "mine.yaml").config.study == "mine"
+    assert "study" not in json.loads(json_schema())["required"]
+    (study,) = [key for key in keys_of(Config) if key.name == "study"]
+    assert study.default == "the file's name"
+    (tmp_path / "my own.yaml").write_text("seeds: 1\n")
+    with pytest.raises(ConfigError, match=r"own.yaml \(the file's name, as it gives no study\): study: got 'my own'"):
+        load_config(tmp_path / "my own.yaml")
+    with pytest.raises(ConfigError, match="config: study: missing; it must be given"):
+        load_config({"seeds": 1})
 
 
 def test_a_key_like_no_other_is_told_what_is_allowed_alone(tmp_path: Path) -> None:

@@ -11,7 +11,18 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from reluexp.config.answers import answers_that_cannot_be
-from reluexp.config.grid import MOST_TRIALS, Point, count_trials, expand, label_of, misfits, unheard, value_at
+from reluexp.config.grid import (
+    MOST_TRIALS,
+    Point,
+    count_trials,
+    expand,
+    label_of,
+    misfits,
+    never_warm,
+    said_twice,
+    unheard,
+    value_at,
+)
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
 from reluexp.config.problems import problems_of, render
 from reluexp.config.shipped import find_config, shipped_configs
@@ -76,8 +87,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if not isinstance(source, Mapping):
         source = find_config(source)
     document = read_document(source, overrides)
-    if not isinstance(source, Mapping):
-        document.data.setdefault("study", source.stem)
+    if not isinstance(source, Mapping) and "study" not in document.data:
+        document.data["study"] = source.stem
+        document.places[("study",)] = f"{source} (the file's name, as it gives no study)"
     found = list(document.problems)
     try:
         config = Config.model_validate(document.data)
@@ -95,7 +107,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     found += [] if found else answers_that_cannot_be(config, points)
     if found:
         raise _refusal(document, found)
-    notes = tuple(unheard(config, document.data))
+    notes = (*unheard(config, document.data), *said_twice(config, points), *never_warm(points))
     return LoadedConfig(config, points, document.text, tuple(overrides), notes=notes)
 
 

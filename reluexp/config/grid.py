@@ -18,7 +18,10 @@ from reluexp.config.models import PARTS, Config, Setting
 from reluexp.config.problems import Problem, meant, places_in, problems_of
 from reluexp.config.source import put
 
-__all__ = ["MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "unheard", "value_at"]
+__all__ = [
+    *("MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "said_twice", "unheard"),
+    "value_at",
+]
 
 MOST_TRIALS = 1_000_000
 
@@ -127,6 +130,24 @@ def unheard(config: Config, data: dict[str, Any]) -> list[str]:
             keys = ", ".join(f"{axis}.{key}" for key in given)
             told.append(f"{keys}: not used, since each value of grid.{axis} takes the place of the whole {axis}")
     return told
+
+
+def said_twice(config: Config, points: Sequence[Point]) -> Iterator[str]:
+    """Sentences on settings of a grid that are the same in other words."""
+    for number, grid in enumerate(config.grid):
+        count = math.prod(map(len, grid.values()))
+        if several := count - sum(number in point.grids for point in points):
+            where = f"grid[{number}]" if len(config.grid) > 1 else "grid"
+            same = "is another one" if several == 1 else "are others"
+            yield f"{where}: {several} of its {count} settings {same} in other words, and trained once"
+
+
+def never_warm(points: Sequence[Point]) -> Iterator[str]:
+    """Sentences on rates that training ends before they are reached."""
+    trains = {id(point.setting.train): point.setting.train for point in points}.values()
+    for warmup, epochs in sorted({(own.schedule.warmup, own.epochs) for own in trains}):
+        if 0 < epochs < warmup:
+            yield f"train.schedule.warmup: {warmup:g} epochs, of which {epochs} are trained: the rate never reaches lr"
 
 
 def _places(config: Config) -> Iterator[_Place]:

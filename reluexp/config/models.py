@@ -172,7 +172,9 @@ class Baseline(Options):
 class Config(Setting):
     """A study: a base setting, a grid over it, and seeds."""
 
-    study: str = Field(min_length=1, max_length=100, description="name of the folder in the results")
+    study: str = Field(
+        min_length=1, max_length=100, description="name of the folder in the results; a mapping in Python must give it"
+    )
     seeds: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[list[Seed], Field(min_length=1)] = Field(
         10, description="n for the seeds 0 … n − 1, or a list"
     )

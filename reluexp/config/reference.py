@@ -56,6 +56,7 @@ other keys (all of the values must have them). `plan` and `run` say so where the
 `--set KEY=VALUE` changes any key from the command line. What is unknown, misspelt or out of range is refused with the
 line, the key and what is allowed.
 """
+_FROM_THE_FILE = {"study": "the file's name"}
 _NO_BOUND = 1e12  # what no config comes near
 _PARTS: tuple[tuple[str, type[Options]], ...] = (
     ("The study", Config),
@@ -81,7 +82,9 @@ def keys_of(model: type[Options]) -> list[Key]:
     needed = schema.get("required", [])
     found = []
     for name, own in schema.get("properties", {}).items():
-        default = "needed" if name in needed else _value(own["default"]) if "default" in own else ""
+        default = (
+            _FROM_THE_FILE.get(name, "needed") if name in needed else _value(own["default"]) if "default" in own else ""
+        )
         chosen = name in CHOICES and model in (Config, Train, Hypothesis)
         allowed = f"one of {name}s" if chosen else _allowed(own)
         found.append(Key(name, allowed, default, own.get("description", "")))

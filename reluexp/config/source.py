@@ -115,7 +115,7 @@ def _parse(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: {_TOO_DEEP}") from error
-    if node is None:
+    if node is None or node.value == []:
         raise ConfigError(f"{source}: the file is empty; it needs at least one key, such as `activation: relu`")
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{source}:{node.start_mark.line + 1}: a config is a mapping of keys to values")

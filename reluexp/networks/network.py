@@ -64,6 +64,24 @@ def _refuse_unfit(found: Trace, model: str, outputs: int) -> None:
         raise ConfigError(f"architecture: {model!r} gives {gives}; its output must be [sample, {outputs}]")
 
 
+@cache
+def _refuse_unfit_activation(activation: Options) -> None:
+    """Raises ConfigError where what an activation of the user's own gives is of another shape, or has no derivative."""
+    if ":" not in (name := str(getattr(activation, "name", ""))):
+        return
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        z = torch.ones(2, 3, requires_grad=True)
+        try:
+            found = build_activation(activation, 3)(z.clone())
+        except Exception:  # whatever the user's code raises; its trials will say so
+            return
+    if not isinstance(found, Tensor) or found.shape != z.shape:
+        gives = str(list(found.shape)) if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigError(f"activation: {name!r} gives {gives} for [2, 3]; it must give a tensor of the shape it gets")
+    if not found.requires_grad:
+        raise ConfigError(f"activation: {name!r} gives what has no derivative; take torch's functions, and no detach")
+
+
 def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Callable[[int], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "build"))
@@ -125,6 +143,8 @@ class Network:
         self.stacked = stackable(settings[0], device, {own_key(settings[0]) or ""} if batched else ())
         if not self.stacked and len(seeds) > 1:
             raise ValueError("this setting's trials train one by one")
+        for activation in dict.fromkeys(setting.activation for setting in settings):
+            _refuse_unfit_activation(activation)
         self._input_dims, self._made_for = len(shape) + 1, (shape, outputs)
         plain = build_module(settings[0], shape, outputs, seeds[0])
         if not any(parameter.requires_grad for parameter in plain.parameters()):

@@ -1,16 +1,17 @@
-"""What a machine cannot hold is refused before anything is read or trained."""
+"""What a machine cannot hold, and data without some of their classes, are refused before anything is trained."""
 
 from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 from reluexp.catalogue.architectures import ARCHITECTURES
-from reluexp.catalogue.datasets import hints_of
+from reluexp.catalogue.datasets import Blobs, Hints, Spirals, hints_of
 from reluexp.config import LoadedConfig, Setting, label_of
 from reluexp.errors import ConfigError
 
-__all__ = ["of_other_precision", "refuse_oversized"]
+__all__ = ["of_other_precision", "refuse_oversized", "refuse_too_few", "too_few"]
 
 _COPIES = 5
 """of a network's parameters while it trains: weights, gradient, optimizer state, the step, a snapshot"""
@@ -31,6 +32,25 @@ def refuse_oversized(loaded: LoadedConfig, memory: int | None = None) -> None:
     if problems:
         more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ConfigError("\n  ".join(problems[:10]) + more)
+
+
+def refuse_too_few(loaded: LoadedConfig) -> None:
+    """Raises ConfigError for data sets with fewer samples than classes; results that have such stay readable."""
+    options = {id(point.setting.dataset): point.setting.dataset for point in loaded.points}
+    if told := "; ".join(dict.fromkeys(filter(None, (too_few(own, hints_of(own)) for own in options.values())))):
+        raise ConfigError(told)
+
+
+def too_few(options: Any, hints: Hints) -> str:
+    """What is to be said of a data set that would lack some of its classes, if it would."""
+    classes = hints.classes or 0
+    if options.train_size is not None and options.train_size < classes:
+        return (
+            f"dataset.train_size: got {options.train_size}; {options.name} has {classes} classes, each needs a sample"
+        )
+    if isinstance(options, (Blobs, Spirals)) and options.samples < 2 * classes:
+        return f"dataset.samples: got {options.samples}; {classes} classes need two each, for training and test"
+    return ""
 
 
 def of_other_precision(loaded: LoadedConfig, device: str) -> str:
