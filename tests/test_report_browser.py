@@ -110,6 +110,18 @@ def test_lines_can_be_hidden_and_the_still_picture_brought_back(page: Path, chro
     assert chromium.run(visible) != "none"
 
 
+def test_a_caption_speaks_of_the_still_picture_only_beside_it(page: Path, chromium: Browser) -> None:
+    chromium.open(page)
+    chromium.bring("dead_fraction")
+    caption = "return document.querySelector('#dead_fraction figcaption').innerText"
+    words = ("the trials faint behind", "0 throughout, hence not drawn: PReLU")
+    assert not any(part in chromium.run(caption) for part in words)
+    assert "class" not in chromium.run(caption)
+    assert "pointwise 95 % t interval. 12 trials, 4 seeds." in chromium.run(caption)
+    chromium.run("document.querySelector('#dead_fraction .quiet').click()")
+    assert all(part in chromium.run(caption) for part in words)
+
+
 def test_arrow_keys_read_the_values(page: Path, chromium: Browser) -> None:
     chromium.open(page)
     chromium.bring("test_accuracy")
