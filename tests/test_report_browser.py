@@ -178,6 +178,19 @@ def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp
     assert chromium.run("return document.querySelectorAll('#comparison td.activation').length") > 4
 
 
+def test_tiles_break_after_commas(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu",), seeds=2, epochs=2)
+    trials = study.trials.assign(
+        dataset="mnist(train_size=3000, test_size=1000)", architecture="mlp(depth=20, width=5)"
+    )
+    page = write_report(replace(study, trials=trials), tmp_path, ("html",))
+    lines = "const r = document.createRange(); r.selectNodeContents([...document.querySelectorAll('.facts dd')][{}]); "
+    lines += "return new Set([...r.getClientRects()].map((b) => b.top)).size"
+    for width in (390, 900, 1280):
+        chromium.open(page, width)
+        assert all(chromium.run(lines.format(place)) <= 2 for place in (3, 4)), width
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious(page: Path, chromium: Browser, dark: bool) -> None:
     chromium.open(page, dark=dark)
