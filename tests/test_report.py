@@ -27,6 +27,7 @@ from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_together
 from reluexp.report.answer import answer
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.figures.captions import OF_PICTURE
 from reluexp.report.figures.lives import _draw_causes, _spike_note
 from reluexp.report.findings import findings, gradient_loss
 from reluexp.report.frames.across import across_summary, ranks
@@ -76,7 +77,7 @@ def test_every_figure_of_every_study_is_drawn_or_has_a_reason_not_to_be(name: st
     study = STUDIES[name]()
     for spec in FIGURES:
         figure = draw_figure(spec, study)
-        assert spec.caption(study).endswith("."), spec.name
+        assert OF_PICTURE.sub(r"\1", spec.caption(study)).endswith("."), spec.name
         if figure is None:
             assert name in BARE or (spec.name in NEEDS and not NEEDS[spec.name](study)), spec.name
             continue

@@ -110,6 +110,18 @@ def test_lines_can_be_hidden_and_the_still_picture_brought_back(page: Path, chro
     assert chromium.run(visible) != "none"
 
 
+def test_a_caption_speaks_of_the_still_picture_only_beside_it(page: Path, chromium: Browser) -> None:
+    chromium.open(page)
+    chromium.bring("dead_fraction")
+    caption = "return document.querySelector('#dead_fraction figcaption').innerText"
+    words = ("the trials faint behind", "0 throughout, hence not drawn: PReLU")
+    assert not any(part in chromium.run(caption) for part in words)
+    assert "class" not in chromium.run(caption)
+    assert "pointwise 95 % t interval. 12 trials, 4 seeds." in chromium.run(caption)
+    chromium.run("document.querySelector('#dead_fraction .quiet').click()")
+    assert all(part in chromium.run(caption) for part in words)
+
+
 def test_arrow_keys_read_the_values(page: Path, chromium: Browser) -> None:
     chromium.open(page)
     chromium.bring("test_accuracy")
@@ -164,6 +176,19 @@ def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp
     assert chromium.run(wide.format(".wide")) == 0
     assert chromium.run(wide.format("td")) == 0
     assert chromium.run("return document.querySelectorAll('#comparison td.activation').length") > 4
+
+
+def test_tiles_break_after_commas(tmp_path: Path, chromium: Browser) -> None:
+    study = made_study(("relu",), seeds=2, epochs=2)
+    trials = study.trials.assign(
+        dataset="mnist(train_size=3000, test_size=1000)", architecture="mlp(depth=20, width=5)"
+    )
+    page = write_report(replace(study, trials=trials), tmp_path, ("html",))
+    lines = "const r = document.createRange(); r.selectNodeContents([...document.querySelectorAll('.facts dd')][{}]); "
+    lines += "return new Set([...r.getClientRects()].map((b) => b.top)).size"
+    for width in (390, 900, 1280):
+        chromium.open(page, width)
+        assert all(chromium.run(lines.format(place)) <= 2 for place in (3, 4)), width
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

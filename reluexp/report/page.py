@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reluexp.report.answer import answer
+from reluexp.report.figures.captions import OF_PICTURE
 from reluexp.report.figures.spec import GROUPS, FigureSpec, View
 from reluexp.report.findings import findings
 from reluexp.report.frames.across import across_sentences
@@ -68,10 +69,20 @@ class Picture:
     def markup(self) -> Markup:
         """The picture as HTML that loads nothing."""
         if self.svg is not None:
-            return inline_svg(self.svg.decode(), self.name, f"{self.title}. {self.caption}")
+            return inline_svg(self.svg.decode(), self.name, self.alternative)
         data = base64.b64encode(self.png or b"").decode()
-        alt = escape(f"{self.title}. {self.caption}")
-        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, Markup(data))
+        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(self.alternative, Markup(data))
+
+    @property
+    def alternative(self) -> str:
+        """Title and caption as plain text."""
+        caption = OF_PICTURE.sub(r"\1", self.caption)
+        return f"{self.title}. {caption}"
+
+    @property
+    def told(self) -> Markup:
+        """The caption as HTML; what holds of the still picture alone in spans."""
+        return Markup(OF_PICTURE.sub(r'<span class="of-picture">\1</span>', str(escape(self.caption))))
 
 
 def inline_svg(svg: str, name: str, alternative: str) -> Markup:
@@ -225,7 +236,7 @@ def _shown(picture: Picture) -> dict[str, Any]:
     return {
         "name": picture.name,
         "title": picture.title,
-        "caption": picture.caption,
+        "caption": picture.told,
         "view": picture.view,
         "markup": picture.markup,
     }

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from reluexp.plain import counted
 from reluexp.report.lines import facets_of, faint_limit, lines_of
 from reluexp.report.style import Style
 from reluexp.stats import Results, dying, groups, settings
 
-__all__ = ["band_note", "count_note", "dagger_note", "ended_note", "facet_note", "kept_note"]
+__all__ = [
+    "OF_PICTURE",
+    "band_note",
+    "count_note",
+    "dagger_note",
+    "ended_note",
+    "facet_note",
+    "kept_note",
+    "of_picture",
+]
+
+OF_PICTURE = re.compile("\x02([^\x02\x03]*)\x03")
+"""what `of_picture` marked"""
+
+
+def of_picture(text: str) -> str:
+    """Words of a caption that hold of the still picture alone, marked so that the page hides them beside a chart."""
+    return f"\x02{text}\x03" if text else ""
 
 
 def count_note(study: Results, crosses: bool = True) -> str:
@@ -26,7 +45,8 @@ def count_note(study: Results, crosses: bool = True) -> str:
 def facet_note(study: Results, panels: int = 1) -> str:
     """How many settings are not shown, where each takes so many panels."""
     _, left_out = facets_of(study, Style().facets // panels)
-    return f" {left_out} more {'setting is' if left_out == 1 else 'settings are'} in the tables." if left_out else ""
+    told = f" {left_out} more {'setting is' if left_out == 1 else 'settings are'} in the tables."
+    return of_picture(told if left_out else "")
 
 
 def band_note(study: Results, panels: int = 1, crosses: bool = True) -> str:
@@ -39,7 +59,7 @@ def band_note(study: Results, panels: int = 1, crosses: bool = True) -> str:
     faint = (
         "some of the trials faint behind" if most > faint_limit(2 * curves, style.seeds) else "the trials faint behind"
     )
-    band = f"Line: mean over seeds; band: pointwise 95 % t interval; {faint}."
+    band = f"Line: mean over seeds; band: pointwise 95 % t interval{of_picture(f'; {faint}')}."
     return f"{band} {count_note(study, crosses)}{facet_note(study, panels)}"
 
 

@@ -19,7 +19,7 @@ from reluexp.report.figures.axes import (
     largest_values,
     panels_of,
 )
-from reluexp.report.figures.captions import band_note, ended_note, kept_note
+from reluexp.report.figures.captions import band_note, ended_note, kept_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
@@ -127,7 +127,8 @@ def none_note(study: Results, metric: str) -> str:
     facets, _ = facets_of(study, Style().facets)
     lines = lines_of(study)
     flat = flat_values(panels_of(study, facets, [("", largest_values(study.layers, metric), metric)]), lines)
-    return f" 0 throughout, hence not drawn: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
+    told = f" 0 throughout, hence not drawn: {', '.join(lines.looks[value][0] for value in flat)}."
+    return of_picture(told if flat else "")
 
 
 CURVES: tuple[FigureSpec, ...] = (

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.figures.axes import KINDS
-from reluexp.report.figures.captions import count_note, facet_note
+from reluexp.report.figures.captions import count_note, facet_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.lines import Lines, facets_of, lines_of
@@ -185,8 +185,9 @@ def _final_spec(name: str, outcome: Outcome) -> FigureSpec:
         f"Final {outcome.name}",
         "outcome",
         lambda study: (
-            f"One dot for each trial; diamond: mean with its 95 % t interval. {count_note(study)} The numbers at "
-            f"the right say how many trials are in a row.{facet_note(study, len(_variants(final_metrics(study))))}"
+            f"One dot for each trial; diamond: mean with its 95 % t interval. {count_note(study)}"
+            f"{of_picture(' The numbers at the right say how many trials are in a row.')}"
+            f"{facet_note(study, len(_variants(final_metrics(study))))}"
         ),
         partial(_final, outcome=outcome),
         View("dots", across=outcome.metric),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import style_of
 from reluexp.report.figures.axes import KINDS, comparable, kinds_of
-from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note
+from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note, of_picture
 from reluexp.report.figures.curves import curve_figure, none_note, site_curves
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import (
@@ -221,7 +221,7 @@ def _survival_note(study: Results) -> str:
     kept = _falling(frame, lines).looks if len(frame) else lines.looks
     left = [look[0] for value, look in lines.looks.items() if value not in kept]
     dagger = dagger_note(study) if not dying(study).issuperset(kept) else ""
-    return f"{dagger} At 100 % throughout, hence not drawn: {', '.join(left)}." if left else dagger
+    return dagger + of_picture(f" At 100 % throughout, hence not drawn: {', '.join(left)}." if left else "")
 
 
 def _sentences(study: Results, most: int = 3) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, largest_values, shown_rows, whole_ticks
-from reluexp.report.figures.captions import count_note, dagger_note
+from reluexp.report.figures.captions import count_note, dagger_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, log_ticks
@@ -162,7 +162,7 @@ def _map_note(study: Results, metric: str) -> str:
     panels = len(facets) * (len(lines.looks) - len(flat)) * max(1, len(kinds_of(layers)))
     none = f" 0 throughout, hence no map: {', '.join(lines.looks[value][0] for value in flat)}." if flat else ""
     left = panels - len(shown)
-    return f"{none} {left} of {panels} maps have no place or no data here." if shown and left else none
+    return of_picture(f"{none} {left} of {panels} maps have no place or no data here." if shown and left else none)
 
 
 MAPS: tuple[FigureSpec, ...] = (
