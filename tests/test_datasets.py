@@ -810,7 +810,6 @@ def test_unfit_user_data_are_named(changes: dict[str, Any], words: str, monkeypa
         (lambda: good(), {"colour": 1}, "failed: TypeError.*colour"),
         (lambda: good()[:2], {}, "must return"),
         (lambda: None, {}, "must return .*NoneType"),
-        (3, {}, "failed"),
         (lambda: good(), {"train_size": -1}, "train_size: .*greater than or equal to 1"),
         (lambda: good(), {"train_size": 21}, "more than the 20"),
     ],
@@ -821,6 +820,12 @@ def test_user_functions_that_fail_are_named(
     use(monkeypatch, source)
     with pytest.raises(DataError, match=words):
         load_dataset(user(**given))
+
+
+def test_what_is_no_function_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, 3)
+    with pytest.raises(ConfigError, match="is an int; it must be a class or function"):
+        load_dataset(user())
 
 
 def test_an_unknown_user_module_is_named() -> None:
