@@ -323,6 +323,36 @@ def test_models_that_cannot_be_studied_are_told_why(
     assert message in study.trials["failure"].iloc[0]
 
 
+class PerChannel(nn.Module):
+    """An activation for images alone, with a slope for each channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(width, 1, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.relu() * self.slope
+
+
+class Images(nn.Module):
+    def __init__(self, num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), activation(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+@pytest.mark.usefixtures("inline")
+def test_an_activation_may_be_for_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    study = reluexp.run({**tiny("Images", seeds=1), "activation": f"{__name__}:PerChannel"}, tmp_path)
+    assert study.trials["outcome"].tolist() == ["finished"]
+
+
 def narrow(z: Tensor) -> Tensor:
     return z[:, :1]
 

@@ -75,7 +75,8 @@ def _refuse_unfit_activation(activation: Options) -> None:
             found = build_activation(activation, 3)(z.clone())
         except Exception:  # whatever the user's code raises; its trials will say so
             return
-    if not isinstance(found, Tensor) or found.shape != z.shape:
+    # more dimensions than were given come of parameters that are laid out for the channels of images
+    if not isinstance(found, Tensor) or (found.shape != z.shape and found.dim() <= z.dim()):
         gives = str(list(found.shape)) if isinstance(found, Tensor) else type(found).__name__
         raise ConfigError(f"activation: {name!r} gives {gives} for [2, 3]; it must give a tensor of the shape it gets")
     if not found.requires_grad:
