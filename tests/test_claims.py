@@ -444,3 +444,27 @@ def test_the_shipped_study_has_what_every_claim_needs() -> None:
 def test_ratios_of_steps_that_never_came_are_told(values: list[float], unknown: int, told: str) -> None:
     contrast = Contrast("steps", values[unknown:], "greater", math.log(1.1), unknown)
     assert _shown(Part("steps", [contrast], "ratio"), decide(contrast)) == told
+
+
+@pytest.mark.parametrize("idle", [0, 3, SEEDS])
+def test_pairs_in_which_neither_net_learned_say_nothing_of_accuracies(idle: int) -> None:
+    """Both at chance is no evidence that they are equal, nor that one is no worse than the other."""
+    settings = [setting(activation=label) for label in ("relu", "leaky_relu")]
+
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        return {"end": {"test_accuracy": 0.9}}
+
+    study = planted(settings, truth)
+    lost = study.trials["seed"] < idle
+    study.trials["stuck"] = lost
+    study.epochs.loc[study.epochs["trial"].isin(study.trials.loc[lost, "trial"]), "test_accuracy"] = 0.1
+    evidence = evidence_of(study)
+    parts = claim_parts(evidence).query("claim == 'leaky'").set_index("part")
+    (harm,) = [row for part, row in parts.iterrows() if str(part).startswith("no harm")]
+    assert harm["verdict"] == ("undecided" if idle else "supported")  # the unknown speak for neither side
+    told = claim_table(evidence).set_index("claim").loc["leaky", "numbers"]
+    assert (f"in {idle} of {SEEDS} pairs neither net learned" in told) is (idle > 0)
+    only = planted([setting(activation=label) for label in ("relu", "identity")], truth)
+    only.trials["stuck"] = True
+    row = claim_table(evidence_of(only)).set_index("claim").loc["nonlinear"]
+    assert row["verdict"] == "undecided"

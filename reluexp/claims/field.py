@@ -131,6 +131,10 @@ class Field:
         """level − base of a metric by trial, one number per seed that both have."""
         return np.array([left - right for left, right in _both(group, level, base, values)])
 
+    def idle(self, group: Group, level: str, base: str) -> np.ndarray:
+        """Whether both nets of each pair of `paired` are stuck, so that their accuracies are both chance."""
+        return np.array([left == right == 1 for left, right in _both(group, level, base, self.metric("stuck"))], bool)
+
     def neither(self, group: Group, level: str, base: str, values: Mapping[str, float]) -> int:
         """The seeds at which a metric is infinite for both, so that `paired` has no difference."""
         return sum(left == right and math.isinf(left) for left, right in _both(group, level, base, values))

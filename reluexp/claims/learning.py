@@ -20,9 +20,11 @@ _TRAINED, _DEEPEST, _BUDGET = 0.90, 32, 10
 
 
 def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: float, label: str) -> Part:
-    """level − base in final test accuracy, above a threshold."""
-    values = field.paired(group, level, base, field.metric("test_accuracy"))
-    return Part(f"{label} ({group.about})", [Contrast(label, values, "greater", threshold)], "points", 100)
+    """level − base in final test accuracy, above a threshold; nothing is known where neither net of a pair learned."""
+    values, idle = field.paired(group, level, base, field.metric("test_accuracy")), field.idle(group, level, base)
+    contrast = Contrast(label, values[~idle], "greater", threshold, int(idle.sum()))
+    numbers = f"in {idle.sum()} of {len(idle)} pairs neither net learned" if idle.any() else ""
+    return Part(f"{label} ({group.about})", [contrast], "points", 100, numbers)
 
 
 def slower(field: Field, group: Group, slow: str, fast: str) -> Part:

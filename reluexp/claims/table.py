@@ -11,6 +11,7 @@ import pandas as pd
 from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
+from reluexp.plain import counted
 from reluexp.stats import ALPHA, Decision, page
 from reluexp.stats.contrasts import MANY_SEEDS, Verdict, seeds_for
 from reluexp.stats.intervals import median_with
@@ -118,8 +119,10 @@ def _shown(part: Part, decision: Decision) -> str:
         values = np.asarray(decision.contrast.values, float)
         middle = median_with(values[~np.isnan(values)], decision.contrast.unknown)
         told = f"median {number(middle)}{unit}"
-        if ratio and not math.isfinite(middle):
-            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)}, for never"
+        if math.isnan(middle):
+            told = f"no median, where neither {'arrived' if ratio else 'learned'}"
+        elif ratio and math.isinf(middle):
+            told = f"median {number(middle)}, for never"
         return f"{told} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
@@ -133,10 +136,12 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
     if own.lacks:
         return f"needs {'; '.join(own.lacks)}"
     share = max(tested, 1)
-    open_ = [d for part in own.parts for d in part.decisions(share) if max(d.p_for, 0) > ALPHA / share]
+    found = [(part, d) for part in own.parts for d in part.decisions(share) if max(d.p_for, 0) > ALPHA / share]
+    open_ = [d for _, d in found]
+    if idle := sum(d.contrast.unknown for part, d in found if part.unit == "points"):
+        return f"nets that learn: in {counted(idle, 'pair')} neither did"
     if waiting := sum(d.contrast.unknown for d in open_):
-        words = "pairs" if waiting > 1 else "pair"
-        return f"a wider range: what was tried does not tell {waiting} {words} apart"
+        return f"longer training or a wider range: what was tried tells nothing of {counted(waiting, 'pair')}"
     seeds = seeds_for(open_)
     if math.isnan(seeds):
         return "more seeds; how many cannot be told from values some of which are infinite"
