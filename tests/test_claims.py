@@ -463,6 +463,8 @@ def test_pairs_in_which_neither_net_learned_say_nothing_of_accuracies(idle: int)
     (harm,) = [row for part, row in parts.iterrows() if str(part).startswith("no harm")]
     assert harm["verdict"] == ("undecided" if idle else "supported")  # the unknown speak for neither side
     told = claim_table(evidence).set_index("claim").loc["leaky", "numbers"]
+    shown = {0: "0 points [0, 0] against", 3: "0 points where a net learned", SEEDS: "no pair in which a net learned"}
+    assert shown[idle] in told
     assert (f"in {idle} of {SEEDS} pairs neither net learned" in told) is (idle > 0)
     only = planted([setting(activation=label) for label in ("relu", "identity")], truth)
     only.trials["stuck"] = True

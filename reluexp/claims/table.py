@@ -118,11 +118,15 @@ def _shown(part: Part, decision: Decision) -> str:
     if math.isnan(middle):  # some never arrived: the median can say so
         values = np.asarray(decision.contrast.values, float)
         middle = median_with(values[~np.isnan(values)], decision.contrast.unknown)
-        told = f"median {number(middle)}{unit}"
-        if math.isnan(middle):
-            told = f"no median, where neither {'arrived' if ratio else 'learned'}"
-        elif ratio and math.isinf(middle):
-            told = f"median {number(middle)}, for never"
+        if part.unit == "points":
+            known = values[np.isfinite(values)]
+            told = (
+                f"{number(known.mean())}{unit} where a net learned" if len(known) else "no pair in which a net learned"
+            )
+        elif math.isfinite(middle) or not (ratio or math.isnan(middle)):
+            told = f"median {number(middle)}{unit}"
+        else:
+            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)}, for never"
         return f"{told} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
