@@ -435,8 +435,8 @@ def test_the_shipped_study_has_what_every_claim_needs() -> None:
     ("values", "unknown", "told"),
     [
         ([0.5, 0.5], 0, "1.65× [1.65, 1.65] against > 1.1, n = 2"),
-        ([0.5, math.inf, math.inf], 0, "median ∞, for never against > 1.1, n = 3"),
-        ([-math.inf, -math.inf, 0.2], 0, "median 0, for never against > 1.1, n = 3"),
+        ([0.5, math.inf, math.inf], 0, "median ∞ (never) against > 1.1, n = 3"),
+        ([-math.inf, -math.inf, 0.2], 0, "median 0 (never) against > 1.1, n = 3"),
         ([0.0, 0.0, 0.0, 0.5], 3, "no median, where neither arrived against > 1.1, n = 4"),
         ([0.5, math.inf, 0.2], 0, "median 1.65× against > 1.1, n = 3"),
     ],

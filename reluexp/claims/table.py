@@ -126,7 +126,7 @@ def _shown(part: Part, decision: Decision) -> str:
         elif math.isfinite(middle) or not (ratio or math.isnan(middle)):
             told = f"median {number(middle)}{unit}"
         else:
-            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)}, for never"
+            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)} (never)"
         return f"{told} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
