@@ -30,8 +30,8 @@ def sparsity(field: Field) -> Evidence:
     ordered = rows.sort_values("step").groupby("trial")["zero_fraction_live"]
     end = {str(k): float(v) for k, v in ordered.last().items()}
     change = {str(k): float(v) for k, v in (ordered.last() - ordered.first()).items()}
-    skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean
-    skip = math.nan if ":" in home.setting.architecture.name else skip  # what stands between sites is not known
+    known = ":" not in home.setting.architecture.name  # elsewhere it is not known what stands between sites
+    skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean if known else math.nan
     note = f"{skip:.0f} % of the multiply-adds of the layers after the first have a zero factor"
     return Evidence(
         [

@@ -107,11 +107,10 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
         return ""
     base, seeds, outcome = _name(study.baseline), int(rows["n"].max()), outcome_of(study)
     margin = rows["margin"].iloc[0]
-    bare = math.isnan(margin)
-    found = rows[rows["p_holm"] <= ALPHA] if bare else rows[rows["verdict"].isin(["better", "worse"])]
-    found = found.sort_values("mean", ascending=outcome.sign < 0)
+    bare, least = math.isnan(margin), outcome.least(margin)
+    rows = rows.assign(verdict=[_judged(row, outcome) for row in rows.to_dict("records")])
+    found = rows[rows["verdict"].isin(["better", "worse"])].sort_values("mean", ascending=outcome.sign < 0)
     told = [_difference(study, row) for row in found.to_dict("records")]
-    least = f"{100 * margin:g} points" if outcome.share else f"{margin:g}"
     beyond = "" if bare else f" by more than {least}"
     hopeless = rows["pairs_needed"].dropna()
     if not told and len(hopeless) and not rows["verdict"].eq("equal").any():
@@ -134,10 +133,15 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
 
 
 def _difference(study: Results, row: dict[Any, Any]) -> str:
-    outcome = outcome_of(study)
-    size = outcome.apart(row["mean"], row["low"], row["high"])
-    word = ("better" if outcome.sign * row["mean"] > 0 else "worse") if math.isnan(row["margin"]) else row["verdict"]
-    return f"{word} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
+    size = outcome_of(study).apart(row["mean"], row["low"], row["high"])
+    return f"{row['verdict']} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
+
+
+def _judged(row: dict[Any, Any], outcome: Outcome) -> str:
+    """The verdict by the margin, or by the test alone where none is stated."""
+    if row["verdict"] == "no margin" and row["p_holm"] <= ALPHA:
+        return "better" if outcome.sign * row["mean"] > 0 else "worse"
+    return str(row["verdict"])
 
 
 def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -155,12 +159,10 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
         return f"{head}: it is the baseline. {left}".strip()
     keys = [*other_axes(study), "activation"]
     same = compared[(compared[keys] == top[keys]).all(axis=1)]
-    verdict, margin = (same["verdict"].iloc[0], same["margin"].iloc[0]) if len(same) else ("not compared", math.nan)
-    if verdict == "no margin" and same["p_holm"].iloc[0] <= ALPHA:
-        verdict = "better" if outcome.sign * same["mean"].iloc[0] > 0 else "worse"
+    row: dict[Any, Any] = same.iloc[0].to_dict() if len(same) else {"verdict": "not compared", "margin": math.nan}
+    verdict = _judged(row, outcome)
     told = _TOLD.get(verdict, "not shown to be better than")
-    least = f"{100 * margin:g} points" if outcome.share else f"{margin:g}"
-    beyond = f" by more than {least}" if math.isfinite(margin) and verdict not in _TOLD else ""
+    beyond = f" by more than {outcome.least(row['margin'])}" if row["margin"] > 0 and verdict not in _TOLD else ""
     return f"{head}: {told} {_name(study.baseline)}{beyond}. {left}".strip()
 
 

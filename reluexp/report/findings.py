@@ -26,6 +26,7 @@ from reluexp.stats import (
     final_metrics,
     headline_rows,
     headline_target,
+    learned,
     matching,
     other_axes,
     outcome_of,
@@ -50,11 +51,10 @@ def findings(study: Results) -> list[str]:
     table = summary(study, final=final)
     if final["outcome"].eq("failed").all():
         return _outcomes(study, final)
-    learned = final["outcome"].eq("finished") & ~final["stuck"]
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *(_learned(study) if learned.any() else []),
+        *(_learned(study) if learned(final).any() else []),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),

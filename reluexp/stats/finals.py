@@ -11,7 +11,7 @@ from reluexp.stats.ends import end_of_training, over_all_units
 from reluexp.stats.intervals import aggregate, finite
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
-from reluexp.stats.settings import setting_columns, settings
+from reluexp.stats.settings import learned, setting_columns, settings
 from reluexp.stats.targets import steps_to_target
 
 __all__ = ["METRICS", "final_metrics", "summary"]
@@ -57,8 +57,7 @@ def summary(study: Results, level: float = 0.95, final: pd.DataFrame | None = No
     """
     keys = setting_columns(study)
     final = final_metrics(study) if final is None else final
-    learned = final["outcome"].eq("finished") & ~final["stuck"]
-    final = final.assign(test_accuracy_learned=final["test_accuracy"].where(learned))
+    final = final.assign(test_accuracy_learned=final["test_accuracy"].where(learned(final)))
     table = _counts(final, keys)
     for metric in (*METRICS, "test_accuracy_learned"):
         part = aggregate(final, keys, metric, level).set_index(keys)

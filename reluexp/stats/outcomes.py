@@ -33,6 +33,10 @@ class Outcome(NamedTuple):
             return "–"
         return (f"{100 * value:+.{digits}f}" if self.share else f"{value:+.3g}").replace("-", "−")
 
+    def least(self, margin: float) -> str:
+        """The smallest difference that matters: `0.5 points`, or `0.05`."""
+        return f"{100 * margin:g} points" if self.share else f"{margin:g}"
+
     def apart(self, mean: float, low: float, high: float, digits: int = 1) -> str:
         """A difference with its interval, if it has one: `+1.2 points [0.8, 1.6]`."""
         unit = " points" if self.share else ""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.errors import ConfigError
+from reluexp.stats.settings import learned
 from reluexp.stats.signed_rank import rounded, tidy_differences
 
 __all__ = ["pairs"]
@@ -29,7 +30,7 @@ def pairs(
     """
     _check(frame, by, others, over)
     keys = [*others, "seed"]
-    slim = frame[[*keys, by, "value"]].assign(sound=frame["outcome"].eq("finished") & ~frame["stuck"].astype(bool))
+    slim = frame[[*keys, by, "value"]].assign(sound=learned(frame))
     if slim.duplicated([*keys, by]).any():
         raise ValueError(f"two trials have the same {', '.join([*keys, by])}; name the axis that tells them apart")
     if log:

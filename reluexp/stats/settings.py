@@ -24,6 +24,7 @@ __all__ = [
     "groups",
     "has_many_axes",
     "in_order",
+    "learned",
     "matching",
     "other_axes",
     "setting_columns",
@@ -76,6 +77,11 @@ def axis_of(study: Results, name: str) -> str:
     """
     short = {part: axis for axis, part in axis_names(setting_columns(study)).items()}
     return short.get("lr" if name == "train.lr" else name, name)
+
+
+def learned(trials: pd.DataFrame) -> pd.Series:
+    """Which trials neither failed nor diverged nor got stuck."""
+    return trials["outcome"].eq("finished") & ~trials["stuck"].astype(bool)
 
 
 @remembered

@@ -16,7 +16,7 @@ from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.lines import Lines, facets_of, lines_of
 from reluexp.report.panels import Panel, grid_of, legend, percent
 from reluexp.report.style import Style
-from reluexp.stats import ACCURACY, LOSS, Interval, Outcome, Results, final_metrics, mean_interval, outcome_of
+from reluexp.stats import ACCURACY, LOSS, Interval, Outcome, Results, final_metrics, learned, mean_interval, outcome_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,10 +56,10 @@ def _final(study: Results, style: Style, outcome: Outcome) -> Figure | None:
 
 def _variants(final: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """All trials, and, where some but not all were lost, those that learned."""
-    learned = final["outcome"].eq("finished") & ~final["stuck"]
-    lost = ~learned & final["outcome"].ne("failed")
-    both = [("all trials", final), ("without diverged and stuck", final[learned])]
-    return both if lost.any() and learned.any() else [("", final)]
+    sound = learned(final)
+    lost = ~sound & final["outcome"].ne("failed")
+    both = [("all trials", final), ("without diverged and stuck", final[sound])]
+    return both if lost.any() and sound.any() else [("", final)]
 
 
 def _draw_dots(ax: Axes, panel: Panel, lines: Lines, outcome: Outcome) -> Axes:

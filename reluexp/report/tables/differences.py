@@ -137,6 +137,6 @@ def _caption(study: Results, frame: pd.DataFrame) -> str:
 def _margin(row: dict[Any, Any]) -> str:
     if math.isnan(row["margin"]):
         return f"{_metric_name(row['metric'])} none unless `margins` states one"
-    factor, points = f"a factor of {math.exp(row['margin']):.2f}", f"{100 * row['margin']:g} points"
-    size = f"{row['margin']:g}" if row["metric"] == LOSS.metric else factor if _is_time(row) else points
+    told = LOSS if row["metric"] == LOSS.metric else ACCURACY  # shares of all kinds as accuracies are
+    size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else told.least(row["margin"])
     return f"{_metric_name(row['metric'])} {size}"

@@ -43,6 +43,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     column, _ = headline_target(study)
     best = _best(frame, other_axes(study), column)
     found = differences(study)
+    found = found[[not idle for idle in unlearned(study, found)]]  # accuracies of nets that learned nothing get none
     outcome = outcome_of(study)
     verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", column)}
     columns = {
@@ -114,12 +115,8 @@ def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
 
 
 def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
-    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none.
-
-    Accuracies of nets that all learned nothing get none.
-    """
+    """The verdict on each row's difference to the baseline; empty for the baseline itself and where there is none."""
     keys = [*other_axes(study), "activation"]
-    found = found[[not idle for idle in unlearned(study, found)]]
     marks = marks_of(found, metric, keys) if len(found) else {}
     return [marks.get(tuple(row), ("", False)) for row in frame[keys].itertuples(index=False)]
 
@@ -155,22 +152,24 @@ def _has_steps(study: Results) -> bool:
 
 def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
     """The sentences below the summary: what its numbers and marks mean."""
-    marked = not dying(study).issuperset(frame["activation"])
-    gains = gains_told(study)
-    parts = {
-        "Mean ± half of the 95 % t interval over seeds, at the end of training.": True,
-        f"Dead and off: share of hidden units, on the probe{_fewer(study, frame)}.": True,
-        "Zero: share of hidden activations.": True,
-        "Collapsed: output range below 0.001.": frame["collapsed_at_end_mean"].any(),
-        f"Steps: median to {headline_target(study)[1]}.": _has_steps(study),
-        f"The common setting: {common_setting(study)}." if has_many_axes(study) else "": has_many_axes(study),
-        f"Gains of the initial weights: {gains}.": gains,
-        f"* differs from {style_of(str(study.baseline))[0]}: exact signed-rank test, Holm-corrected p ≤ 0.05.": len(
-            differences(study)
-        ),
-        "† cannot be dead exactly: underflow, not compared.": marked and frame["dead_fraction_n"].any(),
-        "Diverged trials stay in with their last finite values, else chance; failed ones are left out.": (
-            frame["diverged"] + frame["failed"]
-        ).any(),
-    }
-    return [sentence for sentence, holds in parts.items() if holds]
+    found = [
+        "Mean ± half of the 95 % t interval over seeds, at the end of training.",
+        f"Dead and off: share of hidden units, on the probe{_fewer(study, frame)}.",
+        "Zero: share of hidden activations.",
+    ]
+    if frame["collapsed_at_end_mean"].any():
+        found.append("Collapsed: output range below 0.001.")
+    if _has_steps(study):
+        found.append(f"Steps: median to {headline_target(study)[1]}.")
+    if has_many_axes(study):
+        found.append(f"The common setting: {common_setting(study)}.")
+    if gains := gains_told(study):
+        found.append(f"Gains of the initial weights: {gains}.")
+    if len(differences(study)):
+        base = style_of(str(study.baseline))[0]
+        found.append(f"* differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05.")
+    if frame["dead_fraction_n"].any() and not dying(study).issuperset(frame["activation"]):
+        found.append("† cannot be dead exactly: underflow, not compared.")
+    if (frame["diverged"] + frame["failed"]).any():
+        found.append("Diverged trials stay in with their last finite values, else chance; failed ones are left out.")
+    return found
