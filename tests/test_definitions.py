@@ -193,9 +193,12 @@ def test_constants_have_no_direction_whatever_rounding_says(dtype: torch.dtype, 
     assert row["mean_shift"] <= 1
 
 
-def test_the_999_quantile_is_numpys() -> None:
-    z = np.random.default_rng(0).normal(size=(700, 5))
-    assert look(nn.ReLU(), z, chunk=64)[0]["post_q999"] == pytest.approx(np.quantile(z.clip(0), 0.999))
+@pytest.mark.parametrize("chunk", [None, 64, 9])
+@pytest.mark.parametrize("samples", [30, 701])
+def test_the_999_quantile_is_numpys(samples: int, chunk: int | None) -> None:
+    z = np.random.default_rng(0).normal(size=(samples, 5))
+    z[samples // 3] = 3, 4, 5, 5, 6  # largest ones side by side
+    assert look(nn.ReLU(), z, chunk=chunk)[0]["post_q999"] == pytest.approx(np.quantile(z.clip(0), 0.999))
 
 
 class Chain(nn.Module):

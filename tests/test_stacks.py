@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
@@ -18,6 +19,7 @@ from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.loading import Dataset, load_dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
 from reluexp.config import load_config
+from reluexp.networks.linear import linear
 from reluexp.planning.plan import Stack, make_plan, make_trials
 from reluexp.training.loop import Training
 
@@ -129,6 +131,27 @@ def test_convolutions_train_alone_on_a_cpu_and_together_elsewhere(name: str) -> 
     trials = make_trials(load_config(config))
     assert {len(stack.trials) for stack in make_plan(trials).stacks} == {1}
     assert {len(stack.trials) for stack in make_plan(trials, device="cuda").stacks} == {20}
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(
+    ("samples", "inputs", "outputs"),
+    [(40, 20, 17), (40, 20, 10), (40, 9, 17), (40, 9, 3), (5, 20, 10), (1, 7, 4), (6, 1, 4)],
+)
+def test_linear_maps_are_those_of_their_replicas(samples: int, inputs: int, outputs: int, biased: bool) -> None:
+    shapes = [(3, samples, inputs), (3, outputs, inputs), (3, outputs)]
+    x, weight, bias = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    given = [x, weight, bias] if biased else [x, weight]
+    expected = torch.stack([F.linear(*own) for own in zip(*given, strict=True)])
+    found, g = linear(*given), torch.randn(3, samples, outputs, dtype=torch.float64)
+    assert found.is_contiguous()
+    pairs = zip(
+        [found, *torch.autograd.grad(found, given, g)],
+        [expected, *torch.autograd.grad(expected, given, g)],
+        strict=True,
+    )
+    for own, reference in pairs:
+        torch.testing.assert_close(own, reference)
 
 
 def test_mixed_functions_are_their_parts() -> None:

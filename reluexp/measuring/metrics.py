@@ -129,7 +129,7 @@ def site_sums(
         flat = h.flatten(1).abs()
         if least >= 0 and len(flat) == 1:
             flat = flat[~(flat <= least)][None]  # NaN is among the largest, as in a stack
-        sums["top"] = flat.topk(min(top, flat.shape[1]), 1).values
+        sums["top"] = _largest(flat, min(top, flat.shape[1]))
     if spectrum:
         wide = h.to(torch.float64, copy=True)
         sums["mean"] = wide.mean(1)  # about a mean of single precision a constant unit would have a direction
@@ -163,6 +163,17 @@ def _slices(count: int, each: int, block: int) -> list[slice]:
     """Consecutive ranges of `count` things of `each` elements, in blocks that a cache holds."""
     step = max(1, block // max(1, each))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """The largest values of each row in descending order: those of groups whose largest are among the largest ones."""
+    groups = values.shape[1] // _LANES
+    if count >= groups:
+        return values.topk(count, 1).values
+    grouped = values[:, : groups * _LANES].unflatten(1, (groups, _LANES))
+    chosen = grouped.amax(2).topk(count, 1, sorted=False).indices
+    few = grouped.gather(1, chosen[:, :, None].expand(-1, -1, _LANES)).flatten(1)
+    return torch.cat([few, values[:, groups * _LANES :]], 1).topk(count, 1).values
 
 
 def _mend(sums: Sums, z: Tensor, h: Tensor) -> None:
@@ -228,7 +239,7 @@ def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
         merged["gram"] = merged["gram"] + share * left["places"] * apart[:, :, None] * apart[:, None]
     if "top" in left:
         both = torch.cat([left["top"], right["top"]], 1)
-        merged["top"] = both.topk(min(top, both.shape[1]), 1).values
+        merged["top"] = _largest(both, min(top, both.shape[1]))
     return merged
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from reluexp.networks.convolution import convolve
+from reluexp.networks.linear import linear
 from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
 from reluexp.networks.pooling import both, max_pool2d
 from reluexp.seeds import generator
@@ -202,16 +203,6 @@ def _beside(channelwise: Tensor, x: Tensor) -> Tensor:
     return column[(..., *([None] * (x.dim() - column.dim())))]
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if 1 in (*x.shape[1:], weight.shape[1]):
-        # products with a dimension of 1 take another path in a stack than alone, with other rounding
-        product = (x.unsqueeze(-2) * weight.unsqueeze(1)).sum(-1)
-        return product if bias is None else product + bias.unsqueeze(1)
-    if bias is None:
-        return torch.bmm(x, weight.mT)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-
 def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, groups: int = 1, **kwargs: Any
 ) -> Tensor:
@@ -286,7 +277,7 @@ def _group_norm(
 _PRODUCTS = {F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
 _NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm, torch.layer_norm}
 _BATCHED: dict[Any, Callable[..., Tensor]] = {
-    F.linear: _linear,
+    F.linear: linear,
     F.conv2d: _conv2d,
     torch.conv2d: _conv2d,
     F.batch_norm: _batch_norm,

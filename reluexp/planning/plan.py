@@ -30,7 +30,7 @@ __all__ = [
     "workload",
 ]
 
-NUMERICS = 7
+NUMERICS = 8
 """version of everything that decides numbers; raised whenever a trial's numbers change"""
 
 _SMALLEST_STACK, _UNKNOWN_STACK, _LARGEST_STACK, _LARGEST_BIRTH = 8, 16, 128, 10_000
