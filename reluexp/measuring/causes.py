@@ -10,7 +10,8 @@ Shapes: weights [unit, *input], bias and maxima [unit], inputs [sample, *input].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -43,8 +44,8 @@ M = TypeVar("M", bound=Moment, contravariant=True)
 class Explained(Measured, Protocol[M]):
     """A network that can be asked about its past."""
 
-    def value(self, moment: M, name: str, replica: int) -> Tensor | None:
-        """One replica's parameter or buffer at a moment, if there is one of that name."""
+    def values(self, moment: M, name: str) -> Tensor | None:
+        """A parameter or buffer [replica, …] at a moment, if there is one of that name; kernels [out, in, *size]."""
 
     def inputs_of(self, layers: Iterable[str], moment: M, x: Tensor) -> dict[str, Tensor]:
         """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""
@@ -100,24 +101,19 @@ def explain(
     are the probe's samples, which pass in chunks. The network must be in evaluation mode, and is left as it was.
     """
     deaths = list(_deaths(network, died))
-    layers = {death.site.layer or "" for death in deaths}
-    tops: dict[tuple[int, int], Tensor] = {}
-    biases: dict[tuple[int, int], Tensor] = {}
-    both = [_inputs(network, layers, moment, x) for moment in (before, after)]
-    for inputs in zip(*both, strict=True) if deaths else ():
-        for death in deaths:
-            was, now = (_fed(network, death, moment, own) for moment, own in zip((before, after), inputs, strict=True))
-            own = tops_of(was, now, death.product)
-            key = death.number, death.replica
-            tops[key] = torch.maximum(tops[key], own) if key in tops else own
-            biases[key] = now.bias - was.bias
-    found: dict[int, dict[str, Tensor]] = {}
-    for death in deaths:
-        key = death.number, death.replica
-        values, fall = shapley(tops[key], biases[key])
+    layers = {death.layer for death in deaths}
+    moments = before, after
+    affine = [[_affine(network, death, moment) for moment in moments] for death in deaths]
+    tops: list[Tensor] = []
+    for inputs in zip(*(_inputs(network, layers, moment, x) for moment in moments), strict=True) if deaths else ():
+        own = [_tops(death, maps, inputs) for death, maps in zip(deaths, affine, strict=True)]
+        tops = [torch.maximum(*both) for both in zip(tops, own, strict=True)] if tops else own
+    found = {}
+    for death, top, (was, now) in zip(deaths, tops, affine, strict=True):
+        values, fall = shapley(top, now.bias - was.bias)
         below = death.site.below
-        drowned = below is not None and bool(dead[below][death.replica].all())
-        _lay(found.setdefault(death.number, _nothing(died[death.number])), death, (values / fall).cpu(), drowned)
+        drowned = torch.zeros_like(died[death.number]) if below is None else dead[below].cpu()
+        found[death.number] = _laid(died[death.number], death.place, (values / fall).cpu(), drowned.all(1))
     return found
 
 
@@ -130,62 +126,86 @@ def _inputs(network: Explained[M], layers: set[str], moment: M, x: Tensor) -> It
         yield network.inputs_of(layers, moment, part)
 
 
-class _Death(NamedTuple):
-    """The units of one site and replica that died."""
+class _Deaths(NamedTuple):
+    """The units of one site that died: their replicas and channels [unit], replica by replica."""
 
     number: int
     site: Site
-    replica: int
-    units: Tensor
+    layer: str
+    place: tuple[Tensor, Tensor]
     product: Product
 
+    @property
+    def replicas(self) -> list[tuple[int, slice]]:
+        """The replicas that have any, each with its part of the units."""
+        numbers, counts = self.place[0].unique_consecutive(return_counts=True)
+        ends = accumulate(counts.tolist())
+        return [
+            (replica, slice(end - count, end))
+            for replica, count, end in zip(numbers.tolist(), counts.tolist(), ends, strict=True)
+        ]
 
-def _deaths(network: Measured, died: list[Tensor]) -> Iterable[_Death]:
+
+def _deaths(network: Measured, died: list[Tensor]) -> Iterable[_Deaths]:
     for number, own in enumerate(died):
         site = network.sites[number]
         product = _product(network, site) if site.affine and bool(own.any()) else None
-        if product is not None:
-            for replica in torch.nonzero(own.any(1)).flatten().tolist():
-                yield _Death(number, site, replica, torch.nonzero(own[replica]).flatten(), product)
+        if product is not None and site.layer:
+            replicas, units = torch.nonzero(own.cpu(), as_tuple=True)
+            yield _Deaths(number, site, site.layer, (replicas, units), product)
 
 
-def _nothing(died: Tensor) -> dict[str, Tensor]:
-    shares = torch.full((3, *died.shape), torch.nan, dtype=torch.float64)
-    causes = torch.zeros(died.shape, dtype=torch.long)
-    return {"cause": causes, "cause_bias": shares[0], "cause_weights": shares[1], "cause_input": shares[2]}
-
-
-def _lay(columns: dict[str, Tensor], death: _Death, shares: Tensor, drowned: bool) -> None:
-    """Writes the causes of some units into a site's columns."""
-    place = death.replica, death.units.cpu()
-    columns["cause"][place] = named_cause(shares, torch.full(shares.shape[1:], drowned))
+def _laid(died: Tensor, place: tuple[Tensor, Tensor], shares: Tensor, drowned: Tensor) -> dict[str, Tensor]:
+    """A site's columns [replica, channel] with the shares [3, unit] of the units that died; `drowned` [replica]."""
+    columns = {"cause": torch.zeros(died.shape, dtype=torch.long)}
+    columns["cause"][place] = named_cause(shares, drowned[place[0]])
     for name, own in zip(("bias", "weights", "input"), shares, strict=True):
+        columns[f"cause_{name}"] = torch.full(died.shape, torch.nan, dtype=torch.float64)
         columns[f"cause_{name}"][place] = own
+    return columns
 
 
-def _fed(network: Explained[M], death: _Death, moment: M, inputs: dict[str, Tensor]) -> Fed:
-    """Weights, bias and inputs of some units in float64, batch norm folded in."""
-    _, site, replica, units, _ = death
-    layer = site.layer or ""
+class _Affine(NamedTuple):
+    """Weights [unit, *input] and bias [unit] in float64, a batch norm folded in."""
+
+    weights: Tensor
+    bias: Tensor
+
+
+def _affine(network: Explained[M], death: _Deaths, moment: M) -> _Affine:
+    """What makes pre-activations of inputs, for the units that died."""
 
     def own(name: str) -> Tensor | None:
-        found = network.value(moment, name, replica)
-        return None if found is None else found.double()[units.to(found.device)]
+        found, (replicas, units) = network.values(moment, name), death.place
+        return None if found is None else found[replicas.to(found.device), units.to(found.device)].double()
 
-    weights = own(f"{layer}.weight")
+    weights = own(f"{death.layer}.weight")
     assert weights is not None, "an affine site has a feeding layer"
-    bias = own(f"{layer}.bias")
-    bias = torch.zeros(len(units), dtype=weights.dtype, device=weights.device) if bias is None else bias
-    if site.norm:
-        mean, var = own(f"{site.norm}.running_mean"), own(f"{site.norm}.running_var")
+    bias = own(f"{death.layer}.bias")
+    bias = torch.zeros(len(weights), dtype=weights.dtype, device=weights.device) if bias is None else bias
+    norm = death.site.norm
+    if norm:
+        mean, var = own(f"{norm}.running_mean"), own(f"{norm}.running_var")
         assert mean is not None, "a batch norm on an affine path has running statistics"
         assert var is not None, "a batch norm on an affine path has running statistics"
-        norm: Any = network.module.get_submodule(site.norm)
-        scale, shift = own(f"{site.norm}.weight"), own(f"{site.norm}.bias")
-        factor = (1 if scale is None else scale) / (var + norm.eps).sqrt()
+        module: Any = network.module.get_submodule(norm)
+        scale, shift = own(f"{norm}.weight"), own(f"{norm}.bias")
+        factor = (1 if scale is None else scale) / (var + module.eps).sqrt()
         weights = weights * factor.reshape(-1, *[1] * (weights.dim() - 1))
         bias = (bias - mean) * factor + (0 if shift is None else shift)
-    return Fed(weights, bias, inputs[layer][replica].double())
+    return _Affine(weights, bias)
+
+
+def _tops(death: _Deaths, affine: Sequence[_Affine], inputs: Sequence[dict[str, Tensor]]) -> Tensor:
+    """`tops_of` the units that died [coalition, unit], for a chunk's inputs before and after."""
+    found = []
+    for replica, units in death.replicas:  # each by itself, so that it does not matter which others are there
+        was, now = (
+            Fed(maps.weights[units].clone(), maps.bias[units], own[death.layer][replica].double())
+            for maps, own in zip(affine, inputs, strict=True)
+        )
+        found.append(tops_of(was, now, death.product))
+    return torch.cat(found, 1)
 
 
 def _product(network: Measured, site: Site) -> Product | None:

@@ -102,9 +102,10 @@ class Watched:
             values[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
         return Moment(values)
 
-    def value(self, moment: Moment, name: str, replica: int) -> Tensor | None:
-        """The parameter or buffer of that name at a moment, if there is one."""
-        return moment.values.get(name)
+    def values(self, moment: Moment, name: str) -> Tensor | None:
+        """The parameter or buffer of that name at a moment as [1, …], if there is one."""
+        found = moment.values.get(name)
+        return None if found is None else found.unsqueeze(0)
 
     def inputs_of(self, layers: Iterable[str], moment: Moment, x: Tensor) -> dict[str, Tensor]:
         """The inputs [1, sample, …] of the named linear maps at a moment, for x [sample, …]."""

@@ -283,16 +283,14 @@ class Network:
             for name, buffer in self.buffers().items():
                 buffer.copy_(snapshot.buffers[name])
 
-    def value(self, moment: Snapshot, name: str, replica: int) -> Tensor | None:
-        """One replica's parameter or buffer of that name at a moment, if there is one; kernels [out, in, *size]."""
+    def values(self, moment: Snapshot, name: str) -> Tensor | None:
+        """A parameter or buffer [replica, …] at a moment, if there is one of that name; kernels [out, in, *size]."""
         if name in moment.buffers:
-            found = moment.buffers[name]
-            return found[replica] if self.stacked else found
+            return self.per_replica(moment.buffers[name])
         if name not in self.columns:
             return None
-        own = moment.flat[replica : replica + 1, self.columns[name]]
         shape = self.module.get_parameter(name).shape[int(self.stacked) :]
-        return self._view(own, shape, alone=True)
+        return self.per_replica(self._view(moment.flat[:, self.columns[name]], shape))
 
     def inputs_of(self, layers: Iterable[str], moment: Snapshot, x: Tensor) -> dict[str, Tensor]:
         """The inputs [replica, sample, …] of the named linear maps at a moment, for x [sample, …]."""
