@@ -94,6 +94,15 @@ def test_slopes_of_the_catalogues_sigmoids_are_exact_on_both_sides(name: str) ->
     assert torch.equal(above, below)
 
 
+@pytest.mark.parametrize("function", [nn.Sigmoid(), nn.Tanh()], ids=["sigmoid", "tanh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torchs_own_live_far_above_0_as_they_do_below(function: nn.Module, dtype: torch.dtype) -> None:
+    _, units = look(function, [[100.0, -100.0]], dtype=dtype)
+    assert not units["dead_at_end"].any()
+    above, below = units["slope_ratio"]
+    assert above == below > 0
+
+
 def test_one_infinite_unit_makes_no_other_dormant() -> None:
     row, units = look(nn.ReLU(), [[math.inf, 1.0, 2.0], [1.0, 2.0, 3.0]])
     assert math.isnan(row["dormant_fraction"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from reluexp.catalogue.functions import Function
+from reluexp.catalogue.functions import Function, Sigmoid, Tanh
 from reluexp.layers import activate
 
 __all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser", "bound"]
@@ -40,6 +40,17 @@ class Operation:
     def __call__(self, z: Tensor) -> Tensor:
         """h = f(z)."""
         return self.function(z, *self.rest, **self.options)
+
+
+class _Sigmoidal(Operation):
+    """Torch's sigmoid or tanh, whose f' autograd takes from h, which is 1 far above 0 but for rounding."""
+
+    def derivative(self, z: Tensor) -> Tensor:
+        """f'(z) as the catalogue has it."""
+        return _SIGMOIDAL[self.name].derivative(z)
+
+
+_SIGMOIDAL: dict[str, Function] = {"sigmoid": Sigmoid(), "tanh": Tanh()}
 
 
 class _Prelu(Function):
@@ -207,7 +218,8 @@ def _named(name: str, func: Any, twin: Any) -> Reader:
         target = z if inplace else kwargs.get("out")
         if name == "prelu":
             return Applied(name, z, _Prelu(_argument(args, kwargs, 1, "weight")), target)
-        return Applied(name, z, Operation(name, twin, *rest, **options), target)
+        kind = _Sigmoidal if name in _SIGMOIDAL else Operation
+        return Applied(name, z, kind(name, twin, *rest, **options), target)
 
     return read
 
