@@ -27,6 +27,8 @@ from reluexp.engine import Resources
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.foretold import foretold
 from reluexp.plain import plain
+from reluexp.planning.code import code_of
+from reluexp.planning.plan import make_trials
 from reluexp.progress import watching
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
@@ -301,6 +303,39 @@ def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
     assert not checked.sound
     with pytest.raises(ResultsError, match="the code of mine:Net has changed since it was trained"):
         study.model(study.trials["trial"].iloc[0])
+
+
+IMPORTING = {
+    "mine.py": "import json\nfrom parts.blocks import Block\nimport other, gone\ndef net(): return Block()\n",
+    "parts/__init__.py": "from .deep import inner\n",
+    "parts/blocks.py": "from . import twice\nfrom .deep.inner import number\n",
+    "parts/twice.py": "import parts.blocks\n",
+    "parts/deep/__init__.py": "",
+    "parts/deep/inner.py": "number = 1\n",
+    "other.py": "def late():\n    import later\n",
+    "later.py": "",
+}
+
+
+@pytest.mark.parametrize("changed", IMPORTING)
+def test_code_is_a_module_and_what_it_imports_that_is_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {**IMPORTING, "apart.py": ""}.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    setting = make_trials(load_config({"study": "s", "architecture": "mine:net"}))[0].point.setting
+
+    def after(name: str, more: str) -> dict[str, str]:
+        Path(name).write_text(Path(name).read_text() + more)
+        return code_of([setting])
+
+    first = code_of([setting])
+    assert first.keys() == {"mine:net"}
+    assert after("apart.py", "x = 1\n") == first
+    assert after(changed, "# said of it\n") == first
+    assert after(changed, "x = 1\n") != first
 
 
 @pytest.mark.parametrize(

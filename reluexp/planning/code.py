@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable
+import sysconfig
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -15,10 +17,11 @@ __all__ = ["code_of"]
 
 
 def code_of(settings: Iterable[Setting]) -> dict[str, str]:
-    """A fingerprint of the module behind each `package.module:attribute` of models and activations, by that name.
+    """A fingerprint of the code behind each `package.module:attribute` of models and activations, by that name.
 
-    Comments and the layout of the text do not count, nor does what the module itself imports. A module whose source is
-    not found has none: it may be compiled, or on another machine. Data sets are told apart by what they give.
+    That is the module and what it imports, directly or not, by import statements, as far as it is no installed package.
+    Comments and the layout of the text do not count. A module whose source is not found has none: it may be compiled,
+    or on another machine. Data sets are told apart by what they give.
     """
     names = {part.name for setting in settings for part in (setting.architecture, setting.activation)}
     found = {name: _fingerprint(name.partition(":")[0]) for name in sorted(names) if ":" in name}
@@ -26,14 +29,59 @@ def code_of(settings: Iterable[Setting]) -> dict[str, str]:
 
 
 def _fingerprint(module: str) -> str | None:
+    known: dict[str, str] = {}
+    left = [module]
+    while left:
+        name = left.pop()
+        path = None if name in known else _path(name)
+        if path is None or (known and _installed(name, path)):
+            continue
+        try:
+            stat = path.stat()
+            known[name], imported = _read(name, path, stat.st_mtime_ns, stat.st_size)
+        except (OSError, SyntaxError, ValueError):  # whoever imports it will say what is wrong
+            continue
+        left.extend([] if _installed(name, path) else imported)
+    if module not in known:
+        return None
+    return hashlib.sha256("\n".join(f"{name} {known[name]}" for name in sorted(known)).encode()).hexdigest()[:16]
+
+
+@lru_cache(4096)
+def _read(module: str, path: Path, changed: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """A fingerprint of one file and the modules that it names; `changed` and `size` tell versions of it apart."""
+    tree = ast.parse(path.read_bytes())
+    parents = (module if path.name == "__init__.py" else module.rpartition(".")[0]).split(".")
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(dict.fromkeys(_imported(tree, parents)))
+
+
+def _imported(tree: ast.AST, parents: list[str]) -> Iterator[str]:
+    """The modules that import statements name, and their parents; what is imported from one may be a module, too."""
+    for node in ast.walk(tree):
+        wanted: list[str] = []
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            whole = ".".join([*above, *([node.module] if node.module else [])])
+            wanted = [whole, *(f"{whole}.{alias.name}" for alias in node.names)]
+        for name in wanted:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _installed(module: str, path: Path) -> bool:
+    """Whether a module belongs to an installed package, to Python or to reluexp, whose versions are known otherwise."""
+    known = sysconfig.get_paths()
+    places = {Path(known[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    own = module.partition(".")[0] == "reluexp"
+    return own or not places.isdisjoint(path.parents) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def _path(module: str) -> Path | None:
+    """The source of a module, if there is one."""
     spec = _spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    try:
-        tree = ast.parse(Path(spec.origin).read_bytes())
-    except (OSError, SyntaxError, ValueError):  # whoever imports it will say what is wrong
-        return None
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _spec(module: str) -> ModuleSpec | None:
