@@ -318,6 +318,17 @@ def test_accuracy_is_decided_by_the_intervention_with_its_control_beside() -> No
     assert "half the width costs 1." in evidence["accuracy"].notes[0]
 
 
+def test_of_the_intervention_too_pairs_in_which_neither_net_learned_say_nothing() -> None:
+    def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
+        return {"end": {"test_accuracy": 0.1}, "trial": {"stuck": True}}
+
+    cnn = {"dataset": {"name": "mnist"}, "architecture": {"name": "cnn"}}  # which has no width to halve
+    points = load_config({"study": "s", **cnn, "grid": {"init.dead": [0.0, 0.5]}}).points
+    (part,) = evidence_of(planted([point.setting for point in points], truth))["accuracy"].parts
+    assert (len(part.contrasts[0].values), part.contrasts[0].unknown) == (0, SEEDS)
+    assert part.numbers.endswith(f"in {SEEDS} of {SEEDS} pairs neither net learned")
+
+
 def test_depth_takes_the_largest_depth_that_was_trained() -> None:
     def truth(own: Setting, label: str, rng: np.random.Generator) -> dict[str, Any]:
         limit = {"relu": 8, "sigmoid": 2, "tanh": 8}[label]

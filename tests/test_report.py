@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from matplotlib.image import imread
 from rich.console import Console
 from rich.text import Text
 
-from reluexp.catalogue.activations import can_die
+import reluexp
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.report import FORMATS, write_report, write_together
 from reluexp.report.answer import answer
@@ -42,7 +43,7 @@ from reluexp.report.tables import TABLES, Cell, Table, to_csv, to_latex, to_mark
 from reluexp.report.terminal import shown
 from reluexp.report.together import _differing, together_table
 from reluexp.report.verdicts import cards_of
-from reluexp.stats import LOSS, compare_study, differences, final_metrics, outcome_of
+from reluexp.stats import LOSS, compare_study, differences, dying, final_metrics, outcome_of
 
 
 def shown_summary(study: Made) -> Table:
@@ -65,7 +66,7 @@ NEEDS: dict[str, Callable[[Made], bool]] = {
     "performance_profiles": lambda study: len(across_summary(study)) > 0,
     "critical_difference": lambda study: len(ranks(study)) > 0,
     "learned_slopes": lambda study: study.trials["activation"].eq("prelu").any(),
-    "causes_of_death": lambda study: any(can_die(label) for label in study.trials["activation"]),
+    "causes_of_death": lambda study: bool(dying(study)),
     "backprop_by_depth": lambda study: study.layers["site"].max() > 0,
     "spread_by_depth": lambda study: study.layers["site"].max() > 0,
 }
@@ -122,6 +123,33 @@ def test_an_untrained_study_shows_its_birth() -> None:
     drawn = {spec.name for spec in FIGURES if draw_figure(spec, study) is not None}
     assert {"final_accuracy", "dead_fraction", "dead_by_layer", "test_accuracy", "backprop_by_depth"} <= drawn
     assert "grad_norm" not in drawn
+
+
+SIZES = {"architecture.depth": [1, 2], "architecture.width": [2, 3]}
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("changes", "points"),
+    [
+        ({}, 4),
+        ({"dataset": {"name": "point", "features": 3}}, 4),
+        ({"dataset": "digits"}, 0),
+        ({"init": "rai"}, 0),
+        ({"init": {"name": "he_normal", "bias": 0.1}}, 0),
+        ({"architecture": {"name": "mlp", "normalization": "batch"}}, 0),
+        ({"train": {"epochs": 1}}, 0),
+        ({"activation": "elu"}, 0),
+        (
+            {"grid": {"architecture.depth": [1, 2], "architecture.width": [2, 3], "init": ["he_normal", "he_uniform"]}},
+            0,
+        ),
+    ],
+)
+def test_births_stand_beside_theory_where_it_holds(tmp_path: Path, changes: dict[str, Any], points: int) -> None:
+    config = {"study": "s", "dataset": "line", "architecture": {"name": "mlp"}, "train": {"epochs": 0}, "seeds": 3}
+    study = reluexp.run({**config, "grid": SIZES, **changes}, tmp_path)
+    assert len(born_dead(study)) == points
 
 
 CROSSED = {

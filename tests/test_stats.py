@@ -13,13 +13,14 @@ import pytest
 from bare import Bare
 from scipy import stats
 
-from reluexp.catalogue.activations import can_die
+from reluexp.catalogue.activations import ACTIVATIONS, can_die
 from reluexp.stats import (
     aggregate,
     column_intervals,
     curves,
     describe_targets,
     differences,
+    dying,
     final_metrics,
     headline_rows,
     headline_target,
@@ -329,10 +330,11 @@ def test_axis_values_that_are_lists_or_missing_can_be_grouped() -> None:
 
 
 def test_only_half_line_activations_and_the_users_own_can_die() -> None:
-    assert [can_die(label) for label in ("relu", "relu6", "mine:f", "tanh", "leaky_relu(negative_slope=0.3)")] == [
-        *(True, True, True),
-        *(False, False),
-    ]
+    labels = ("relu", "relu6", "mine:f", "tanh", "leaky_relu(negative_slope=0.3)", "leaky_relu(negative_slope=0.0)")
+    assert dying(small([(label, 0, [0.5]) for label in labels])) == {"relu", "relu6", "mine:f"}
+    flat = ACTIVATIONS.models["leaky_relu"](negative_slope=0.0)
+    assert can_die(flat)
+    assert dying(small([("leaky_relu(negative_slope=0.0)", 0, [0.5])], extra=[{"can_die": can_die(flat)}]))
 
 
 def test_frames_without_layers_give_no_fractions_but_an_accuracy() -> None:

@@ -56,8 +56,8 @@ class Activation:
     build: Callable[[Any, int], nn.Module]
     options: type[Options] = Plain
     learned: bool = False
-    half_line: bool = False
-    """whether the function is exactly 0 on a half-line, so that its units can die"""
+    half_line: Callable[[Any], bool] = lambda options: False
+    """whether the function with these options is exactly 0 on a half-line, so that its units can die"""
 
 
 def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
@@ -90,7 +90,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "#D55E00",
             "-",
             _build("Relu"),
-            half_line=True,
+            half_line=lambda options: True,
         ),
         Activation(
             "leaky_relu",
@@ -101,6 +101,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "--",
             _build("LeakyRelu", "negative_slope"),
             LeakyRelu,
+            half_line=lambda options: options.negative_slope == 0,
         ),
         Activation(
             "prelu",
@@ -142,7 +143,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "#882255",
             "--",
             _build("Relu6"),
-            half_line=True,
+            half_line=lambda options: True,
         ),
         Activation(
             "identity",
@@ -178,15 +179,14 @@ def build_activation(options: Any, width: int) -> nn.Module:
     return module
 
 
-def dies(name: str) -> bool:
-    """Whether the activation of that name is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
-    return name in ACTIVATIONS and ACTIVATIONS[name].half_line
+def dies(options: Any) -> bool:
+    """Whether the activation is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
+    return options.name in ACTIVATIONS and ACTIVATIONS[options.name].half_line(options)
 
 
-def can_die(label: str) -> bool:
+def can_die(options: Any) -> bool:
     """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
-    name = label.partition("(")[0]
-    return dies(name) or name not in ACTIVATIONS
+    return dies(options) or options.name not in ACTIVATIONS
 
 
 def style_of(label: str) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from reluexp.seeds import derive, generator
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-__all__ = ["INITS", "Init", "InitOptions", "NormalBias", "draw_layers"]
+__all__ = ["INITS", "Init", "InitOptions", "NormalBias", "draw_layers", "symmetric"]
 
 
 class NormalBias(Options):
@@ -186,6 +186,11 @@ def draw_layers(
         else:
             entry.draw(weight, fans, gains[number], random)
     weights.copy_(drawn)
+
+
+def symmetric(options: Any) -> bool:
+    """Whether weights are symmetric about 0 and biases 0, as theories of networks at birth suppose."""
+    return options.name not in ("torch", "rai") and options.bias in (None, 0)
 
 
 def _draw_biases(options: Sequence[Any], biases: Tensor, fan_in: int, keys: Sequence[tuple[int | str, ...]]) -> None:

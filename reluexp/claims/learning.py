@@ -23,8 +23,12 @@ def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: f
     """level − base in final test accuracy, above a threshold; nothing is known where neither net of a pair learned."""
     values, idle = field.paired(group, level, base, field.metric("test_accuracy")), field.idle(group, level, base)
     contrast = Contrast(label, values[~idle], "greater", threshold, int(idle.sum()))
-    numbers = f"in {idle.sum()} of {len(idle)} pairs neither net learned" if idle.any() else ""
-    return Part(f"{label} ({group.about})", [contrast], "points", 100, numbers)
+    numbers = _idle_pairs(int(idle.sum()), len(idle))
+    return Part(f"{label} ({group.about})", [contrast], "points", 100, numbers.removeprefix("; "))
+
+
+def _idle_pairs(idle: int, pairs: int) -> str:
+    return f"; in {idle} of {pairs} pairs neither net learned" if idle else ""
 
 
 def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
@@ -188,22 +192,26 @@ def accuracy(field: Field) -> Evidence:
         return Evidence(missing=["relu with init.dead 0.5 and 0, all else equal"])
     dead, whole = found[0]
     metric = field.metric("test_accuracy")
-    loss = _between(field, whole, dead, "relu")
+    loss, idle = _between(field, whole, dead, "relu")
     notes = []
-    width = whole.setting.architecture.width
+    width = getattr(whole.setting.architecture, "width", None)
     half = field.alike(whole, "architecture.width", "relu").get(width // 2) if isinstance(width, int) else None
     if half:
-        control = mean_interval(100 * _between(field, whole, half, "relu"))
+        control = mean_interval(100 * _between(field, whole, half, "relu")[0])
         size, low, high = (f"{value:.2f}".replace("-", "−") for value in (control.mean, control.low, control.high))
         told = f"control: half the width costs {size} points [{low}, {high}], so lost capacity alone explains that much"
         notes.append(told)
     share = mean_interval(field.single(dead, "relu", metric)).n
-    part = Part(f"accuracy none dead − half dead ({whole.about})", [Contrast("intervention", loss, "greater", 0.005)],
-                "points", 100, f"{share} nets with half of their units dead")  # fmt: skip
+    contrast = Contrast("intervention", loss, "greater", 0.005, idle)
+    numbers = f"{share} nets with half of their units dead" + _idle_pairs(idle, idle + len(loss))
+    part = Part(f"accuracy none dead − half dead ({whole.about})", [contrast], "points", 100, numbers)
     return Evidence([part], notes=notes)
 
 
-def _between(field: Field, left: Group, right: Group, label: str) -> np.ndarray:
-    """left − right in final test accuracy for one activation in two groups, by seed."""
-    metric, own, other = field.metric("test_accuracy"), left.trials[label], right.trials[label]
-    return np.array([metric[own[s]] - metric[other[s]] for s in own if s in other])
+def _between(field: Field, left: Group, right: Group, label: str) -> tuple[np.ndarray, int]:
+    """left − right in final test accuracy of one activation in two groups, by seed; how many seeds neither learned."""
+    metric, stuck = field.metric("test_accuracy"), field.metric("stuck")
+    own, other = left.trials[label], right.trials[label]
+    pairs = [(own[seed], other[seed]) for seed in own if seed in other]
+    told = [(a, b) for a, b in pairs if not stuck.get(a) == stuck.get(b) == 1]
+    return np.array([metric[a] - metric[b] for a, b in told]), len(pairs) - len(told)

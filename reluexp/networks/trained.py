@@ -27,7 +27,7 @@ def network_of(
     from reluexp.networks.network import build_module, disabled_units
     from reluexp.networks.sites import trace
 
-    module = build_module(setting, tuple(shape), outputs)
+    module = build_module(setting, tuple(shape), outputs, seed)
     if setting.init.dead:
         sites = trace(module, torch.zeros(2, *shape)).sites
         disable(module, disabled_units(sites, [setting], [seed]))

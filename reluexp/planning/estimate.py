@@ -106,7 +106,7 @@ def stack_seconds(stack: Stack, device: str = "cpu") -> dict[str, float] | None:
     step, forward, light, full = (_on_gpu if device == "cuda" else _on_core)(stack, work)
     epochs = set(range(0, train.epochs + 1, probe.every)) | {0, train.epochs}
     gradients = set() if probe.metrics == "network" else full_epochs(probe.full, train.epochs) & epochs
-    mortal = sum(dies(own.activation.name) for own in stack.settings) / len(stack.settings)
+    mortal = sum(dies(own.activation) for own in stack.settings) / len(stack.settings)
     confirming = _CONFIRM * mortal * forward * work.samples
     test = min(setting.dataset.test_size or hints.test, hints.test)
     return {

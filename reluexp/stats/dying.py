@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reluexp.catalogue.activations import can_die
+from reluexp.catalogue.activations import ACTIVATIONS, can_die
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -11,9 +11,17 @@ __all__ = ["dying"]
 
 @remembered
 def dying(study: Results) -> frozenset[str]:
-    """The labels of activations that are 0 on a half-line, or whose networks have another function that is."""
+    """The labels of activations that are 0 on a half-line, or whose networks have another function that is.
+
+    Of activations whose every trial failed only the name is known.
+    """
     trials = study.trials
     if "activation" not in trials:
         return frozenset()
     others = trials.loc[trials["can_die"].eq(True), "activation"] if "can_die" in trials else ()
-    return frozenset({*map(str, others), *filter(can_die, map(str, trials["activation"].unique()))})
+    return frozenset({*map(str, others), *filter(_by_name, map(str, trials["activation"].unique()))})
+
+
+def _by_name(label: str) -> bool:
+    name = label.partition("(")[0]
+    return name not in ACTIVATIONS or can_die(ACTIVATIONS.models[name]())

@@ -61,7 +61,7 @@ class Training:
         self.lr = self._rates(stack.settings, "lr")
         decay = self._rates(stack.settings, "weight_decay")
         self.decay = decay.float() * self.network.decayed if bool(decay.any()) else None
-        self.dying = torch.tensor([dies(own.activation.name) for own in stack.settings])
+        self.dying = torch.tensor([dies(own.activation) for own in stack.settings])
         chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
         self.probe = Probe(self.network, data.train_x[chosen], data.train_y[chosen])
         self.optimizer = OPTIMIZERS[setting.train.optimizer.name]

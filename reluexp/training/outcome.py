@@ -72,7 +72,7 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
         "born_collapsed": pd.array(first["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         **_dead(training),
-        "can_die": [training.network.has_other_deaths or can_die(label) for label in _labels(settings, "activation")],
+        "can_die": [training.network.has_other_deaths or can_die(setting.activation) for setting in settings],
         **{axis: [trial.point.axes[axis] for trial in training.trials] for axis in axes},
     }
     return pd.DataFrame(columns)
