@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reluexp.errors import ResultsError
 from reluexp.plain import counted
+from reluexp.planning.plan import NUMERICS
 from reluexp.standing import Standing, stock_for_run
 from reluexp.store import Store
 from reluexp.study import Study
@@ -41,7 +42,7 @@ def check_study(root: Path) -> Finding:
 
 
 def _counts(store: Store, standing: Standing) -> Iterator[str]:
-    yield f"{store.root}: {standing.told(store.begun())}"
+    yield f"{store.root}: {standing.told(store.begun(NUMERICS))}"
     files = sum(len(record["files"]) + 1 for record in standing.records.values())
     size = sum(told["bytes"] for record in standing.records.values() for told in record["files"].values())
     yield f"{counted(len(standing.records), 'stack')}, {files} files, {size:,} bytes: as they were written"

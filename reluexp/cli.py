@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reluexp.environment import version_of
 from reluexp.errors import ConfigError, Interrupted, ReluexpError
 
 __all__ = ["app", "main"]
@@ -35,9 +36,7 @@ _PIPED = 160
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        _say(f"reluexp {version('reluexp')}")
+        _say(f"reluexp {version_of('reluexp') or 'source tree'}")
         raise typer.Exit
 
 
@@ -227,6 +226,7 @@ def status(
 
     Example: reluexp status quickstart
     """
+    from reluexp.planning.plan import NUMERICS
     from reluexp.standing import stock_for_run
     from reluexp.store import Store, find_study
     from reluexp.study import Study
@@ -234,7 +234,7 @@ def status(
     store = Store(find_study(study, results))
     found = Study(store)
     standing = stock_for_run(store, found.asked, found.provenance)
-    _say(f"{store.root}: {standing.told(store.begun())}")
+    _say(f"{store.root}: {standing.told(store.begun(NUMERICS))}")
     for owner in store.owners():
         _say(f"running: {owner}")
     _warn(standing.notes())

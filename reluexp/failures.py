@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from pathlib import Path
 from typing import Any
 
 from reluexp.config import label_of
 from reluexp.engine import Event
+from reluexp.environment import now, version_of
 from reluexp.errors import ResultsError
 from reluexp.planning.code import code_of
 from reluexp.planning.earlier import describe
 from reluexp.planning.plan import NUMERICS, Stack, Trial
-from reluexp.provenance import now
 from reluexp.store import Store
 
 __all__ = ["record_failure"]
@@ -37,7 +36,7 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, event: Eve
     record = {
         **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
         **{"outputs": 0, "data": data, "code": code_of(stack.settings), "numerics": NUMERICS, **describe(stack)},
-        **{"trace": event["trace"], "ended": now(), "torch": importlib.metadata.version("torch")},
+        **{"trace": event["trace"], "ended": now(), "torch": version_of("torch")},
     }
     store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})
     return store.record(stack.id)

@@ -14,7 +14,7 @@ from reluexp.errors import ResultsError
 from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few
-from reluexp.planning.plan import Plan, make_plan, make_trials
+from reluexp.planning.plan import NUMERICS, Plan, make_plan, make_trials
 from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import stock_for_run
 from reluexp.store import Store, recall_speed
@@ -27,7 +27,8 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
 
     Raises ConfigError for what this machine cannot hold.
     """
-    refuse_oversized(loaded)
+    if resources.engine == "local":
+        refuse_oversized(loaded)
     refuse_too_few(loaded)
     tuned = loaded.config.tune
     first = for_choosing(loaded) if tuned else loaded
@@ -79,7 +80,7 @@ def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: 
     about: dict[str, Any] = {}
     with suppress(ResultsError):  # no study yet, or one that the run will write anew
         about = store.read_study().get("provenance") or {}
-    done, begun = stock_for_run(store, trials, about).done, store.begun()
+    done, begun = stock_for_run(store, trials, about).done, store.begun(NUMERICS)
     workers = places(resources, device == "cuda")
     return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
 

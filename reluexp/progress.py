@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted, plain
 from reluexp.runner import Listener
 
@@ -67,7 +67,7 @@ class _State:
         for event in self.latest.values():
             for label, (reached, dead, count) in event.get("latest", {}).items():
                 found.setdefault(label, []).append((reached, dead, count))
-        return [(style_of(label)[0], _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
+        return [(display_name(label), _mean(rows, 0), _mean(rows, 1)) for label, rows in found.items()]
 
     @property
     def regression(self) -> bool:

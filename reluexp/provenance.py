@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from reluexp.environment import now, version_of
 from reluexp.planning.plan import NUMERICS
 
-__all__ = ["now", "provenance"]
+__all__ = ["provenance"]
 
 _PACKAGES = ("reluexp", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn", "pillow", "ray")
-
-
-def now() -> str:
-    """The time with its zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 def provenance() -> dict[str, Any]:
@@ -45,14 +39,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            if package == "reluexp":
-                versions[package] = "source tree"
-    return versions
+    found = {package: version_of(package) for package in _PACKAGES}
+    found["reluexp"] = found["reluexp"] or "source tree"
+    return {"python": platform.python_version(), **{package: version for package, version in found.items() if version}}
 
 
 def _processor() -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from reluexp.config import Config
 from reluexp.config.inference import Hypothesis
+from reluexp.environment import now
 
 __all__ = ["digest", "register"]
 
@@ -28,7 +28,7 @@ def register(config: Config, before: Mapping[str, Any] | None, ended: int) -> di
     """
     found = dict(before or {})
     for own in config.hypotheses or []:
-        entry = {"put_down": time.strftime("%Y-%m-%d %H:%M:%S"), "trials_ended": ended, "says": _says(own)}
+        entry = {"put_down": now(), "trials_ended": ended, "says": _says(own)}
         found.setdefault(digest(own, config.margins), entry)
     return found
 

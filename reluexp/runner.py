@@ -16,6 +16,7 @@ from reluexp.config.source import dotted
 from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places, sharing
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
+from reluexp.environment import now
 from reluexp.errors import ConfigError, DataError, DeviceError, Interrupted
 from reluexp.failures import record_failure
 from reluexp.plain import counted
@@ -25,7 +26,7 @@ from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse
 from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
 from reluexp.planning.shards import part_of
 from reluexp.planning.tuning import for_choosing
-from reluexp.provenance import now, provenance
+from reluexp.provenance import provenance
 from reluexp.registration import register
 from reluexp.standing import Standing, take_stock
 from reluexp.stopping import stop_signals
@@ -159,8 +160,7 @@ class _Session:
     def plan(self) -> Plan:
         """The stacks of what is not done yet, as far as is known."""
         done = [] if self.fresh else self._standing().done
-        about = {"numerics": NUMERICS}
-        begun = [] if self.fresh else self.store.begun(about)
+        begun = [] if self.fresh else self.store.begun(NUMERICS)
         workers, memory = places(self.resources, self.device == "cuda"), memory_of_place(self.resources)
         return make_plan(self.trials, done, begun, workers, self.device, self.resources.stack, self.batched, memory)
 

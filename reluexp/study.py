@@ -11,6 +11,7 @@ from reluexp.errors import ResultsError
 from reluexp.frames import Frames, trained_as
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
+from reluexp.planning.plan import identity
 from reluexp.planning.tuning import is_fixed
 from reluexp.registration import digest
 from reluexp.store import Store
@@ -130,9 +131,13 @@ class Study(Frames):
         """Times the activations of the study's base setting, about a minute, and keeps what was found."""
         from reluexp.cost import measure_cost
 
-        about = next(record for record in self.standing.records.values() if record["shape"])
+        ended = [(self._wanted[trial].point.setting, stack) for trial, (_, stack) in self.standing.outcomes.items()]
+        trained = [(own, self.standing.records[stack]) for own, stack in ended if self.standing.records[stack]["shape"]]
+        known = identity(self.base.dataset)
+        alike = ((self.base, record) for own, record in trained if identity(own.dataset) == known)
+        base, about = next(alike, trained[0])
         labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
-        settings = [self.base.model_copy(update={"activation": activation}) for activation in labels.values()]
+        settings = [base.model_copy(update={"activation": activation}) for activation in labels.values()]
         self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"]))
         self.__dict__.pop("cost", None)
         return self.cost

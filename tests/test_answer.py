@@ -215,6 +215,15 @@ def test_a_trial_that_diverged_counts_along_an_axis_at_its_own_place_alone() -> 
         assert any(np.allclose(own, expected[label]) for own in heights)
 
 
+def test_no_two_activations_are_drawn_alike_along_an_axis() -> None:
+    labels = ("leaky_relu(negative_slope=0.1)", "leaky_relu(negative_slope=0.3)")
+    study = made_study(labels, 3, 4, axis="train.optimizer.lr", values=(0.01, 0.1, 1.0))
+    figure = draw_figure(next(spec for spec in FIGURES if spec.name == "axis_sensitivity"), study)
+    assert figure is not None
+    looks = {(line.get_color(), str(line.get_linestyle())) for line in figure.legends[0].get_lines()}
+    assert len(looks) == len(labels)
+
+
 @pytest.mark.parametrize(
     ("gains", "told"),
     [

@@ -470,6 +470,28 @@ def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_wo
     assert model.net[2].function.slope.shape == (9,)
 
 
+class Shuffled(Mlp):
+    """What it draws is neither a parameter nor a buffer."""
+
+    def __init__(self, input_shape: Any, num_outputs: int, activation: Any) -> None:
+        super().__init__(input_shape, num_outputs, activation)
+        self.order = torch.randperm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1)[:, self.order])
+
+
+@pytest.mark.usefixtures("inline")
+def test_the_model_of_a_trial_has_what_its_constructor_drew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    study = reluexp.run(tiny("Shuffled", seeds=[3, 4]), tmp_path, workers=1)
+    for trial in study.trials["trial"]:
+        x, y = study.probe(trial)
+        last = study.epochs[study.epochs["trial"] == trial].iloc[-1]
+        loss = F.cross_entropy(study.model(trial)(x), y).item()
+        assert loss == pytest.approx(last["probe_loss"], rel=1e-5)
+
+
 class Fixed(nn.Module):
     """A model with a ReLU of its own behind the activation that it is given."""
 

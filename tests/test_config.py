@@ -75,6 +75,33 @@ def test_levels_of_hypotheses_may_be_what_the_grid_has() -> None:
         load_config({**config, "hypotheses": [{**own, "where": {"activation": {"name": "elu", "alpha": 0.5}}}]})
 
 
+@pytest.mark.parametrize(
+    ("metric", "more", "fine"),
+    [
+        ("grad_norm", {}, False),
+        ("grad_norm", {"margin": 0.1}, True),
+        ("test_accuracy", {}, True),
+        ("steps_to_95%", {}, True),
+        ("output_range", {}, True),  # which the config has a margin of
+    ],
+)
+def test_what_is_expected_to_be_equal_needs_a_margin(metric: str, more: dict[str, Any], fine: bool) -> None:
+    own = {"metric": metric, "direction": "equal", "activation": "elu", **more}
+    config = {"study": "s", "grid": {"activation": ["relu", "elu"]}, "margins": {"output_range": 0.5}}
+    if fine:
+        load_config({**config, "hypotheses": [own]})
+        return
+    with pytest.raises(ConfigError, match=r"hypotheses\[0\].direction: of grad_norm no margin is known"):
+        load_config({**config, "hypotheses": [own]})
+
+
+@pytest.mark.parametrize("override", ["train={lr: 0.3}", "train.lr=0.3", "train.optimizer={name: sgd, lr: 0.3}"])
+def test_the_rate_has_its_short_name_in_mappings_too(override: str) -> None:
+    assert load_config({"study": "s"}, [override]).config.train.optimizer.lr == 0.3
+    grid = load_config({"study": "s"}, [override, "grid={train.lr: [0.1, 0.2]}"])
+    assert [point.setting.train.optimizer.lr for point in grid.points] == [0.1, 0.2]
+
+
 def test_options_that_the_grid_replaces_are_told() -> None:
     base = {"study": "s", "train": {"optimizer": {"name": "sgd", "lr": 0.1}}, "activation": "relu"}
     bare = {"activation": ["relu", "elu"], "train.optimizer": ["sgd", "adam"]}

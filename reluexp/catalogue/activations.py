@@ -17,7 +17,7 @@ from reluexp.catalogue.registry import Options, Registry, import_attribute
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ACTIVATIONS", "Activation", "build_activation", "can_die", "dies", "style_of"]
+__all__ = ["ACTIVATIONS", "Activation", "build_activation", "can_die", "dies", "display_name", "style_of"]
 
 
 class Plain(Options):
@@ -187,6 +187,11 @@ def dies(options: Any) -> bool:
 def can_die(options: Any) -> bool:
     """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
     return dies(options) or options.name not in ACTIVATIONS
+
+
+def display_name(label: Any) -> str:
+    """A trial's activation label as it is shown: `Leaky ReLU (negative_slope=0.3)`."""
+    return style_of(str(label))[0]
 
 
 def style_of(label: str) -> tuple[str, str, str]:

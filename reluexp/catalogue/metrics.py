@@ -1,10 +1,17 @@
-"""What the metric columns mean, in a line each; without torch, for lists."""
+"""What the metric columns mean, in a line each; which way each is better, and by how much it matters; without torch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-__all__ = ["COMPARED", "DEATHS", "MARGINS", "METRICS"]
+__all__ = [
+    *("COMPARED", "DEATHS", "MARGINS", "METRICS", "TIME"),
+    *("better_sign", "is_time", "margin_of", "target_of"),
+]
+
+TIME = "steps_to_"
+"""what the name of a time to a target begins with"""
 
 METRICS = {
     "dead_fraction": "units with f'(z) = 0 at every probe sample and position",
@@ -56,3 +63,43 @@ MARGINS = {
 
 DEATHS = ("dead_fraction", "confirmed_dead_fraction", "born_dead_fraction", "dead_layers_at_end")
 """metrics of exact death, which many activations cannot have"""
+
+_LESS_IS_BETTER = ("loss", "dead_fraction", "off_fraction", "starved_fraction", "stuck", "diverged")
+
+
+def is_time(metric: str) -> bool:
+    """Whether a metric is a time to a target: compared by the logarithm of a ratio, never ranked last."""
+    return metric.startswith(TIME)
+
+
+def target_of(metric: str) -> str:
+    """The target that a time is the time to.
+
+    >>> target_of("steps_to_95%")
+    '95%'
+    """
+    return metric.removeprefix(TIME)
+
+
+def better_sign(metric: str) -> int:
+    """1 where more is better, −1 where less is, 0 where neither is.
+
+    >>> [better_sign(metric) for metric in ("test_accuracy", "test_loss", "steps_to_95%", "zero_fraction")]
+    [1, -1, -1, 0]
+    """
+    if metric.endswith(("accuracy", "restricted_life")):
+        return 1
+    return -1 if is_time(metric) or metric.endswith(_LESS_IS_BETTER) else 0
+
+
+def margin_of(metric: str, given: Mapping[str, float] | None = None) -> float:
+    """The margin of a metric: as given for it or its kind, else the default of its kind; NaN if it has none.
+
+    >>> [margin_of("test_accuracy"), margin_of("test_accuracy", {"accuracy": 0.01}), margin_of("gain")]
+    [0.005, 0.01, nan]
+    """
+    own = given or {}
+    if metric in own:
+        return float(own[metric])
+    kinds = ["steps"] if is_time(metric) else [kind for kind in MARGINS if metric.endswith(kind)]
+    return float(next((source[kind] for source in (own, MARGINS) for kind in kinds if kind in source), math.nan))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from reluexp.catalogue.metrics import COMPARED, MARGINS
+from reluexp.catalogue.metrics import COMPARED, MARGINS, is_time, margin_of
 from reluexp.catalogue.registry import nearest
 from reluexp.config.grid import Point, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
@@ -55,7 +56,7 @@ def _margins(config: Config) -> list[Problem]:
     found: list[Problem] = []
     known = [*MARGINS, *COMPARED]
     for metric, margin in (config.margins or {}).items():
-        if metric not in known and not metric.startswith("steps_to_"):
+        if metric not in known and not is_time(metric):
             text = f"got {metric!r}; allowed: a metric such as test_accuracy, or a kind: {', '.join(MARGINS)}"
             found.append((("margins", metric), text + nearest(metric, known)))
         elif metric.endswith(("accuracy", "fraction", "restricted_life")) and margin >= 1:
@@ -88,6 +89,9 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
         for key in named:
             if labels.get(key) == other:
                 found.append(((*here, key), f"got {other!r}, which it is compared with; allowed: another level"))
+        if own.direction == "equal" and own.margin is None and math.isnan(margin_of(own.metric, config.margins)):
+            text = f"of {own.metric} no margin is known; say by margin: within what difference it is equal"
+            found.append(((*here, "direction"), text))
         for axis, value in (own.where or {}).items():
             if axis not in axes or _label(axis, value) not in axes[axis]:
                 found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))

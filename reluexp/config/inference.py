@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reluexp.catalogue.metrics import COMPARED
+from reluexp.catalogue.metrics import COMPARED, is_time
 from reluexp.catalogue.registry import Options, nearest
 
 __all__ = ["TUNING_OFFSET", "Hypothesis", "Tune"]
@@ -40,7 +40,7 @@ class Hypothesis(Options):
     @classmethod
     def metric_is_known(cls, value: str) -> str:
         """A misspelt metric must be found before training."""
-        if value not in COMPARED and not value.startswith("steps_to_"):
+        if value not in COMPARED and not is_time(value):
             raise ValueError(f"a metric: {', '.join(COMPARED)}, steps_to_<target>{nearest(value, list(COMPARED))}")
         return value
 

@@ -73,6 +73,7 @@ def read_document(source: str | Path | Mapping[str, Any], overrides: Sequence[st
     _move_rate(document)
     for override in overrides:
         _override(document, override)
+        _move_rate(document)
     return document
 
 

@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 
+from reluexp.environment import version_of
+
 __all__ = ["Gpu", "visible_gpus"]
 
 _MEGABYTE = 1 << 20
@@ -21,7 +23,9 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs that may be used."""
+    """The GPUs that may be used: none by a torch that is built for CPUs alone."""
+    if version_of("torch").endswith("+cpu"):
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return [Gpu(uuid, memory) for _, uuid, memory in _installed()]

@@ -257,7 +257,13 @@ def _apart(work: Any, job: Job, last: list[Event]) -> tuple[Event, Any]:
     """Trains in a folder of this machine's own and returns the stack's record and files."""
     with tempfile.TemporaryDirectory(prefix="reluexp-") as folder:
         root = Path(folder) / "study"
-        cache = Path(tempfile.gettempdir()) / f"reluexp-cache-{os.getuid()}"
-        work.do({**job, "root": str(root), "cache": str(cache), "shelf": None})
+        work.do({**job, "root": str(root), "cache": str(_own_cache(Path(folder))), "shelf": None})
         done = last[0]["event"] == "done"
         return last[0], Store(root).read_files(job["stack"]) if done else None
+
+
+def _own_cache(otherwise: Path) -> Path:
+    """A folder that stays on this machine from task to task; another where somebody else has made it."""
+    cache = Path(tempfile.gettempdir()) / f"reluexp-cache-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    return cache if cache.stat().st_uid == os.getuid() and not cache.is_symlink() else otherwise / "cache"

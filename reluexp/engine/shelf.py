@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import io
 import json
 import logging
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reluexp.environment import version_of
 from reluexp.errors import DamagedError, DataError
 from reluexp.hold import lock_file
 from reluexp.planning.plan import NUMERICS, identity
@@ -143,16 +143,9 @@ def _key(options: Any) -> str | None:
     stamp = _stamp(options)
     if stamp is None:
         return None
-    versions: Mapping[str, str] = {name: _version(name) for name in _DECIDE}
+    versions: Mapping[str, str] = {name: version_of(name) for name in _DECIDE}
     content = [NUMERICS, identity(options), str(getattr(options, "root", "")), stamp, versions]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _stamp(options: Any) -> Any:

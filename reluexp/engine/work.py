@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import socket
 import time
@@ -16,6 +15,7 @@ from reluexp.config import label_of
 from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
+from reluexp.environment import now, version_of
 from reluexp.errors import DeviceError
 from reluexp.planning.earlier import describe
 from reluexp.store import Store
@@ -193,10 +193,9 @@ class _Pause:
 
 def _made(job: Job, start: float) -> dict[str, Any]:
     """Where and by what a stack was made."""
-    stamp = "%Y-%m-%d %H:%M:%S %z"
     return {
-        **{"host": socket.gethostname(), "device": job["device"], "torch": importlib.metadata.version("torch")},
-        **{"started": time.strftime(stamp, time.localtime(start)), "ended": time.strftime(stamp), "pid": os.getpid()},
+        **{"host": socket.gethostname(), "device": job["device"], "torch": version_of("torch")},
+        **{"started": now(start), "ended": now(), "pid": os.getpid()},
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 from reluexp.config import Setting
 
@@ -52,7 +53,15 @@ def _read(module: str, path: Path, changed: int, size: int) -> tuple[str, tuple[
     """A fingerprint of one file and the modules that it names; `changed` and `size` tell versions of it apart."""
     tree = ast.parse(path.read_bytes())
     parents = (module if path.name == "__init__.py" else module.rpartition(".")[0]).split(".")
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(dict.fromkeys(_imported(tree, parents)))
+    return hashlib.sha256(_written(tree).encode()).hexdigest(), tuple(dict.fromkeys(_imported(tree, parents)))
+
+
+def _written(node: Any) -> str:
+    """A syntax tree without what is empty, which other versions of Python do not have or do not tell."""
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return f"{type(node).__name__}({' '.join(f'{name}={_written(value)}' for name, value in fields)})"
+    return f"[{' '.join(map(_written, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _imported(tree: ast.AST, parents: list[str]) -> Iterator[str]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted
-from reluexp.report.findings import at_setting
+from reluexp.report.findings import at_setting, percentage
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, settings, summary
@@ -59,8 +59,9 @@ def _alone(study: Results, table: pd.DataFrame) -> str:
     if rows.empty:
         return "No unit that can die was dead at the end, and there is no accuracy to compare."
     row = _best(rows, outcome)
+    name, value = display_name(row["activation"]), outcome.value(row[f"{outcome.metric}_mean"])
     return (
-        f"{_name(row['activation'])} reached a mean {outcome.name} of {outcome.value(row[f'{outcome.metric}_mean'])}"
+        f"{name} reached a mean {outcome.name} of {value}"
         f"{at_setting(study, row)}, over {counted(int(row[f'{outcome.metric}_n']), 'trial')}; "
         "there is nothing to compare it with."
     )
@@ -71,32 +72,24 @@ def _best(rows: pd.DataFrame, outcome: Outcome) -> Any:
     return rows.loc[(outcome.sign * rows[f"{outcome.metric}_mean"]).idxmax()]
 
 
-def _name(label: Any) -> str:
-    return style_of(str(label))[0]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _died(study: Results, table: pd.DataFrame) -> str:
     """Of activations that can die: the setting with the largest share of dead units at the end."""
     rows = table[table["activation"].isin(dying(study)) & table["dead_fraction_n"].gt(0)]
     if rows.empty:
         return ""
     row = rows.loc[rows["dead_fraction_mean"].idxmax()]
-    name = _name(row["activation"])
+    name = display_name(row["activation"])
     if row["dead_fraction_mean"] == 0:
         return f"No {name} unit was dead at the end on the probe set."
     low, high = row["dead_fraction_low"], row["dead_fraction_high"]
-    bounds = f" [{_percent(max(low, 0))}, {_percent(min(high, 1))}]" if math.isfinite(low) else ""
+    bounds = f" [{percentage(max(low, 0))}, {percentage(min(high, 1))}]" if math.isfinite(low) else ""
     born = row["born_dead_fraction_mean"]
-    before = f"; {_percent(born)} were dead before training" if math.isfinite(born) else ""
+    before = f"; {percentage(born)} were dead before training" if math.isfinite(born) else ""
     confirmed = row["confirmed_dead_fraction_mean"]
-    whole = f" ({_percent(confirmed)} on the whole training set)" if math.isfinite(confirmed) else ""
+    whole = f" ({percentage(confirmed)} on the whole training set)" if math.isfinite(confirmed) else ""
     most = " the most" if len(rows) > 1 else ""
     return (
-        f"{name} had{most} dead units{at_setting(study, row)}: {_percent(row['dead_fraction_mean'])}{bounds} of its "
+        f"{name} had{most} dead units{at_setting(study, row)}: {percentage(row['dead_fraction_mean'])}{bounds} of its "
         f"hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
     )
 
@@ -105,7 +98,7 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
     """What the differences to the baseline are, by verdict, or by test where no margin is stated for a loss."""
     if rows.empty:
         return ""
-    base, seeds, outcome = _name(study.baseline), int(rows["n"].max()), outcome_of(study)
+    base, seeds, outcome = display_name(study.baseline), int(rows["n"].max()), outcome_of(study)
     margin = rows["margin"].iloc[0]
     bare, least = math.isnan(margin), outcome.least(margin)
     rows = rows.assign(verdict=[_judged(row, outcome) for row in rows.to_dict("records")])
@@ -134,7 +127,7 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
 
 def _difference(study: Results, row: dict[Any, Any]) -> str:
     size = outcome_of(study).apart(row["mean"], row["low"], row["high"])
-    return f"{row['verdict']} with {_name(row['activation'])}{at_setting(study, row)} ({size})"
+    return f"{row['verdict']} with {display_name(row['activation'])}{at_setting(study, row)} ({size})"
 
 
 def _judged(row: dict[Any, Any], outcome: Outcome) -> str:
@@ -152,7 +145,7 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
         return " ".join([*across_sentences(study), left]).strip()
     top = _best(rows, outcome)
     value, most = outcome.value(top[f"{outcome.metric}_mean"]), "highest" if outcome.sign > 0 else "lowest"
-    head = f"The {most} mean {outcome.name} had {_name(top['activation'])}{at_setting(study, top)}, {value}"
+    head = f"The {most} mean {outcome.name} had {display_name(top['activation'])}{at_setting(study, top)}, {value}"
     if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
@@ -163,7 +156,7 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     verdict = _judged(row, outcome)
     told = _TOLD.get(verdict, "not shown to be better than")
     beyond = f" by more than {outcome.least(row['margin'])}" if row["margin"] > 0 and verdict not in _TOLD else ""
-    return f"{head}: {told} {_name(study.baseline)}{beyond}. {left}".strip()
+    return f"{head}: {told} {display_name(study.baseline)}{beyond}. {left}".strip()
 
 
 def _on_one_data_set(rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

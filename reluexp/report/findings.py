@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted
 from reluexp.stats import (
     ALPHA,
@@ -36,7 +36,7 @@ from reluexp.stats import (
     summary,
 )
 
-__all__ = ["at_setting", "findings", "gradient_loss"]
+__all__ = ["at_setting", "findings", "gradient_loss", "percentage"]
 
 _LIMIT = 6
 _REASON = 240  # characters of an error that a sentence quotes
@@ -84,10 +84,6 @@ def gradient_loss(study: Results, first: bool = True) -> pd.DataFrame:
     return found[found["outcome"] != "failed"]
 
 
-def _name(label: Any) -> str:
-    return style_of(str(label))[0]
-
-
 def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
     """The row with the largest value, or the least."""
     values = rows[column].to_numpy(float)
@@ -103,16 +99,21 @@ def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
     return f" ({word} of {len(rows)} settings)" if other_axes(study) and len(rows) > 1 else ""
 
 
-def _percent(value: float) -> str:
+def percentage(value: float, unit: str = " %") -> str:
+    """A share as sentences tell it; a small one is not rounded to none.
+
+    >>> percentage(0.124), percentage(0.0003), percentage(0.0)
+    ('12.4 %', '0.030 %', '0.0 %')
+    """
     digits = 1 if value >= 0.00095 or value == 0 else 3
-    return f"{100 * value:.{digits}f}"
+    return f"{100 * value:.{digits}f}{unit}"
 
 
 def _share(row: Any, metric: str) -> str:
     """`12.4 % [10.1, 14.7]`, the bounds cut to what a share can be."""
     low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], 1.0)
-    bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{_percent(low)}, {_percent(high)}]"
-    return f"{_percent(row[f'{metric}_mean'])} %{bounds}"
+    bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{percentage(low, '')}, {percentage(high, '')}]"
+    return f"{percentage(row[f'{metric}_mean'])}{bounds}"
 
 
 def _size(outcome: Outcome, interval: Interval) -> str:
@@ -150,7 +151,7 @@ def _reason(trials: pd.DataFrame) -> str:
 def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:
     counted = flag.groupby(final["activation"], sort=False).agg(["sum", "size"])
     rows = counted[counted["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
-    return ", ".join(f"{_name(label)} {row['sum']} of {row['size']}" for label, row in rows.iterrows())
+    return ", ".join(f"{display_name(label)} {row['sum']} of {row['size']}" for label, row in rows.iterrows())
 
 
 def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[str]:
@@ -160,12 +161,12 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
         return []
     row = _top(rows, "dead_fraction_mean")
     own = final[(final[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)]["dead_fraction"].dropna()
-    name, where, n = _name(row["activation"]), at_setting(study, row), int(row["dead_fraction_n"])
+    name, where, n = display_name(row["activation"]), at_setting(study, row), int(row["dead_fraction_n"])
     if not own.gt(0).any():
-        whose = " or ".join(_name(label) for label in dict.fromkeys(rows["activation"]))
+        whose = " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
         nets = counted(int(rows["dead_fraction_n"].sum()), "net")
         return [f"No {whose} unit was dead at the end on the probe set ({nets})."]
-    born = f" ({_percent(row['born_dead_fraction_mean'])} % were born dead)" if row["born_dead_fraction_n"] else ""
+    born = f" ({percentage(row['born_dead_fraction_mean'])} were born dead)" if row["born_dead_fraction_n"] else ""
     return [
         f"{name} units were dead at the end in {own.gt(0).sum()} of {counted(n, 'net')}{where}"
         f"{_several(study, 'the most', rows)}: {_share(row, 'dead_fraction')} of the hidden units{born}."
@@ -180,7 +181,7 @@ def _learned(study: Results) -> list[str]:
         return []
     if rows["n"].max() < 2:
         return [f"One seed says nothing about differences in {outcome.name} between activations: run more seeds."]
-    base, pairs = _name(study.baseline), _range(rows["n"])
+    base, pairs = display_name(study.baseline), _range(rows["n"])
     count = counted(len(rows), "comparison")
     few = rows["pairs_needed"].max()
     if math.isnan(few):
@@ -205,7 +206,7 @@ def _beat(study: Results, row: Any, base: str) -> str:
     outcome = outcome_of(study)
     verb, ahead = ("beat", row["wins"]) if outcome.sign * found.mean > 0 else ("fell behind", row["losses"])
     where = at_setting(study, row)
-    size, name = _size(outcome, found), _name(row["activation"])
+    size, name = _size(outcome, found), display_name(row["activation"])
     return f"{name} {verb} {base} by {size} (in {ahead:.0f} of {found.n} seeds){where}"
 
 
@@ -228,7 +229,7 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
     if rows.empty:
         return [f"No activation reached the target in half of its nets: {rule}."]
     row = _top(rows[rows["value"] == rows["value"].max()], f"{column}_median", least=True)
-    name, took, where = _name(row["activation"]), _median(row, column), at_setting(study, row)
+    name, took, where = display_name(row["activation"]), _median(row, column), at_setting(study, row)
     same = matching(table, {axis: row[axis] for axis in others})
     if len(same) < 2:
         return [f"{name} reached {row['rule']} after a median of {took}{where}."]
@@ -243,11 +244,11 @@ def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
     level = row if len(other) else slow
     found = differences(study)
     pairs = matching(found[found["metric"] == column], {k: level[k] for k in setting_columns(study)})
-    told = f"{_name(slow['activation'])} took {_median(slow, column)}"
+    told = f"{display_name(slow['activation'])} took {_median(slow, column)}"
     if len(pairs) != 1 or not pairs["n"].iloc[0] > 1:
         return told
     pair = pairs.iloc[0]
-    name, base = _name(level["activation"]), _name(study.baseline)
+    name, base = display_name(level["activation"]), display_name(study.baseline)
     told += f"; paired over {int(pair['n'])} seeds {name}"
     if math.isnan(pair["low"]):
         return f"{told} was faster than {base} in {int(pair['wins'])}, slower in {int(pair['losses'])}"
@@ -278,11 +279,11 @@ def _gradients(study: Results) -> list[str]:
     gone = f"; in {lost} more it vanished altogether" if lost else ""
     others = other_axes(study)
     own = rows[(rows["activation"] == study.baseline) & (rows[others] == row[others]).all(axis=1)]
-    rest = f"; {_name(study.baseline)} {_change(own['mean'].iloc[0])}" if len(own) and len(rows) > 1 else ""
+    rest = f"; {display_name(study.baseline)} {_change(own['mean'].iloc[0])}" if len(own) and len(rows) > 1 else ""
     rest = "" if row["activation"] == study.baseline else rest
     return [
-        f"At birth {_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last of "
-        f"{sites} hidden layers to the first{at_setting(study, row)} ({counted(int(row['n']), 'net')}{gone}){rest}."
+        f"At birth {display_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last "
+        f"of {sites} hidden layers to the first{at_setting(study, row)} ({counted(int(row['n']), 'net')}{gone}){rest}."
     ]
 
 
@@ -297,6 +298,6 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
     row = _top(rows, "zero_fraction_mean")
     was = " was the sparsest" if table["activation"].nunique() > 1 else ""
     return [
-        f"{_name(row['activation'])}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its hidden "
+        f"{display_name(row['activation'])}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its hidden "
         f"activations were exactly 0 at the end ({counted(int(row['zero_fraction_n']), 'net')})."
     ]

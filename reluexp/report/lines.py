@@ -6,6 +6,7 @@ combination of the axes that are left.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +64,21 @@ def lines_of(study: Results) -> Lines:
     frame, others = settings(study), other_axes(study)
     if frame["activation"].nunique() == 1 and others:
         return _value_lines(frame, others[0])
+    return Lines("activation", activation_looks(frame["activation"]))
+
+
+def activation_looks(labels: Iterable[Any]) -> dict[Any, tuple[str, str, Any]]:
+    """Name, colour and dashes of each activation, no two drawn alike."""
     looks: dict[Any, tuple[str, str, Any]] = {}
     alike: dict[str, list[Any]] = {}
-    for label in in_order(frame["activation"], "activation"):
+    for label in in_order(labels, "activation"):
         name, colour, dashes = style_of(label)
         taken = alike.setdefault(colour, [])
         if dashes in taken:
             dashes = next((free for free in _DASHES if free not in taken), dashes)
         looks[label] = (plain(short(name, LABEL)), _shade(colour, len(taken)), dashes)
         taken.append(dashes)
-    return Lines("activation", looks)
+    return looks
 
 
 def _shade(colour: str, place: int) -> str:

@@ -19,6 +19,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reluexp.environment import version_of
 from reluexp.report.answer import answer
 from reluexp.report.figures.captions import OF_PICTURE
 from reluexp.report.figures.spec import GROUPS, FigureSpec, View
@@ -155,7 +156,7 @@ def render_page(
             config=yaml.safe_dump(study.config, sort_keys=False, allow_unicode=True, width=100),
             provenance=_flat(study.provenance),
             citation=_citation(study),
-            version=_version(),
+            version=version_of("reluexp") or "source tree",
             data=explored,
             library=_library(),
             scripts=[asset(name) for name in _SCRIPTS],
@@ -242,19 +243,13 @@ def _shown(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("reluexp")
-
-
 def _citation(study: Results) -> str:
     """BibTeX for the program, with what identifies this study."""
     started = str(study.provenance.get("started", ""))
     return (
         "@software{reluexp,\n"
         "  title = {reluexp: experiments on dying ReLUs and convergence},\n"
-        f"  version = {{{_version()}}},\n"
+        f"  version = {{{version_of('reluexp') or 'source tree'}}},\n"
         f"  note = {{study {study.name}{', run ' + started if started else ''}}}\n"
         "}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.plain import plain
 from reluexp.report.answer import answer
 from reluexp.report.findings import findings
@@ -116,7 +116,7 @@ def _chosen(study: Results) -> str:
         where = f" at {setting_name(study, {axis: row[axis] for axis in others})}" if others else ""
         values = ", ".join(f"{names[axis]} {row[axis]}" for axis in axes)
         edge = " (at the grid's edge)" if row["at_edge"] else ""
-        told.append(f"{style_of(str(row['activation']))[0]}{where}: {values}{edge}")
+        told.append(f"{display_name(row['activation'])}{where}: {values}{edge}")
     return "; ".join(told)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.claims import Group, told_parts
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.differences import seeds_to_tell, unlearned
@@ -52,7 +52,7 @@ def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _card(study: Results, row: dict[Any, Any], idle: str) -> dict[str, str]:
-    title = style_of(str(row["activation"]))[0] + at_setting(study, row)
+    title = display_name(row["activation"]) + at_setting(study, row)
     size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {row['n']:.0f} pairs"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
     more = f"In all pairs both nets were {idle}." if idle else _more(row)

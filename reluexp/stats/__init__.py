@@ -6,6 +6,7 @@ The trial is the unit of replication; axes other than the one compared are never
 
 from __future__ import annotations
 
+from reluexp.catalogue.metrics import MARGINS, better_sign, margin_of
 from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
@@ -16,7 +17,6 @@ from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import METRICS, final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
-from reluexp.stats.margins import MARGINS, better_sign, margin_of
 from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluexp.catalogue.metrics import better_sign, is_time
 from reluexp.errors import ConfigError
-from reluexp.stats.margins import better_sign, is_time
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import readings

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluexp.catalogue.metrics import better_sign, is_time, margin_of
 from reluexp.errors import ConfigError
 from reluexp.stats.intervals import mean_interval, median_with
-from reluexp.stats.margins import better_sign, is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.stats.comparison import compare_study
 from reluexp.stats.memory import remembered
 from reluexp.stats.outcomes import outcome_of
@@ -30,7 +30,7 @@ def differences(study: Results) -> pd.DataFrame:
     parts = [compare_study(study, metric, margins=study.margins) for metric in _metrics(study)]
     kept = [part for part in parts if part["n"].gt(0).any()]
     found = pd.concat(kept, ignore_index=True) if kept else nothing
-    found.attrs["baseline"] = style_of(str(study.baseline))[0]
+    found.attrs["baseline"] = display_name(study.baseline)
     return found
 
 

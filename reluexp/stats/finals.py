@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.metrics import TIME, is_time
 from reluexp.stats.ends import end_of_training, over_all_units
 from reluexp.stats.intervals import aggregate, finite
 from reluexp.stats.memory import remembered
@@ -45,7 +46,7 @@ def final_metrics(study: Results) -> pd.DataFrame:
     for metric in study.targets or ("probe_accuracy",):
         steps = steps_to_target(study, metric)
         for target, part in steps.groupby("target", sort=False):
-            final[f"steps_to_{target}"] = final["trial"].map(part.set_index("trial")["steps"])
+            final[f"{TIME}{target}"] = final["trial"].map(part.set_index("trial")["steps"])
     return final
 
 
@@ -62,7 +63,7 @@ def summary(study: Results, level: float = 0.95, final: pd.DataFrame | None = No
     for metric in (*METRICS, "test_accuracy_learned"):
         part = aggregate(final, keys, metric, level).set_index(keys)
         table = table.join(part.add_prefix(f"{metric}_"))
-    for column in [name for name in map(str, final.columns) if name.startswith("steps_to_")]:
+    for column in filter(is_time, map(str, final.columns)):
         steps = final.groupby(keys, sort=False)[column]
         table[f"{column}_median"] = steps.median()
         table[f"{column}_never"] = steps.agg(lambda values: int(np.isinf(values).sum()))

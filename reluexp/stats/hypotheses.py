@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from reluexp.catalogue.metrics import is_time, margin_of
 from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
 from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
-from reluexp.stats.margins import is_time, margin_of
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from reluexp.catalogue.metrics import DEATHS
+from reluexp.catalogue.metrics import DEATHS, is_time
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import end_of_training, over_all_units, over_sites
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.intervals import finite, sound
-from reluexp.stats.margins import is_time
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, setting_columns, settings
 

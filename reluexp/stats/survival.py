@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.metrics import margin_of
 from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
 from reluexp.stats.intervals import curves
-from reluexp.stats.margins import margin_of
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order, settings
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
+from reluexp.catalogue.metrics import TIME
 from reluexp.stats.ends import end_of_training
 from reluexp.stats.intervals import finite, sound
 from reluexp.stats.memory import remembered
@@ -67,7 +68,7 @@ def headline_target(study: Results) -> tuple[str, str]:
     rows = headline_rows(study)
     rules = rows["rule"].unique()
     rule = str(rules[0]) if len(rules) == 1 else _way(_HEADLINE, "probe_accuracy", _whose(study.baseline))
-    return f"steps_to_{rows['target'].iloc[0]}", rule
+    return f"{TIME}{rows['target'].iloc[0]}", rule
 
 
 @remembered
@@ -86,7 +87,7 @@ def headline_rows(study: Results) -> pd.DataFrame:
 def _whose(baseline: str | None) -> str:
     if baseline is None:
         return "the best activation of each setting"
-    return f"{style_of(baseline)[0]}, or of the best activation where that is absent or not beyond chance"
+    return f"{display_name(baseline)}, or of the best activation where that is absent or not beyond chance"
 
 
 def _targets(study: Results, metric: str) -> pd.DataFrame:
@@ -130,11 +131,11 @@ def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[floa
     found = part.groupby("activation", sort=False)["value"].median().dropna()
     medians = {str(label): float(value) for label, value in found.items()}
     if medians.get(str(baseline), chance) > chance:
-        return medians[str(baseline)], style_of(str(baseline))[0]
+        return medians[str(baseline)], display_name(baseline)
     best = max(medians, key=lambda label: medians[label], default="")
     if not medians.get(best, chance) > chance:  # NaN in regression
         return math.nan, "nobody: no activation got beyond chance"
-    return medians[best], f"{style_of(best)[0]} (the best; the baseline did not get beyond chance or is absent)"
+    return medians[best], f"{display_name(best)} (the best; the baseline did not get beyond chance or is absent)"
 
 
 def _paths(epochs: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

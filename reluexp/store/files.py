@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ def write_file(path: Path, data: bytes) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Puts a file in its place whole: whoever reads sees the old one or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     write_file(temporary, data)
     try:
         os.replace(temporary, path)

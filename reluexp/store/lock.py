@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from reluexp.environment import now
 from reluexp.errors import ConfigError, Interrupted, StudyBusyError
 from reluexp.hold import HELD, LOCKED, has_locks, lock_file
 from reluexp.store.files import guarded, write_whole
@@ -207,7 +208,7 @@ def _me() -> dict[str, object]:
         user = str(os.getuid())
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {"pid": os.getpid(), "host": socket.gethostname(), "user": user, "command": command[:500],
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}  # fmt: skip
+            "since": now()}  # fmt: skip
 
 
 def _in_words(owner: Path) -> str:

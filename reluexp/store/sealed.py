@@ -67,7 +67,7 @@ def examine(folder: Path, depth: Depth) -> Record:
         raise DamagedError(f"{RECORD}: format {record.get('format')!r}; this version reads {_FORMAT}")
     if not _is_whole(record):
         raise DamagedError(f"{RECORD}: it lacks trials, outcomes or files")
-    present = {found.name for found in folder.iterdir()} - {RECORD}
+    present = {found.name for found in folder.iterdir() if not found.name.startswith(".")} - {RECORD}
     if foreign := sorted(present - set(record["files"])):
         raise DamagedError(f"{foreign[0]}: it does not belong there")
     for name, told in record["files"].items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from reluexp.catalogue.registry import nearest
+from reluexp.environment import now
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
@@ -107,15 +108,11 @@ class Store:
             reason = f"{file} is a file, where a folder is needed" if file else error.strerror or error
             raise ResultsError(f"{self.stacks}: cannot be read: {reason}") from error
 
-    def begun(self, about: Mapping[str, Any] | None = None) -> list[tuple[str, ...]]:
-        """The trials of each stack that has a checkpoint; with `about`, a checkpoint that says the same."""
-        found = []
-        for name in self.checkpoints.names():
-            for head in self.checkpoints.heads(name)[0]:
-                if all(head.about.get(key) == value for key, value in (about or {}).items()):
-                    found.append(head.trials)
-                    break
-        return found
+    def begun(self, numerics: int) -> list[tuple[str, ...]]:
+        """The trials of each stack that has a checkpoint of that version of the numerics."""
+        heads = (self.checkpoints.heads(name)[0] for name in self.checkpoints.names())
+        fitting = ((head.trials for head in own if head.about.get("numerics") == numerics) for own in heads)
+        return [trials for own in fitting for trials in itertools.islice(own, 1)]
 
     def damaged_checkpoints(self) -> list[Damage]:
         """Every checkpoint that is not what was written."""
@@ -141,7 +138,7 @@ class Store:
                 os.replace(damage.path, target)
             except FileNotFoundError:  # another shard has moved it
                 return target
-            note = f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{damage}\n"
+            note = f"{now()}\n{damage}\n"
             write_whole(target.with_name(f"{target.name}.why.txt"), note.encode())
         return target
 

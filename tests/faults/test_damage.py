@@ -126,6 +126,13 @@ def test_a_foreign_or_missing_file_is_named(tmp_path: Path) -> None:
     assert {item.path.name for item in Store(tmp_path).ended()[1]} == {"one", "loose"}
 
 
+def test_what_file_systems_leave_is_not_foreign(tmp_path: Path) -> None:
+    folder = made(tmp_path).stack("one")
+    for name in (".DS_Store", ".nfs0000001", "._epochs.parquet"):
+        (folder / name).write_text("")
+    assert Store(tmp_path).ended()[1] == []
+
+
 def test_an_older_format_is_named(tmp_path: Path) -> None:
     record = made(tmp_path).stack("one") / "stack.json"
     record.write_text('{"trials": ["a"], "outcomes": ["finished"]}')
@@ -233,7 +240,7 @@ def test_a_checkpoint_that_is_no_file_is_named(make: Callable[[Path], None], tmp
     assert "two.0.ckpt" in str(damage)
     store.set_aside(damage)
     store.save_checkpoint("two", RECORD, {"flat": torch.zeros(1)})
-    assert store.begun() == [("a", "b")]
+    assert store.begun(0) == [("a", "b")]
 
 
 def test_a_table_without_its_columns_is_named_although_its_checksum_is_right(tmp_path: Path) -> None:

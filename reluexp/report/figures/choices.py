@@ -21,10 +21,10 @@ from reluexp.report.frames.choices import (
     probe_shares,
     saturated_shares,
 )
-from reluexp.report.lines import Facet, Lines, facet_at, facets_of, lines_of, plain, short
+from reluexp.report.lines import Facet, Lines, activation_looks, facet_at, facets_of, lines_of, plain
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
-from reluexp.stats import Results, axis_names, has_many_axes, in_order, other_axes
+from reluexp.stats import Results, axis_names, has_many_axes, other_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,12 +173,7 @@ def _axis_dress(ax: Axes, values: pd.Series, name: str, last: bool) -> None:
 
 def _activation_lines(labels: Iterable[str]) -> Lines:
     """Activations as lines even where there is one."""
-    from reluexp.catalogue.activations import style_of
-
-    looks = {label: style_of(str(label)) for label in in_order(labels, "activation")}
-    return Lines(
-        "activation", {label: (plain(short(name)), hue, dashes) for label, (name, hue, dashes) in looks.items()}
-    )
+    return Lines("activation", activation_looks(labels))
 
 
 def _facets_along(study: Results, axis: str) -> list[Facet]:

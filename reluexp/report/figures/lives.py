@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.report.figures.axes import KINDS, comparable, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note, of_picture
 from reluexp.report.figures.curves import curve_figure, none_note, site_curves
@@ -225,7 +225,7 @@ def _survival_note(study: Results) -> str:
 
 
 def _sentences(study: Results, most: int = 3) -> str:
-    found = cause_sentences(study, causes(study), lambda label: style_of(str(label))[0])
+    found = cause_sentences(study, causes(study), lambda label: display_name(label))
     return " ".join(found[:most]) or "No unit died after birth."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.stats import Across, Ranks, Results, across_tasks, axis_names, final_metrics
 from reluexp.stats.memory import remembered
 
@@ -82,7 +82,7 @@ def across_sentences(study: Results) -> list[str]:
     found = _across(study).get("test_accuracy")
     if found is None or study.baseline not in set(study.trials["activation"]):
         return []
-    base, table = style_of(str(study.baseline))[0], found.summary
+    base, table = display_name(study.baseline), found.summary
     if table.columns[0] != "activation":  # another axis: one row for each of its values
         return [f"The values of {tasks_told(study)} are taken together, apart for each value of the other axes."]
     apart = table[(table["iqm_low"] > 0) | (table["iqm_high"] < 0)].sort_values("iqm", ascending=False)
@@ -102,13 +102,13 @@ def _told(row: dict[Any, Any]) -> str:
     size, low, high = (f"{100 * row[f'iqm{end}']:+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     chance = row["improvement"]
     better = f", a better run in {100 * chance:.0f} % of all combinations of two runs" if math.isfinite(chance) else ""
-    return f"{style_of(str(row['activation']))[0]} {size} points of test accuracy [{low}, {high}]{better}"
+    return f"{display_name(row['activation'])} {size} points of test accuracy [{low}, {high}]{better}"
 
 
 def _ranked(found: Ranks | None) -> list[str]:
     if found is None:
         return []
-    names = [style_of(str(label))[0] for label in found.ranks["activation"]]
+    names = [display_name(label) for label in found.ranks["activation"]]
     p = "p < 0.001" if found.friedman < 0.001 else f"p = {found.friedman:.3f}"
     if found.friedman > 0.05:
         return [f"Ranked on each of {found.datasets} data sets, no difference of the average ranks is shown ({p})."]

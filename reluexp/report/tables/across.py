@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.report.frames.across import METRICS, tasks_told
 from reluexp.report.tables.cells import Cell, Table, axis_cells, signed
 from reluexp.stats import Results
@@ -24,7 +24,7 @@ def across_table(study: Results, frame: pd.DataFrame) -> Table:
     others = [str(name) for name in frame if name not in _OWN and not str(name).startswith("improvement")]
     rows = frame.to_dict("records")
     columns = {
-        "activation": [Cell(style_of(str(row["activation"]))[0], number=False) for row in rows],
+        "activation": [Cell(display_name(row["activation"]), number=False) for row in rows],
         **axis_cells(study, frame, others),
         "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
         "difference": [Cell(signed(100 * row["iqm"]), sort=row["iqm"]) for row in rows],
@@ -35,7 +35,7 @@ def across_table(study: Results, frame: pd.DataFrame) -> Table:
         "pairs": [Cell(str(int(row["n"])), sort=row["n"]) for row in rows],
     }
     caption = (
-        f"All values of {tasks_told(study)} together, against {style_of(str(study.baseline))[0]}. Difference: "
+        f"All values of {tasks_told(study)} together, against {display_name(study.baseline)}. Difference: "
         "interquartile mean of the paired differences, in points. Chance of improvement: that a run is better than one "
         "of the baseline on the same data set and architecture (for units off: has fewer), ties half. Bounds: "
         "percentiles of a bootstrap of the seeds within each (Agarwal et al. 2021); they speak of these data sets and "
@@ -50,7 +50,7 @@ def ranks_table(study: Results, frame: pd.DataFrame) -> Table:
         return Table([], [], "")
     rows = frame.to_dict("records")
     columns = {
-        "activation": [Cell(style_of(str(row["activation"]))[0], number=False) for row in rows],
+        "activation": [Cell(display_name(row["activation"]), number=False) for row in rows],
         "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
         "average rank": [Cell(f"{row['rank']:.2f}", sort=row["rank"]) for row in rows],
         "critical difference": [Cell(f"{row['critical']:.2f}", sort=row["critical"]) for row in rows],

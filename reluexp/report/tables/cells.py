@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
+from reluexp.catalogue.metrics import target_of
 from reluexp.stats import Results, axis_names, has_many_axes, other_axes, setting_name
 
 __all__ = [
@@ -73,7 +74,7 @@ class TableSpec:
 
 def setting_cells(study: Results, frame: pd.DataFrame) -> dict[str, list[Cell]]:
     """The columns that tell settings apart: the activation, then the other axes."""
-    cells = {"activation": [Cell(style_of(str(label))[0], number=False) for label in frame["activation"]]}
+    cells = {"activation": [Cell(display_name(label), number=False) for label in frame["activation"]]}
     return {**cells, **axis_cells(study, frame, other_axes(study))}
 
 
@@ -169,4 +170,4 @@ def step(value: float) -> str:
 
 def target_name(column: str) -> str:
     """The name of a target in words."""
-    return column.removeprefix("steps_to_").replace("_", " ").replace("%", " %")
+    return target_of(column).replace("_", " ").replace("%", " %")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
+from reluexp.catalogue.metrics import TIME, is_time
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
 from reluexp.stats import ACCURACY, ALPHA, LOSS, Results, other_axes, outcome_of, settings
 
@@ -70,11 +71,11 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
 
 
 def _metric_name(metric: str) -> str:
-    return NAMES.get(metric) or metric.replace("steps_to_", "steps to ").replace("_", " ").replace("%", " %")
+    return NAMES.get(metric) or metric.replace(TIME, "steps to ").replace("_", " ").replace("%", " %")
 
 
 def _is_time(row: dict[Any, Any]) -> bool:
-    return str(row["metric"]).startswith("steps_to_")
+    return is_time(str(row["metric"]))
 
 
 def _size(row: dict[Any, Any], column: str) -> str:
@@ -115,7 +116,7 @@ def seeds_to_tell(row: Mapping[Any, Any]) -> float:
 
 
 def _caption(study: Results, frame: pd.DataFrame) -> str:
-    base = style_of(str(study.baseline))[0]
+    base = display_name(study.baseline)
     margins = ", ".join(_margin(row) for row in frame.drop_duplicates("metric").to_dict("records"))
     hopeless = frame["pairs_needed"].dropna()
     needed = f" At this number of seeds no p can reach 0.05; {hopeless.max():.0f} would do." if len(hopeless) else ""

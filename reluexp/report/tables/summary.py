@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import display_name
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.cells import (
     Cell,
@@ -76,7 +76,7 @@ def gains_told(study: Results) -> str:
     if known["gain"].nunique() < 2 or known["activation"].nunique() < 2:
         return ""
     found = known.drop_duplicates().groupby("activation", sort=False, observed=True)["gain"].agg(" or ".join)
-    return ", ".join(f"{style_of(str(label))[0]} {gain}" for label, gain in found.items())
+    return ", ".join(f"{display_name(label)} {gain}" for label, gain in found.items())
 
 
 def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Series]:
@@ -138,7 +138,7 @@ def _fewer(study: Results, frame: pd.DataFrame) -> str:
     apart = frame["dead_fraction_mean"] - frame["confirmed_dead_fraction_mean"]
     rows = frame[(apart > _APART) & frame["activation"].isin(dying(study))].to_dict("records")
     told = [
-        f"{style_of(str(row['activation']))[0]}{at_setting(study, row)} {100 * row['confirmed_dead_fraction_mean']:.1f}"
+        f"{display_name(row['activation'])}{at_setting(study, row)} {100 * row['confirmed_dead_fraction_mean']:.1f}"
         for row in rows[:_SHOWN]
     ]
     more = f" and {len(rows) - _SHOWN} more in summary.csv" if len(rows) > _SHOWN else ""
@@ -166,7 +166,7 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
     if gains := gains_told(study):
         found.append(f"Gains of the initial weights: {gains}.")
     if len(differences(study)):
-        base = style_of(str(study.baseline))[0]
+        base = display_name(study.baseline)
         found.append(f"* differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05.")
     if frame["dead_fraction_n"].any() and not dying(study).issuperset(frame["activation"]):
         found.append("† cannot be dead exactly: underflow, not compared.")

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from reluexp.catalogue.metrics import is_time
 from reluexp.report.tables.cells import Cell, Table, number, setting_cells, step, target_name, whole_cells
 from reluexp.stats import Results, final_metrics, other_axes
 
@@ -14,7 +15,7 @@ __all__ = ["by_outcome", "trials_table"]
 
 def trials_table(study: Results, frame: pd.DataFrame) -> Table:
     """One row per trial; within a setting the diverged stand after the finished and the failed last."""
-    steps = [name for name in map(str, frame.columns) if name.startswith("steps_to_")]
+    steps = list(filter(is_time, map(str, frame.columns)))
     columns = {
         **setting_cells(study, frame),
         "seed": whole_cells(frame["seed"]),
