@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.columns import TABLES
 from reluexp.config import Setting, label_of
 
@@ -68,23 +69,10 @@ def measure_cost(
 
 
 def _module(setting: Setting) -> nn.Module:
-    """Torch's own module of an activation, or the user's."""
-    from torch import nn
-
-    from reluexp.catalogue.activations import build_activation
-
+    """Torch's own module of an activation, else ours or the user's."""
     options = setting.activation
-    made: dict[str, Callable[[], nn.Module]] = {
-        "relu": nn.ReLU,
-        "leaky_relu": lambda: nn.LeakyReLU(options.negative_slope),
-        "prelu": nn.PReLU,
-        "elu": lambda: nn.ELU(options.alpha),
-        "selu": nn.SELU,
-        "sigmoid": nn.Sigmoid,
-        "tanh": nn.Tanh,
-        "relu6": nn.ReLU6,
-    }
-    return made[options.name]() if options.name in made else build_activation(options, 1)
+    torchs = ACTIVATIONS[options.name].torchs if options.name in ACTIVATIONS else None
+    return torchs(options) if torchs else build_activation(options, 1)
 
 
 def _numbers(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["brief", "counted", "plain"]
+__all__ = ["brief", "counted", "p_told", "percentage", "plain"]
 
 _ENDLESS = re.compile(r"\S{401,}")
 
@@ -38,6 +38,25 @@ def counted(number: int, thing: str) -> str:
     ('1 net', '2 nets')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def percentage(value: float, unit: str = " %") -> str:
+    """A share as sentences tell it; a small one is not rounded to none.
+
+    >>> percentage(0.124), percentage(0.0003), percentage(0.0)
+    ('12.4 %', '0.030 %', '0.0 %')
+    """
+    digits = 1 if value >= 0.00095 or value == 0 else 3
+    return f"{100 * value:.{digits}f}{unit}"
+
+
+def p_told(p: float) -> str:
+    """A p-value.
+
+    >>> p_told(0.03125), p_told(2e-5)
+    ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _harmless(letter: str) -> bool:

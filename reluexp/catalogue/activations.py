@@ -55,6 +55,8 @@ class Activation:
     line: str
     build: Callable[[Any, int], nn.Module]
     options: type[Options] = Plain
+    torchs: Callable[[Any], nn.Module] | None = None
+    """builds torch's own module of the same function, where there is one"""
     learned: bool = False
     half_line: Callable[[Any], bool] = lambda options: False
     """whether the function with these options is exactly 0 on a half-line, so that its units can die"""
@@ -67,6 +69,18 @@ def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
         from reluexp.catalogue import functions
 
         module: nn.Module = getattr(functions, name)(*(getattr(options, field) for field in fields))
+        return module
+
+    return build
+
+
+def _torchs(name: str, *fields: str) -> Callable[[Any], nn.Module]:
+    """A builder of torch's class of that name, with the options that are its arguments."""
+
+    def build(options: Any) -> nn.Module:
+        from torch import nn
+
+        module: nn.Module = getattr(nn, name)(*(getattr(options, field) for field in fields))
         return module
 
     return build
@@ -90,6 +104,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "#D55E00",
             "-",
             _build("Relu"),
+            torchs=_torchs("ReLU"),
             half_line=lambda options: True,
         ),
         Activation(
@@ -101,6 +116,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "--",
             _build("LeakyRelu", "negative_slope"),
             LeakyRelu,
+            _torchs("LeakyReLU", "negative_slope"),
             half_line=lambda options: options.negative_slope == 0,
         ),
         Activation(
@@ -112,6 +128,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "-.",
             _prelu,
             Prelu,
+            _torchs("PReLU"),
             learned=True,
         ),
         Activation(
@@ -123,6 +140,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             ":",
             _build("Elu", "alpha"),
             Elu,
+            _torchs("ELU", "alpha"),
         ),
         Activation(
             "selu",
@@ -132,9 +150,28 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "#CC79A7",
             "-",
             _build("Selu"),
+            torchs=_torchs("SELU"),
         ),
-        Activation("sigmoid", "Sigmoid", "1/(1 + exp −z)", "Rumelhart et al. 1986", "#E69F00", "--", _build("Sigmoid")),
-        Activation("tanh", "Tanh", "hyperbolic tangent", "LeCun et al. 1998", "#000000", "-.", _build("Tanh")),
+        Activation(
+            "sigmoid",
+            "Sigmoid",
+            "1/(1 + exp −z)",
+            "Rumelhart et al. 1986",
+            "#E69F00",
+            "--",
+            _build("Sigmoid"),
+            torchs=_torchs("Sigmoid"),
+        ),
+        Activation(
+            "tanh",
+            "Tanh",
+            "hyperbolic tangent",
+            "LeCun et al. 1998",
+            "#000000",
+            "-.",
+            _build("Tanh"),
+            torchs=_torchs("Tanh"),
+        ),
         Activation(
             "relu6",
             "ReLU6",
@@ -143,6 +180,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "#882255",
             "--",
             _build("Relu6"),
+            torchs=_torchs("ReLU6"),
             half_line=lambda options: True,
         ),
         Activation(

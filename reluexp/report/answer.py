@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.plain import counted
-from reluexp.report.findings import at_setting, percentage
+from reluexp.plain import counted, percentage
+from reluexp.report.findings import at_setting
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, settings, summary

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.plain import counted
+from reluexp.plain import counted, percentage
 from reluexp.stats import (
     ALPHA,
     Interval,
@@ -36,7 +36,7 @@ from reluexp.stats import (
     summary,
 )
 
-__all__ = ["at_setting", "findings", "gradient_loss", "percentage"]
+__all__ = ["at_setting", "findings", "gradient_loss"]
 
 _LIMIT = 6
 _REASON = 240  # characters of an error that a sentence quotes
@@ -97,16 +97,6 @@ def at_setting(study: Results, row: Any) -> str:
 
 def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
     return f" ({word} of {len(rows)} settings)" if other_axes(study) and len(rows) > 1 else ""
-
-
-def percentage(value: float, unit: str = " %") -> str:
-    """A share as sentences tell it; a small one is not rounded to none.
-
-    >>> percentage(0.124), percentage(0.0003), percentage(0.0)
-    ('12.4 %', '0.030 %', '0.0 %')
-    """
-    digits = 1 if value >= 0.00095 or value == 0 else 3
-    return f"{100 * value:.{digits}f}{unit}"
 
 
 def _share(row: Any, metric: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.claims import Group, told_parts
+from reluexp.plain import p_told
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.differences import seeds_to_tell, unlearned
 from reluexp.stats import Results, outcome_of
@@ -67,5 +68,5 @@ def _more(row: dict[Any, Any]) -> str:
             return f"About {seeds:.0f} seeds would show a difference as large as the one seen."
         return f"About {seeds:.0f} seeds would show that there is none beyond the margin, if there is none."
     if math.isfinite(row["p_holm"]):
-        return "p < 0.001 (Holm)" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f} (Holm)"
+        return f"{p_told(row['p_holm'])} (Holm)"
     return ""

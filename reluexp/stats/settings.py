@@ -27,6 +27,7 @@ __all__ = [
     "learned",
     "matching",
     "other_axes",
+    "outcomes_told",
     "setting_columns",
     "setting_name",
     "settings",
@@ -77,6 +78,11 @@ def axis_of(study: Results, name: str) -> str:
     """
     short = {part: axis for axis, part in axis_names(setting_columns(study)).items()}
     return short.get("lr" if name == "train.lr" else name, name)
+
+
+def outcomes_told(trials: pd.DataFrame) -> pd.Series:
+    """The outcomes, and `stuck` where a trial finished without having learned."""
+    return trials["outcome"].where(~(trials["stuck"].eq(True) & trials["outcome"].eq("finished")), "stuck")
 
 
 def learned(trials: pd.DataFrame) -> pd.Series:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reluexp.plain import p_told
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.across import profiles, ranks_of, tasks_told
 from reluexp.report.lines import lines_of, plain, short
@@ -102,7 +103,7 @@ def _rank_caption(study: Results) -> str:
     found = ranks_of(study)
     if found is None:
         return "Average ranks over data sets; shown from six data sets on."
-    p = "p < 0.001" if found.friedman < 0.001 else f"p = {found.friedman:.3f}"
+    p = p_told(found.friedman)
     without = "" if found.friedman <= 0.05 else " Friedman's test finds no difference: read no pair from this."
     return (
         f"Average rank in test accuracy over {found.datasets} data sets, 1 the best; each rank is that of a mean over "

@@ -16,7 +16,18 @@ from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.lines import Lines, facets_of, lines_of
 from reluexp.report.panels import Panel, grid_of, legend, percent
 from reluexp.report.style import Style
-from reluexp.stats import ACCURACY, LOSS, Interval, Outcome, Results, final_metrics, learned, mean_interval, outcome_of
+from reluexp.stats import (
+    ACCURACY,
+    LOSS,
+    Interval,
+    Outcome,
+    Results,
+    final_metrics,
+    learned,
+    mean_interval,
+    outcome_of,
+    outcomes_told,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +94,7 @@ def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str, outcome: Outcom
     own = own[own[outcome.metric].notna()]
     heights = row + (np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own)))
     for fate, (marker, size, _) in _FATES.items():
-        flag = (_fate(own) == fate).to_numpy()
+        flag = (outcomes_told(own) == fate).to_numpy()
         if flag.any():
             dots = ax.scatter(own[outcome.metric][flag], heights[flag], s=size, marker=marker, color=colour)
             dots.set(rasterized=len(own) > 100, alpha=0.5 if fate == "finished" else 0.9, linewidths=1.5)
@@ -96,17 +107,13 @@ def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str, outcome: Outcom
         ax.plot([found.mean], [row], marker="D", ms=4.5, color="white", mec="black", mew=1.2, zorder=6)
 
 
-def _fate(frame: pd.DataFrame) -> pd.Series:
-    return frame["outcome"].where(~(frame["stuck"] & frame["outcome"].eq("finished")), "stuck")
-
-
 def _dot_key(final: pd.DataFrame) -> list[tuple[Any, str]]:
     from matplotlib.lines import Line2D
 
     def dot(marker: str, colour: str = "#555555", edge: str | None = None) -> Line2D:
         return Line2D([], [], marker=marker, ls="", color=colour, mec=edge or colour, mew=1.4, ms=5.5)
 
-    seen = set(_fate(final))
+    seen = set(outcomes_told(final))
     found = [(dot(marker), text) for fate, (marker, _, text) in _FATES.items() if fate in seen]
     return [*found, (dot("D", "white", "black"), "mean with 95 % interval")]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
+from reluexp.plain import p_told
 from reluexp.stats import Across, Ranks, Results, across_tasks, axis_names, final_metrics
 from reluexp.stats.memory import remembered
 
@@ -109,7 +110,7 @@ def _ranked(found: Ranks | None) -> list[str]:
     if found is None:
         return []
     names = [display_name(label) for label in found.ranks["activation"]]
-    p = "p < 0.001" if found.friedman < 0.001 else f"p = {found.friedman:.3f}"
+    p = p_told(found.friedman)
     if found.friedman > 0.05:
         return [f"Ranked on each of {found.datasets} data sets, no difference of the average ranks is shown ({p})."]
     first, last = found.ranks["rank"].iloc[0], found.ranks["rank"].iloc[-1]

@@ -24,7 +24,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
-from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, sound
+from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, outcomes_told, sound
 
 __all__ = ["Live", "live_data", "packed"]
 
@@ -266,13 +266,12 @@ def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, 
     rows = pd.concat(parts, ignore_index=True).head(_DOTS)
     places = {value: i for i, value in enumerate(lines.looks)}
     whole = pd.concat(parts, ignore_index=True).assign(_line=lambda frame: frame[lines.by].map(places))
-    fate = rows["outcome"].where(~(rows["stuck"] & rows["outcome"].eq("finished")), "stuck")
     return {
         "facet": rows["_facet"].tolist(),
         "line": rows[lines.by].map(places).tolist(),
         "seed": rows["seed"].tolist(),
         "trial": rows["trial"].tolist(),
-        "fate": fate.tolist(),
+        "fate": outcomes_told(rows).tolist(),
         "metrics": {
             name: {
                 "label": label,

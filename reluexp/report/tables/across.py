@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
+from reluexp.plain import p_told
 from reluexp.report.frames.across import METRICS, tasks_told
 from reluexp.report.tables.cells import Cell, Table, axis_cells, signed
 from reluexp.stats import Results
@@ -54,7 +55,7 @@ def ranks_table(study: Results, frame: pd.DataFrame) -> Table:
         "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
         "average rank": [Cell(f"{row['rank']:.2f}", sort=row["rank"]) for row in rows],
         "critical difference": [Cell(f"{row['critical']:.2f}", sort=row["critical"]) for row in rows],
-        "p (Friedman)": [Cell("< 0.001" if row["friedman"] < 0.001 else f"{row['friedman']:.3f}") for row in rows],
+        "p (Friedman)": [Cell(p_told(row["friedman"]).removeprefix("p ").removeprefix("= ")) for row in rows],
         "data sets": [Cell(str(int(row["datasets"])), sort=row["datasets"]) for row in rows],
     }
     caption = (

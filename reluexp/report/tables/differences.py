@@ -11,6 +11,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.catalogue.metrics import TIME, is_time
+from reluexp.plain import p_told
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
 from reluexp.stats import ACCURACY, ALPHA, LOSS, Results, other_axes, outcome_of, settings
 
@@ -94,7 +95,7 @@ def _interval(row: dict[Any, Any]) -> Cell:
 
 
 def _p(value: float) -> str:
-    return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return p_told(value).removeprefix("p ").removeprefix("= ") if math.isfinite(value) else "–"
 
 
 def _verdict(row: dict[Any, Any], idle: str) -> Cell:

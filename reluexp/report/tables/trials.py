@@ -8,7 +8,7 @@ import pandas as pd
 
 from reluexp.catalogue.metrics import is_time
 from reluexp.report.tables.cells import Cell, Table, number, setting_cells, step, target_name, whole_cells
-from reluexp.stats import Results, final_metrics, other_axes
+from reluexp.stats import Results, final_metrics, other_axes, outcomes_told
 
 __all__ = ["by_outcome", "trials_table"]
 
@@ -19,7 +19,7 @@ def trials_table(study: Results, frame: pd.DataFrame) -> Table:
     columns = {
         **setting_cells(study, frame),
         "seed": whole_cells(frame["seed"]),
-        "outcome": [Cell(text, number=False) for text in _outcomes(frame)],
+        "outcome": [Cell(text, number=False) for text in outcomes_told(frame)],
         **(
             {"asked": [Cell("yes" if own else "no", number=False) for own in frame["asked"]]}
             if "asked" in frame
@@ -43,11 +43,6 @@ def trials_table(study: Results, frame: pd.DataFrame) -> Table:
     }
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     return Table(list(columns), rows, "Every trial at its end.")
-
-
-def _outcomes(frame: pd.DataFrame) -> list[str]:
-    stuck = frame["stuck"] & frame["outcome"].eq("finished")
-    return [str(outcome) for outcome in frame["outcome"].where(~stuck, "stuck")]
 
 
 def by_outcome(study: Results) -> pd.DataFrame:
