@@ -20,6 +20,12 @@ def __getattr__(name: str) -> Any:
     places |= dict.fromkeys(("Watch", "watch"), "reluexp.measuring.watch")
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
+    if name in ("Watch", "watch"):
+        import torch
+
+        # constants made now are used later, and elsewhere
+        with torch.inference_mode(False), torch.device("cpu"):
+            return getattr(importlib.import_module(places[name]), name)
     return getattr(importlib.import_module(places[name]), name)
 
 

@@ -112,6 +112,8 @@ def site_sums(
     `least`, since earlier chunks had enough of the others; `spectrum` for the effective rank.
     """
     samples, positions = z.shape[1], z.shape[3]
+    if not samples:
+        return _of_nothing(z, bool(top), spectrum)
     z, h, slope = _places(z), _places(h), _places(slope)
     limit = (SATURATED * reference[:, None]).to(slope.dtype)
     found = []
@@ -135,6 +137,17 @@ def site_sums(
         sums["mean"] = wide.mean(1)  # about a mean of single precision a constant unit would have a direction
         sums["gram"] = _gram(wide.sub_(sums["mean"][:, None]))
     return sums
+
+
+def _of_nothing(z: Tensor, top: bool, spectrum: bool) -> Sums:
+    """What a chunk adds in which a site got no sample, as an expert of a mixture may."""
+    replicas, _, channels, _ = z.shape
+    zeros = torch.zeros(replicas, 7, channels, dtype=torch.float64, device=z.device)
+    none = {"extremes": torch.full_like(zeros[:, :4], -math.inf), "sums": zeros, "places": 0, "samples": 0}
+    found: Sums = {**none, "squares": zeros[:, :2, 0], "hoyer": zeros[:, :2, 0]}
+    found |= {"top": z.new_zeros(replicas, 0)} if top else {}
+    gram = zeros.new_zeros(replicas, channels, channels)
+    return found | ({"mean": zeros[:, 0], "gram": gram} if spectrum else {})
 
 
 def _block(z: Tensor, h: Tensor, slope: Tensor, limit: Tensor, samples: int) -> Sums:
@@ -233,7 +246,7 @@ def merge(left: Sums, right: Sums, top: int = 0) -> Sums:
     merged = _combined(left, right)
     if "gram" in left:
         # the centred products of both parts, and what their means differ by (Chan, Golub & LeVeque 1983)
-        share = right["places"] / merged["places"]
+        share = right["places"] / max(1, merged["places"])
         apart = right["mean"] - left["mean"]
         merged["mean"] = left["mean"] + share * apart
         merged["gram"] = merged["gram"] + share * left["places"] * apart[:, :, None] * apart[:, None]
@@ -318,6 +331,8 @@ def summarise(sums: Sums, reference: Tensor) -> tuple[dict[str, Tensor], dict[st
         layer["effective_rank"] = effective_rank(sums["gram"], sums["squares"][..., 1])
     if "top" in sums:
         layer["post_q999"] = _quantile(sums["top"], places * zero.shape[-1])
+    if not places:
+        layer = {name: torch.full_like(value, math.nan) for name, value in layer.items()}
     return layer, units
 
 
@@ -329,6 +344,6 @@ def _quantile(top: Tensor, total: int) -> Tensor:
     place = (1 - TAIL) * (total - 1)
     below = total - 1 - math.floor(place)
     if below >= top.shape[-1]:
-        return torch.full_like(top[..., 0], math.nan, dtype=torch.float64)
+        return top.new_full(top.shape[:-1], math.nan, dtype=torch.float64)
     low, high = top[..., below].double(), top[..., max(below - 1, 0)].double()
     return low + (place - math.floor(place)) * (high - low)

@@ -78,7 +78,7 @@ class Watched:
             listener(site, z, h, function)
 
         with self._reading.begin(None, listen if listener else None):
-            self.output = self.module(x)
+            self.output = self.module(x.clone())  # which it may write over
         if listener and heard[0] != len(self.sites):
             raise WatchError(_path(f"{heard[0]} activations were met, {len(self.sites)} when it was first seen"))
         return first_tensor(self.output).reshape(1, len(x), -1)
@@ -179,7 +179,8 @@ def _compiled(module: nn.Module) -> bool:
 
 def unseen(model: nn.Module) -> list[str]:
     """Sentences on parts whose activations run inside one kernel."""
-    fused = [(name, own) for name, own in model.named_modules() if isinstance(own, nn.RNNBase)]
+    kernels = (nn.RNNBase, nn.RNNCellBase)
+    fused = [(name, own) for name, own in model.named_modules() if isinstance(own, kernels)]
     return [
         f"{name or 'the model'}: the gates of {type(own).__name__} run inside one kernel and cannot be seen"
         for name, own in fused

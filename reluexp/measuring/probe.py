@@ -170,6 +170,8 @@ class Probe:
 
     def __init__(self, network: Measured, x: Tensor, y: Tensor, loss: Loss = loss_per_sample) -> None:
         self.network, self.x, self.y, self.loss = network, x, y, loss
+        self._samples = len(x)
+        """of the chunk that passes just now"""
         self._references: dict[int, Tensor] = {}
         self._learned: dict[int, dict[str, Tensor]] = {}
 
@@ -187,6 +189,7 @@ class Probe:
         totals = Totals(network)
         inputs: list[dict[str, Tensor]] = []
         for x, y in chunks(network, self.x, self.y):
+            self._samples = len(x)
             found: list[Sums] = []
             pre: list[Place] = []
             least = [_least(*own) for own in zip(sums, tops, strict=True)] if sums else [-1.0] * len(tops)
@@ -255,7 +258,7 @@ class Probe:
         """Goes on with `confirm` after `start` samples, until every unit has responded."""
 
         def listen(site: int, z: Tensor, h: Tensor, function: Callable[[Tensor], Tensor]) -> None:
-            for rows, own in self._parts(function):
+            for rows, own in self._parts(function) if z.numel() else ():
                 left = seen[site][rows] < 0
                 if bool(left.any()):
                     slope = self._exact(site, own, z, rows)
@@ -269,6 +272,7 @@ class Probe:
         for part, _ in chunks(self.network, order, order) if len(order) else ():
             if not any(bool((own < 0).any()) for own in seen):
                 break
+            self._samples = len(part)
             with torch.no_grad():
                 self.network.forward(x[part.to(x.device)].to(self.network.device), listener=listen)
             start += len(part)
@@ -334,11 +338,18 @@ class Probe:
         return self._wide(site, exact_slope(function, z[rows] if self.network.stacked else z))
 
     def _wide(self, site: int, values: Tensor) -> Tensor:
-        """[replica, sample, channel, position], whatever the site's own layout."""
+        """[replica, sample, channel, position], whatever the site's own layout.
+
+        Where a model folds positions into samples, as `x.reshape(samples * tokens, …)` does, they are positions still.
+        """
         while values.dim() < 2 + int(self.network.stacked):
             values = values.unsqueeze(-1)
         values = self.network.per_replica(values).movedim(self.network.sites[site].axis + 1, 2)
-        return values.flatten(3) if values.dim() > 3 else values.unsqueeze(-1)
+        values = values.flatten(3) if values.dim() > 3 else values.unsqueeze(-1)
+        each, left = divmod(values.shape[1], self._samples)
+        if each > 1 and not left:
+            values = values.unflatten(1, (self._samples, each)).movedim(2, -1).flatten(3)
+        return values
 
     def _reference(self, site: int, z: Tensor, function: Any) -> Tensor:
         """s_f as [replica or 1, channel or 1]; worked out again only for learned parameters."""

@@ -26,16 +26,20 @@ def suspicions(layers: pd.DataFrame, sites: list[Site]) -> list[str]:
     if layers.empty:
         return []
     last = layers[layers["step"] == layers["step"].iloc[-1]].tail(len(sites) + 1).iloc[: len(sites)]
+    weighed = [site.weighed for site in sites]
+    last = last[weighed] if any(weighed) else last  # and not masks of the inputs
     step = int(last["step"].iloc[0])
     found = [*_unsound(last, step), *_dead(last, step), *_blocked(last, step), *_vanishing(last, step)]
     return [sentence for _, sentence in sorted(found, key=lambda pair: pair[0])]
 
 
 def _unsound(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:
-    unsound = last[~last["pre_mean"].map(math.isfinite)]
+    empty = last["dead_fraction"].isna()
+    unsound = last[~last["pre_mean"].map(math.isfinite) & ~empty]
+    found = [(1, f"{name}: no sample came here at step {step}") for name in last.loc[empty, "site_name"]]
     if unsound.empty:
-        return []
-    return [(0, f"{unsound['site_name'].iloc[0]}: pre-activations are not finite at step {step}")]
+        return found
+    return [(0, f"{unsound['site_name'].iloc[0]}: pre-activations are not finite at step {step}"), *found]
 
 
 def _dead(last: pd.DataFrame, step: int) -> list[tuple[int, str]]:

@@ -62,10 +62,12 @@ def watch(
 
 def _traced(module: nn.Module, x: Tensor) -> Trace:
     try:
-        return trace(module, x.to(device_of(module)))
-    except RuntimeError as error:
+        return trace(module, x.to(device_of(module), copy=True))
+    except Exception as error:  # whatever the model raises
         if not str(error).startswith("vmap:"):
-            raise WatchError(f"the model fails on the probe: {error}") from error
+            text = "a model of several inputs is watched as a module of one that takes them apart"
+            told = f"the model fails on the probe: {type(error).__name__}: {error}"
+            raise WatchError(f"{told}; {text}" if isinstance(error, (TypeError, ValueError)) else told) from error
         text = "an activation of the model is inside torch.func.vmap, where values cannot be looked at"
         raise WatchError(f"{text}; write the model for a batch of samples to watch it") from error
 
@@ -251,7 +253,10 @@ def _measuring(watched: Watched, probe: Probe) -> Iterator[None]:
     """Measuring mode; batch norms that were never stepped have the statistics of the probe."""
     with measuring_mode(watched.module):
         settle(watched, unstepped_norms(watched.module), probe.x, probe.y)
-        yield
+        try:
+            yield
+        finally:
+            watched.output = None
 
 
 def _write(records: Records, sites: list[Any], found: Measurement, when: dict[str, Any]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 __all__ = ["measuring_mode", "throwaway_buffers", "unstepped_norms"]
 
@@ -17,15 +21,19 @@ __all__ = ["measuring_mode", "throwaway_buffers", "unstepped_norms"]
 def measuring_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode on throw-away buffers and aliases of the parameters, with a random generator of its own.
 
-    Afterwards every submodule has the mode, the very buffers and the parameters that it had, and the global random
-    state and autocast's cache of weights are as they were. The aliases share the parameters' memory and all need
-    gradients: hooks on parameters are not called, and frozen layers have a gradient, too.
+    Afterwards every submodule has the mode, the very buffers, parameters and other attributes that it had, and the
+    global random states, the caches of weights of autocast and of parametrizations are as they were. The aliases share
+    the parameters' memory and all need gradients: hooks on parameters are not called, and frozen layers have a
+    gradient, too.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(_own_random_state(module))
         stack.enter_context(_uncached_autocast(module))
+        stack.enter_context(_uncached_parametrizations())
+        stack.enter_context(_nothing_compiled())
         stack.enter_context(_evaluation(module))
+        stack.enter_context(_same_attributes(module))
         stack.enter_context(throwaway_buffers(module))
         stack.enter_context(_aliases(module))
         yield
@@ -81,6 +89,20 @@ def _evaluation(module: nn.Module) -> Iterator[None]:
             own.training = training
 
 
+@contextmanager
+def _same_attributes(module: nn.Module) -> Iterator[None]:
+    """Puts plain attributes back, which a forward pass may set together with buffers or count in."""
+    others = set(vars(nn.Module()))  # which are torch's own
+    kept = {own: {name: value for name, value in vars(own).items() if name not in others} for own in module.modules()}
+    try:
+        yield
+    finally:
+        for own, before in kept.items():
+            for name in set(vars(own)) - others - set(before):
+                del vars(own)[name]
+            vars(own).update(before)
+
+
 def _aliases(module: nn.Module) -> AbstractContextManager[None]:
     """While open, all parameters are others that share their numbers, and whose gradients are nobody's."""
     places = [own._parameters for own in module.modules()]
@@ -92,11 +114,35 @@ def _own_random_state(module: nn.Module) -> Iterator[None]:
     """What a module draws even in evaluation mode is the same in every measurement, and costs nobody a number."""
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     forked = sorted({device.index or 0 for device in devices if device.type == "cuda"})
+    pythons, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=forked):
         torch.default_generator.manual_seed(0)
         for index in forked:
             torch.cuda.default_generators[index].manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
+
+
+@contextmanager
+def _uncached_parametrizations() -> Iterator[None]:
+    """Within `torch.nn.utils.parametrize.cached()`, weights that were computed from aliases must not stay."""
+    before, parametrize._cache = parametrize._cache, {}
+    try:
         yield
+    finally:
+        parametrize._cache = before
+
+
+def _nothing_compiled() -> AbstractContextManager[Any]:
+    """Functions that torch.compile made run as they were written, or it would compile what looks at them, too."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

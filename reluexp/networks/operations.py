@@ -109,10 +109,16 @@ class Recogniser:
         """The activation that is applied by this operation, if it is one; its arguments are `bound`."""
         reader = _READERS.get(func)
         applied = reader(self, func, args, kwargs) if reader else None
-        return None if applied is None or self.fixed(applied.z) else applied
+        if applied is None or not applied.z.is_floating_point() or self.fixed(applied.z):
+            return None
+        return applied
 
     def note(self, func: Any, args: Any, out: Any) -> None:
         """Remembers what later operations are judged by; to be called with every other operation's output."""
+        if self._is_fixed(args):
+            for own in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(own, Tensor) and own is not args[0]:
+                    self._fixed[own] = True
         if not isinstance(out, Tensor):
             return
         if func in _ZEROS:
@@ -125,8 +131,12 @@ class Recogniser:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
             self._masks[out] = self._masks[args[0]]
-        if self.fixed(args[0]) and out is not args[0] and all(self.fixed(a) for a in args if isinstance(a, Tensor)):
-            self._fixed[out] = True
+
+    def _is_fixed(self, args: Any) -> bool:
+        """Whether all tensors among the arguments, of which there are some, stand for parameters alone."""
+        parts = [part for a in args for part in (a if isinstance(a, (tuple, list)) else (a,))]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        return bool(tensors) and all(map(self.fixed, tensors))
 
     def fixed(self, value: Any) -> bool:
         """Whether a tensor is a parameter or was computed from parameters alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,6 +41,18 @@ _TRANSPARENT = {
 }
 
 
+_PRODUCTS = {
+    *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.baddbmm),
+    *(torch.einsum, F.scaled_dot_product_attention),
+}
+"""whose results have axes of both of what they multiply"""
+
+_PERMUTATIONS = {
+    getattr(place, name)
+    for name in ("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis")
+    for place in (torch, Tensor)
+} | {Tensor.mT.__get__, Tensor.T.__get__}  # type: ignore[attr-defined]
+
 _FAR_BELOW = -4.5
 """where relu, relu6, hardswish and hardsigmoid are exactly 0, and gelu, silu, elu and sigmoid are not"""
 
@@ -55,7 +67,7 @@ class Site:
     starves: the normalisation's shift, else the layer's bias, else its weight. `norm` names a batch norm on the way
     from the layer; `affine` says that for fixed running statistics z is an affine map of the layer's input, whose own
     source is the site number `below`, if it is one. `half_line` says that the function is exactly 0 far below 0;
-    `pooled` that the next operation is a max pool of what it gives.
+    `pooled` that the next operation is a max pool of what it gives; `weighed` that parameters have a part in z.
     """
 
     name: str
@@ -71,6 +83,7 @@ class Site:
     function: str = ""
     half_line: bool = False
     pooled: bool = False
+    weighed: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ class _Tracer(TorchFunctionMode):
     def __init__(self, model: nn.Module, samples: int) -> None:
         super().__init__()
         self.samples = samples
-        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        named = [*model.named_parameters(), *model.named_buffers()]
         self.names = {id(own): name for name, own in named}
         self.sizes = {name: own.shape[0] if own.dim() else 1 for name, own in named}
         self.path: list[str] = []
@@ -110,6 +123,7 @@ class _Tracer(TorchFunctionMode):
         self.uses: Counter[str] = Counter()
         self.sites: list[Site] = []
         self.origins = WeakTensorKeyDictionary()
+        self.weighed = WeakTensorKeyDictionary()
         self.known = Recogniser()
         self.latest: Tensor | None = None  # what the latest operation gave, if that was an activation
 
@@ -119,14 +133,32 @@ class _Tracer(TorchFunctionMode):
         if func in MAX_POOLS and self.latest is not None and args[0] is self.latest:
             self.sites[-1] = replace(self.sites[-1], pooled=True)
         origin = self._record(applied) if applied else self._origin(func, args, kwargs)
+        given = _tensors((*args, *kwargs.values()))
+        weighed = any(isinstance(own, nn.Parameter) or own in self.weighed for own in given)
         out = func(*args, **kwargs)
         if not applied:
             self.known.note(func, args, out)
         self.latest = out if applied else None
-        changed = out if isinstance(out, Tensor) else applied.target if applied else None
-        if changed is not None:
-            self.origins[changed] = origin
+        for part in _tensors((out,)):
+            self.origins[part] = origin or self._along(func, args, kwargs, part)
+            if weighed:
+                self.weighed[part] = True
+        if applied and applied.target is not None:
+            self.origins[applied.target] = origin
         return out
+
+    def _along(self, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> _Origin | None:
+        """Of what any other operation gives only the channel axis is known: that of what it got, unless it moved."""
+        known = [a for a in args if isinstance(a, Tensor) and a.dim() == out.dim() > 2]
+        axes = [(a, origin.axis) for a in known if (origin := self._of(a)) and origin.axis]
+        if not axes or func in _PRODUCTS:
+            return None
+        given, axis = axes[0]
+        if func in _PERMUTATIONS:
+            sizes = range(given.dim())  # by which each axis is known again
+            axis = func(torch.empty(*sizes), *args[1:], **kwargs).shape.index(sizes[axis])
+            axis = axis - out.dim() if axis == out.dim() - 1 else axis
+        return _Origin(axis=axis or None)
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
         before = self._of(args[0]) if args else None
@@ -146,7 +178,8 @@ class _Tracer(TorchFunctionMode):
     def _linear(self, before: _Origin | None, func: Any, *args: Any, **kwargs: Any) -> _Origin:
         weight = args[0] if args else kwargs["weight"]
         bias = args[1] if len(args) > 1 else kwargs.get("bias")
-        layer = self._name(weight).rpartition(".")[0] or None
+        name = self._name(weight)
+        layer = name.removesuffix(".weight") if name.endswith(".weight") else None
         self.uses[layer or ""] += 1
         below = before.below if before else None
         if func in _TRANSPOSED:
@@ -198,8 +231,17 @@ class _Tracer(TorchFunctionMode):
         shift = origin.shift if origin.shift and self.sizes[origin.shift] == width else None
         silent = bool((applied.function(torch.full_like(z.detach(), _FAR_BELOW)) == 0).all())
         rest = (shift, origin.norm, origin.affine and shift is not None, origin.below, applied.name, silent)
-        self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest))
+        weighed = z in self.weighed
+        self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest, weighed=weighed))
         return _Origin(axis=origin.axis, below=len(self.sites) - 1)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among values, and in tuples and lists among them."""
+    for value in values:
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, Tensor):
+                yield part
 
 
 @contextmanager
