@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a s
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config.")]
 Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
 
+_NO_READER = 141
 _PIPED = 160
 """characters of a line that no terminal breaks"""
 
@@ -112,6 +114,8 @@ def run(
     part = Shard.parse(shard) if shard else None
     with _saying("stopped at once; finished stacks are kept"), watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
+    if part and study.trials.empty:  # a first shard of a study that is tuned: the note has said what to do
+        return
     _conclude(study, as_json, not no_report)
     if study.trials["outcome"].eq("failed").any():
         raise typer.Exit(1)
@@ -346,7 +350,24 @@ def _show(study: Any, path: Path | None, as_json: bool) -> None:
 def main() -> None:
     """Runs the command line; our own errors become a message and an exit code, a bug keeps its traceback."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own keeps a fifth of a large report's memory
-    sys.exit(_guarded(app))
+    sys.exit(_heard(_guarded(app)))
+
+
+def _heard(code: int) -> int:
+    """The exit code, or another where the output could not be written: 141 where its reader has gone, as of others."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed on the way out
+    if isinstance(error, BrokenPipeError):
+        return _NO_READER
+    _warn_plain(f"error: the output could not be written: {error.strerror}")
+    return 2
 
 
 def _warn_plain(text: str) -> None:
@@ -368,7 +389,13 @@ def _guarded(command: Callable[..., Any]) -> int:
         return 2
     except typer.Exit as error:
         return error.exit_code
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return _NO_READER
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO) and not error.filename:
+            return _unwritten(error)
         if hasattr(error, "format_message"):  # wrong usage, as Typer's parser found it
             if message := error.format_message():  # none where a call without a command has shown the help
                 _warn_plain(f"error: {message}")

@@ -75,10 +75,16 @@ class Frames:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The label of the activation that the statistics compare against, if it is in the study."""
+        """The label of the activation that the statistics compare against, if a trial with it has ended."""
         label = label_of(self._loaded.config.baseline.activation)
-        there = any(label_of(trial.point.setting.activation) == label for trial in self._earlier)
-        return label if there else self._loaded.baseline
+        ended = (self._wanted[trial].point.setting.activation for trial in self._stacks)
+        there = any(label_of(own) == label for own in {id(own): own for own in ended}.values())
+        return label if there else None
+
+    @property
+    def missing(self) -> int:
+        """How many of the trials asked for have not ended."""
+        return len(self.standing.trials) - len(self.standing.outcomes)
 
     @cached_property
     def _earlier(self) -> list[Trial]:

@@ -98,6 +98,8 @@ def run_loaded(
         if plan.stacks or session.unknown():
             with open_engine(resources, len(plan.stacks)) as engine:
                 session.prepare(engine, plan)
+                plan = session.plan()  # what was read may have changed since it was last trained on
+                session.prepare(engine, plan)
                 session.compare(engine, plan)
                 session.train(engine, session.plan())
         elif fresh:
@@ -167,7 +169,7 @@ class _Session:
     def prepare(self, engine: Engine, plan: Plan) -> None:
         """Reads every data set once, in a worker, before anything is written; checks what needed that."""
         stacks = [*plan.stacks, *make_plan(self.unknown(), device=self.device).stacks]
-        firsts = {preparation_key(stack): stack for stack in reversed(stacks)}
+        firsts = {key: stack for stack in reversed(stacks) if (key := preparation_key(stack)) not in self.prepared}
         by_id = {stack.id: (key, stack) for key, stack in firsts.items()}
         engine.submit([preparation(stack, self.cache, self.resources.device) for stack in firsts.values()])
         for event in engine.events(self.stop):
@@ -184,7 +186,7 @@ class _Session:
                 self.data[identity(stack.setting.dataset)] = event["fingerprint"]
                 self.device = event["device"]
                 _check_fit(stack, event)
-        if len(self.prepared) < len(firsts):
+        if not firsts.keys() <= self.prepared.keys():
             raise Interrupted("stopped before anything was trained")
         if told := of_other_precision(self.loaded, self.device):
             raise DeviceError(told)

@@ -172,6 +172,7 @@ class Study(Frames):
         """Which study, how many trials have ended and how many of them failed, what varies."""
         failed = sum(outcome == "failed" for outcome, _ in self.standing.outcomes.values())
         trials = counted(len(self._stacks), "trial") + f" ({failed} failed)" * bool(failed)
+        trials += f", {self.missing} missing" * bool(self.missing)
         return f"<Study {str(self.path)!r}: {trials}, axes: {', '.join(self.axes)}>"
 
     def _repr_html_(self) -> str:

@@ -19,6 +19,7 @@ class Bare:
     tuned_axes: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[tuple[Hypothesis, ...]] = ()
     shows_earlier: ClassVar[bool] = False
+    missing: ClassVar[int] = 0
 
     def notes(self) -> list[str]:
         return []

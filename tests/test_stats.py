@@ -27,6 +27,7 @@ from reluexp.stats import (
     in_order,
     mean_interval,
     over_sites,
+    readings,
     settings,
     steps_to_target,
     summary,
@@ -219,10 +220,11 @@ def test_a_diverged_trial_keeps_its_last_finite_value_else_chance() -> None:
     assert row["test_accuracy_learned_mean"] == pytest.approx(0.9)
 
 
-def test_an_accuracy_of_nan_logits_is_not_taken_for_the_last_finite_one() -> None:
+def test_a_diverged_net_ends_with_what_its_last_finite_weights_give_and_not_where_it_was_best() -> None:
     study = small([("relu", 0, [0.1, 0.7, 0.098])], outcomes=["diverged"])
     study = Small(study.trials, study.epochs.assign(test_loss=[2.3, 0.9, math.nan]))
-    assert final_metrics(study)["test_accuracy"].tolist() == [0.7]
+    assert final_metrics(study)["test_accuracy"].tolist() == [0.098]
+    assert readings(study, "test_accuracy")["value"].tolist() == [0.098]
 
 
 def _layers() -> pd.DataFrame:

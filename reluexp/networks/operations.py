@@ -26,6 +26,9 @@ _PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu", "prelu", "hardtanh", "clamp"
 _PLACES = (torch, F, Tensor, torch._C._nn, torch.special, torch.ops.aten)
 _PRODUCT_NAMES = ("mul", "mul_", "multiply", "__mul__", "__rmul__")
 _ORDERS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+_ALIASES = {"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le"}
+_INVERSE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
+_INVERSIONS = {Tensor.__invert__, torch.logical_not, Tensor.logical_not, torch.bitwise_not, Tensor.bitwise_not}
 _CASTS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
 _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
 
@@ -131,6 +134,9 @@ class Recogniser:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
             self._masks[out] = self._masks[args[0]]
+        elif self._masks.data and func in _INVERSIONS and args[0] in self._masks:
+            made = self._masks[args[0]]
+            self._masks[out] = made._replace(how=_INVERSE[made.how])
 
     def _is_fixed(self, args: Any) -> bool:
         """Whether all tensors among the arguments, of which there are some, stand for parameters alone."""
@@ -353,3 +359,4 @@ def _table() -> dict[Any, Reader]:
 _READERS = _table()
 _PRODUCTS = {func for name in _PRODUCT_NAMES for func in _found(name)}
 _COMPARISONS = {func: name for name in _ORDERS for func in _found(name)}
+_COMPARISONS |= {func: name for alias, name in _ALIASES.items() for func in _found(alias)}

@@ -24,7 +24,7 @@ _TOLD = {"better": "better than", "equal": "as good as", "worse": "worse than"}
 
 
 def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataFrame | None = None) -> list[str]:
-    """At most four sentences; none before a trial has ended. `table` is `summary`, `compared` is `differences`."""
+    """At most five sentences; none before a trial has ended. `table` is `summary`, `compared` is `differences`."""
     if study.trials.empty or study.trials["outcome"].eq("failed").all():
         return []
     table = summary(study) if table is None else table
@@ -32,7 +32,11 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
     rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
     idle, some = _unlearned(study)
     told = (idle, _died(study, table), *((_mattered(study, rows), _choice(study, table, rows)) if some else ()))
-    return [sentence for sentence in told if sentence] or [_alone(study, table)]
+    sentences = [sentence for sentence in told if sentence] or [_alone(study, table)]
+    if study.missing:
+        whole = study.missing + len(study.trials)
+        return [f"{study.missing} of {whole} trials have not ended yet; this is of the others.", *sentences]
+    return sentences
 
 
 def _unlearned(study: Results) -> tuple[str, bool]:

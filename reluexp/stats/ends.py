@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reluexp.stats.intervals import finite, sound
+from reluexp.stats.intervals import finite
 from reluexp.stats.results import Results
 
 __all__ = ["end_of_training", "over_all_units", "over_sites"]
 
 
 def end_of_training(study: Results, trials: pd.DataFrame, metric: str) -> pd.Series:
-    """The last finite value of each trial; of a diverged one that has none, what chance gives."""
+    """The last finite value of each trial, which its last finite weights give; of a diverged one without, chance's."""
     values = trials["trial"].map(_last_finite(study.epochs, metric))
     classes = finite(trials["classes"])  # none in regression, which has no chance level
     chance = {"accuracy": 1 / classes, "loss": np.log(classes)}
@@ -54,5 +54,5 @@ def over_all_units(layers: pd.DataFrame, metric: str, first: bool = False) -> pd
 def _last_finite(epochs: pd.DataFrame, metric: str) -> pd.Series:
     if epochs.empty or metric not in epochs:
         return pd.Series(dtype=float)
-    rows = epochs[["trial", "step"]].assign(value=sound(epochs, metric)).dropna().sort_values("step", kind="stable")
+    rows = epochs[["trial", "step"]].assign(value=finite(epochs[metric])).dropna().sort_values("step", kind="stable")
     return rows.drop_duplicates("trial", keep="last").set_index("trial")["value"]

@@ -188,10 +188,13 @@ def test_data_that_changed_under_the_same_config_are_done_again(
         "import numpy as np\nfrom pathlib import Path\n\ndef data():\n"
         "    random = np.random.default_rng(int(Path('seed').read_text()))\n"
         "    x = random.normal(size=(90, 3))\n    y = np.arange(90) % 3\n    return x[:60], y[:60], x[60:], y[60:]\n"
+        "def bent(z):\n    return z.relu() + z / 9\n"
     )
     monkeypatch.chdir(tmp_path)
-    study = Study(tmp_path, SMALL.replace("{name: digits, train_size: 200, test_size: 60}", "'drawn:data'")
-                  .replace("{size: 64}", "{size: 50}") + "seeds: 2\n")  # fmt: skip
+    text = SMALL.replace("{name: digits, train_size: 200, test_size: 60}", "'drawn:data'").replace(
+        "size: 64", "size: 50"
+    )
+    study = Study(tmp_path, text + "seeds: 2\ngrid: {activation: [relu, 'drawn:bent']}\n")
 
     def epochs(seed: int) -> pd.DataFrame:
         Path("seed").write_text(str(seed))
@@ -202,7 +205,7 @@ def test_data_that_changed_under_the_same_config_are_done_again(
     epochs(1)
     assert not (study.results("r") / "aside").exists()
     second = epochs(2)
-    assert len(list((study.results("r") / "aside").glob("*.why.txt"))) == 1
+    assert len(list((study.results("r") / "aside").glob("*.why.txt"))) == 2
     assert not first["test_loss"].equals(second["test_loss"])
     pd.testing.assert_frame_equal(epochs(1), first)
 
