@@ -470,6 +470,21 @@ def test_an_activation_of_the_users_may_have_a_parameter_for_each_channel_and_wo
     assert model.net[2].function.slope.shape == (9,)
 
 
+@pytest.mark.usefixtures("inline")
+def test_deaths_of_functions_of_torchs_are_those_of_the_catalogue(tmp_path: Path) -> None:
+    names = ["relu", "torch.nn:ReLU", "torch.nn.functional:relu", "torch.nn.functional:gelu", "torch.nn:Hardtanh"]
+    config = {"study": "s", "dataset": {"name": "digits", "train_size": 300}, "architecture": {"width": [16, 16]}}
+    train = {"epochs": 4, "lr": 0.5}
+    study = reluexp.run({**config, "train": train, "seeds": 2, "grid": {"activation": names}}, tmp_path, workers=1)
+    known = study.trials.set_index("trial")
+    assert known.groupby("activation")["can_die"].first().loc[names].tolist() == [True, True, True, False, True]
+    assert dying(study) == {*names[:3], names[4]}
+    units = study.units.assign(activation=study.units["trial"].map(known["activation"]))
+    causes = [units.loc[units["activation"] == name, "cause"].tolist() for name in names[:3]]
+    assert "bias" in causes[0] or "weights" in causes[0] or "mixed" in causes[0]
+    assert causes[0] == causes[1] == causes[2]
+
+
 class Shuffled(Mlp):
     """What it draws is neither a parameter nor a buffer."""
 

@@ -329,3 +329,19 @@ def test_torch_is_not_imported(command: list[str]) -> None:
     code = "import sys; from reluexp.cli import _guarded, app; _guarded(app); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_a_study_can_be_run_again_by_what_its_results_say_of_it(name: str, tmp_path: Path) -> None:
+    loaded = load_config(name)
+    config = loaded.config.model_dump(mode="json")
+    if "baseline" not in loaded.config.model_fields_set:
+        del config["baseline"]
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"given": loaded.text, "config": config, "provenance": {}}))
+    again = load_config(tmp_path / "study.yaml")
+    assert [point.setting for point in again.points] == [point.setting for point in loaded.points]
+    assert (again.config.study, again.seed_list, again.baseline) == (name, loaded.seed_list, loaded.baseline)
+    assert load_config(tmp_path / "study.yaml", ["train.epochs=7"]).points[0].setting.train.epochs == 7
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"given": "", "config": {**config, "sedes": 3}}))
+    with pytest.raises(ConfigError, match=r"study.yaml:\d+: sedes"):
+        load_config(tmp_path / "study.yaml")

@@ -94,6 +94,18 @@ def test_slopes_of_the_catalogues_sigmoids_are_exact_on_both_sides(name: str) ->
     assert torch.equal(above, below)
 
 
+@pytest.mark.parametrize("name", ["elu", "selu"])
+def test_the_catalogues_elus_are_not_dead_where_torchs_are_not(name: str) -> None:
+    function = build_activation(ACTIVATIONS.models[name](), 1)
+    torchs = ACTIVATIONS[name].torchs
+    assert torchs
+    z = torch.tensor([-700.0, -50.0, -40.0, -17.0, -1.0, 0.0, 1.0], dtype=torch.float64)
+    own = z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(torchs(ACTIVATIONS.models[name]())(own).sum(), own)
+    torch.testing.assert_close(exact_slope(function, z), expected, rtol=1e-12, atol=0)
+    assert exact_slope(function, z).all()
+
+
 @pytest.mark.parametrize("function", [nn.Sigmoid(), nn.Tanh()], ids=["sigmoid", "tanh"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torchs_own_live_far_above_0_as_they_do_below(function: nn.Module, dtype: torch.dtype) -> None:

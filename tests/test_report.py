@@ -530,7 +530,7 @@ def test_a_regression_is_judged_by_its_loss() -> None:
     assert "`margins: {test_loss: …}` would say" in mattered
     assert chosen == "The lowest mean test loss had ELU, 0.207: better than ReLU."
     (told,) = [sentence for sentence in findings(study) if "test loss" in sentence]
-    assert told.startswith("ELU beat ReLU by 0.0965 [−0.0985, −0.0945] (in 8 of 8 seeds); Tanh beat ReLU by 0.00225")
+    assert told.startswith("ELU beat ReLU by 0.0965 [+0.0945, +0.0985] (in 8 of 8 seeds); Tanh beat ReLU by 0.00225")
     assert [card["numbers"] for card in cards_of(study, found)] == [
         "−0.0965 [−0.0985, −0.0945], 8 pairs",
         "−0.00225 [−0.00327, −0.00123], 8 pairs",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -21,6 +22,7 @@ import reluexp
 from reluexp.catalogue.loading import load_dataset
 from reluexp.config import load_config
 from reluexp.errors import ReluexpError, WatchError
+from reluexp.networks.trained import network_of
 from reluexp.planning.plan import make_plan, make_trials
 from reluexp.training.loop import Training
 
@@ -484,6 +486,27 @@ def test_a_training_set_may_come_with_its_targets() -> None:
     for unfit in (probe()[0][:0], np.zeros((3, 4))):
         with pytest.raises(WatchError, match="the probe must be"):
             watched.confirm(unfit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activation", ["relu", "prelu", "elu", "sigmoid", "leaky_relu"])
+def test_a_trials_network_with_disabled_units_is_measured_as_the_trial_was(activation: str) -> None:
+    config = {"study": "s", "activation": activation, "architecture": {"width": [12, 8]}, "train": {"epochs": 1}}
+    data = {"name": "digits", "train_size": 200}
+    loaded = load_config({**config, "dataset": data, "seeds": 1, "init": {"name": "he_normal", "dead": 0.25}})
+    (stack,) = make_plan(make_trials(loaded)).stacks
+    training = Training(stack, load_dataset(stack.setting.dataset), "s")
+    assert training.run(lambda: False, lambda *event: None)
+    rows = training.result().tables["layers"]
+    rows = rows[rows["step"] == rows["step"].max()].drop(
+        columns=["trial", "step", "epoch", "starved_fraction", "update_ratio"]
+    )
+    network = network_of(stack.setting, 0, (1, 8, 8), 10, training.weights(0))
+    watched = reluexp.watch(network, (training.probe.x, training.probe.y), nn.CrossEntropyLoss(reduction="none"))
+    found = watched.measure()[rows.columns.tolist()]
+    pd.testing.assert_frame_equal(
+        found.reset_index(drop=True), rows.reset_index(drop=True), check_dtype=False, rtol=1e-4
+    )
+    assert torch.isfinite(network(training.probe.x)).all()
 
 
 def test_another_way_through_the_model_is_an_error() -> None:

@@ -258,6 +258,13 @@ class Elu(Function):
             out.mul_(self.alpha * self.scale)
         out.add_(above)
 
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """scale above 0, else h + scale·α, in float64 scale·α·eᶻ, which is not 0 where h is −scale·α by rounding."""
+        if z.dtype != torch.float64:
+            return super().derivative(z, h)
+        below = z.clamp_max(0).exp_().mul_(self.alpha * self.scale)
+        return torch.where(z > 0, self.scale, below)
+
     def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
         """scale·g above 0, else (h + scale·α)·g."""
         _aten.elu_backward.grad_input(g, self.alpha, self.scale, 1.0, True, h, grad_input=out)

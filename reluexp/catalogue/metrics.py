@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
-    *("COMPARED", "DEATHS", "MARGINS", "METRICS", "TIME"),
-    *("better_sign", "is_time", "margin_of", "target_of"),
+    *("COMPARED", "DEATHS", "MARGINS", "METRICS", "REACHED", "TIME"),
+    *("better_sign", "is_time", "margin_of", "target_of", "times_of"),
 ]
 
 TIME = "steps_to_"
@@ -65,6 +66,21 @@ DEATHS = ("dead_fraction", "confirmed_dead_fraction", "born_dead_fraction", "dea
 """metrics of exact death, which many activations cannot have"""
 
 _LESS_IS_BETTER = ("loss", "dead_fraction", "off_fraction", "starved_fraction", "stuck", "diverged")
+
+
+REACHED = (50, 90, 95, 99)
+"""per cent of the way from chance that are targets where none are given"""
+
+
+def times_of(targets: Mapping[Any, Sequence[float]] | None) -> list[str]:
+    """The names of the times to targets, as a config gives them or to those that there are without.
+
+    >>> times_of({"test_accuracy": [0.9, 0.95]}), times_of(None)[0]
+    (['steps_to_test_accuracy_0.9', 'steps_to_test_accuracy_0.95'], 'steps_to_50%')
+    """
+    if not targets:
+        return [f"{TIME}{share}%" for share in REACHED]
+    return [f"{TIME}{metric}_{level:g}" for metric, levels in targets.items() for level in levels]
 
 
 def is_time(metric: str) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reluexp.catalogue.metrics import COMPARED, MARGINS, is_time, margin_of
+from reluexp.catalogue.metrics import COMPARED, MARGINS, is_time, margin_of, times_of
 from reluexp.catalogue.registry import nearest
 from reluexp.config.grid import Point, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
@@ -67,8 +67,12 @@ def _margins(config: Config) -> list[Problem]:
 
 def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
     found: list[Problem] = []
+    times = times_of(config.targets)
     for number, own in enumerate(config.hypotheses or []):
         here = ("hypotheses", number)
+        if is_time(own.metric) and own.metric not in times:
+            text = f"got {own.metric!r}; allowed: a time to a target, {', '.join(times)}"
+            found.append(((*here, "metric"), text + nearest(own.metric, times)))
         axes = {"activation": [label_of(point.setting.activation) for point in points]}
         axes |= {axis: [point.axes[axis] for point in points] for axis in config.axes if axis != "activation"}
         if own.by not in axes:

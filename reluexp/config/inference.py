@@ -24,7 +24,10 @@ def _whole(axis: str) -> str:
 class Hypothesis(Options):
     """One expectation: in every setting (or those of `where`) a level lies above, below or beside another."""
 
-    metric: str = Field(description="a column that can be compared, such as test_accuracy, or steps_to_<target>")
+    metric: str = Field(
+        description="a column that can be compared, such as test_accuracy, or a time to a target: steps_to_95%, or of "
+        "those in `targets` such as steps_to_test_accuracy_0.9"
+    )
     activation: Level | None = Field(None, description="the level that is compared; short for `level` by activation")
     by: str = Field("activation", description="the axis whose levels are compared")
     level: Level | None = Field(None, description="the level that is compared, as the grid has it")

@@ -64,17 +64,27 @@ def dotted(path: Sequence[str | int]) -> str:
 def read_document(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Document:
     """The data of a YAML file or of a mapping, changed by overrides such as `train.lr=0.1`.
 
-    Raises ConfigError when there is no such file, or it is not the YAML of one mapping.
+    The study.yaml of results stands for the config as it was resolved. Raises ConfigError when there is no such file,
+    or it is not the YAML of one mapping.
     """
     if isinstance(source, Mapping):
         document = Document(_plain(source, 0), "config")
     else:
-        document = _parse(_read(Path(source)), str(source))
+        document = _resolved(_parse(_read(Path(source)), str(source)))
     _move_rate(document)
     for override in overrides:
         _override(document, override)
         _move_rate(document)
     return document
+
+
+def _resolved(document: Document) -> Document:
+    """The config in a study.yaml of results; any other document as it is."""
+    given, config = document.data.get("given"), document.data.get("config")
+    if not isinstance(given, str) or not isinstance(config, dict):
+        return document
+    places = {path[1:]: place for path, place in document.places.items() if path[:1] == ("config",)}
+    return Document(config, document.source, given, places)
 
 
 def _plain(value: Any, depth: int) -> Any:

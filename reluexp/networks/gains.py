@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,9 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reluexp.catalogue.activations import build_activation, dies
 from reluexp.catalogue.functions import Function, Mixed
 
-__all__ = ["auto_gain", "derivative", "exact_slope", "reference_slope", "slopes_of"]
+__all__ = [
+    "FAR_BELOW",
+    "auto_gain",
+    "can_be_dead",
+    "derivative",
+    "exact_slope",
+    "off_below",
+    "reference_slope",
+    "slopes_of",
+]
+
+FAR_BELOW, _FAR = -4.5, 15.0
+"""where relu, relu6, hardswish and hardsigmoid are exactly 0, and gelu, silu, elu and sigmoid are not; and how far from
+0, on either side, the former are flat and the latter are not"""
 
 GRID = torch.arange(-500, 501, dtype=torch.float64) / 100
 """z = −5, −4.99 … 5"""
@@ -61,6 +76,32 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
         both = zip(function.functions, z.split(function.sizes), strict=True)
         return torch.cat([exact_slope(own, part).double() for own, part in both])
     return derivative(function, z if getattr(function, "piecewise_linear", False) else z.double())
+
+
+def off_below(options: Any) -> bool:
+    """Whether an activation is exactly 0 far below 0, so that its units can die of z ≤ 0; a user's own is tried."""
+    if ":" not in options.name:
+        return dies(options)
+    return _tried(options, lambda function: bool((function(torch.full((3, 4), FAR_BELOW).double()) == 0).all()), False)
+
+
+def can_be_dead(options: Any) -> bool:
+    """Whether f' is exactly 0 far from 0 on either side, so that units can be dead; True where that cannot be tried."""
+    if ":" not in options.name:
+        return dies(options)
+
+    def flat(function: nn.Module) -> bool:
+        sides = (exact_slope(function, torch.full((3, 4), side)) for side in (-_FAR, _FAR))
+        return any(bool((slope == 0).all()) for slope in sides)
+
+    return _tried(options, flat, True)
+
+
+def _tried(options: Any, test: Callable[[nn.Module], bool], otherwise: bool) -> bool:
+    try:
+        return test(build_activation(options, 4).double())
+    except Exception:  # whatever the user's code raises: it may be for images alone; its trials say what is wrong
+        return otherwise
 
 
 def slopes_of(function: Any, replicas: int) -> Tensor | None:

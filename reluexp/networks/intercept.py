@@ -157,7 +157,12 @@ class Reading(TorchFunctionMode):
 
 
 class _Disabling(Reading):
-    """Disables units and leaves everything else as it is written."""
+    """Disables units and leaves everything else as it is written.
+
+    `off` while a watch does so itself, which looks at the very operations.
+    """
+
+    off = False
 
     def _execute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
@@ -172,9 +177,11 @@ def disable(module: nn.Module, masks: list[Tensor]) -> None:
     The module says which these are, as `disabled_units`, so that `watch` counts them among the dead.
     """
     reading = _Disabling(None, masks)
-    module.disabled_units = masks  # type: ignore[assignment]
-    module.register_forward_pre_hook(lambda *_: _none(reading.begin(None).__enter__()))
-    module.register_forward_hook(lambda *_: reading.__exit__(None, None, None), always_call=True)
+    module.disabled_units, module.disabling = masks, reading  # type: ignore[assignment]
+    module.register_forward_pre_hook(lambda *_: None if reading.off else _none(reading.begin(None).__enter__()))
+    module.register_forward_hook(
+        lambda *_: None if reading.off else reading.__exit__(None, None, None), always_call=True
+    )
 
 
 def _none(_: Any) -> None:

@@ -34,6 +34,7 @@ def measuring_mode(module: nn.Module) -> Iterator[None]:
         stack.enter_context(_nothing_compiled())
         stack.enter_context(_evaluation(module))
         stack.enter_context(_same_attributes(module))
+        stack.enter_context(_disabled_by_the_watch(module))
         stack.enter_context(throwaway_buffers(module))
         stack.enter_context(_aliases(module))
         yield
@@ -101,6 +102,20 @@ def _same_attributes(module: nn.Module) -> Iterator[None]:
             for name in set(vars(own)) - others - set(before):
                 del vars(own)[name]
             vars(own).update(before)
+
+
+@contextmanager
+def _disabled_by_the_watch(module: nn.Module) -> Iterator[None]:
+    """Units that `init.dead` disabled are left to whoever measures."""
+    disabling: Any = getattr(module, "disabling", None)
+    if disabling is None:
+        yield
+        return
+    disabling.off = True
+    try:
+        yield
+    finally:
+        disabling.off = False
 
 
 def _aliases(module: nn.Module) -> AbstractContextManager[None]:

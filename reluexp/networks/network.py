@@ -26,7 +26,7 @@ from reluexp.catalogue.registry import Options
 from reluexp.config import Setting
 from reluexp.errors import ConfigError
 from reluexp.layers import Site as Marked
-from reluexp.networks.gains import auto_gain
+from reluexp.networks.gains import auto_gain, off_below
 from reluexp.networks.intercept import Reading, SiteListener
 from reluexp.networks.sites import Site, Trace, trace
 from reluexp.planning.plan import own_key, stackable
@@ -201,9 +201,21 @@ class Network:
     @property
     def has_other_deaths(self) -> bool:
         """Whether the model has an activation that is 0 far below 0 besides the one it is given."""
+        return any(site.half_line and not self._is_given(site) for site in self.sites)
+
+    @property
+    def off_below(self) -> Tensor:
+        """Whether a site's function is exactly 0 far below 0 [site, replica], so that its units can die of z ≤ 0."""
+        known = {id(own): own for own in (setting.activation for setting in self.settings)}
+        found = {key: off_below(own) for key, own in known.items()}
+        given = [found[id(setting.activation)] for setting in self.settings]
+        rows = [given if self._is_given(site) else [site.half_line] * self.replicas for site in self.sites]
+        return torch.tensor(rows, dtype=torch.bool).reshape(-1, self.replicas)
+
+    def _is_given(self, site: Site) -> bool:
+        """Whether a site is one of the activation that the model was given."""
         modules = dict(self.module.named_modules())
-        paths = [site.name.partition("#")[0] for site in self.sites if site.half_line]
-        return any(not isinstance(modules.get(path), (Function, Marked)) for path in paths)
+        return isinstance(modules.get(site.name.partition("#")[0]), (Function, Marked))
 
     @property
     def replicas(self) -> int:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from reluexp.networks.gains import FAR_BELOW
 from reluexp.networks.mode import measuring_mode
 from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
 
@@ -52,9 +53,6 @@ _PERMUTATIONS = {
     for name in ("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis")
     for place in (torch, Tensor)
 } | {Tensor.mT.__get__, Tensor.T.__get__}  # type: ignore[attr-defined]
-
-_FAR_BELOW = -4.5
-"""where relu, relu6, hardswish and hardsigmoid are exactly 0, and gelu, silu, elu and sigmoid are not"""
 
 
 @dataclass(frozen=True)
@@ -229,7 +227,7 @@ class _Tracer(TorchFunctionMode):
         positions = max(1, z.numel() // (self.samples * width))
         kind: Kind = "dense" if origin.kind == "conv" and z.dim() == 2 else origin.kind or by_shape
         shift = origin.shift if origin.shift and self.sizes[origin.shift] == width else None
-        silent = bool((applied.function(torch.full_like(z.detach(), _FAR_BELOW)) == 0).all())
+        silent = bool((applied.function(torch.full_like(z.detach(), FAR_BELOW)) == 0).all())
         rest = (shift, origin.norm, origin.affine and shift is not None, origin.below, applied.name, silent)
         weighed = z in self.weighed
         self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest, weighed=weighed))

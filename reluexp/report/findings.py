@@ -107,8 +107,10 @@ def _share(row: Any, metric: str) -> str:
 
 
 def _size(outcome: Outcome, interval: Interval) -> str:
-    told = outcome.apart(*interval[:3], 1 if abs(100 * interval.mean) >= 0.95 else 2)
-    return told[1:] if told[0] in "+−" else told
+    """How far apart, in the direction of the mean: `1.2 points [+0.8, +1.6]`."""
+    mean, low, high, _ = interval
+    ahead = (mean, low, high) if mean >= 0 else (-mean, -high, -low)
+    return outcome.apart(*ahead, 1 if abs(100 * mean) >= 0.95 else 2).removeprefix("+")
 
 
 def _outcomes(study: Results, final: pd.DataFrame) -> list[str]:
@@ -178,7 +180,7 @@ def _learned(study: Results) -> list[str]:
         clear = rows[rows["p_holm"] <= ALPHA]
         how = f"signed-rank tests, Holm-corrected: {len(clear)} of {count} differ"
     else:
-        clear = rows[(rows["low"] > 0) | (rows["high"] < 0)]
+        clear = rows[rows["spread"] & ((rows["low"] > 0) | (rows["high"] < 0))]
         how = f"exploratory: intervals that exclude 0, of {count}: {len(clear)}; tests need {few:.0f} seeds"
     if clear.empty:
         return [

@@ -22,8 +22,8 @@ _ENTRIES = (
     Term(
         "trial",
         "One network trained once: one point of the grid with one seed. Trials with the same seed start from the same "
-        "weights, up to the gain, and see the same batches in the same order: they are paired. Across architectures or "
-        "data sets the seed pairs the order of the data only.",
+        "weights, up to the gain, and see the same batches in the same order: they are paired. Across architectures "
+        "or data sets the seed pairs the order of the data only.",
     ),
     Term("site", "One application of an activation in the forward pass."),
     Term("unit", "One channel of a site, seen over all probe samples and positions."),
@@ -34,9 +34,9 @@ _ENTRIES = (
     ),
     Term(
         "dead",
-        "The derivative of the activation is exactly 0 at every probe sample and position; for ReLU, no pre-activation "
-        "is above 0. Sufficient for no gradient, not necessary. For ELU, SELU, sigmoid and tanh it can only be "
-        "underflow, and is not compared.",
+        "The derivative of the activation is exactly 0 at every probe sample and position; for ReLU, no "
+        "pre-activation is above 0. Sufficient for no gradient, not necessary. For ELU, SELU, sigmoid and tanh it can "
+        "only be underflow, and is not compared.",
         _LU,
     ),
     Term("born dead", "Dead before the first step.", _LU),
@@ -76,16 +76,14 @@ _ENTRIES = (
     Term(
         "cause of a death",
         "How much of the fall of a unit's largest pre-activation came from its bias, its incoming weights and its "
-        "input, "
-        "as Shapley values over the three; the one with half or more, else mixed; below, if the whole site below is "
-        "dead.",
+        "input, as Shapley values over the three; the one with half or more, else mixed; below, if the whole site "
+        "below is dead.",
         "Shapley 1953 for the values; ours for the use",
     ),
     Term(
         "survival",
         "Kaplan–Meier curves of lasting death; born-dead units stand apart, units that never die are censored. Units "
-        "of "
-        "one network are not independent: bands resample trials, and no test is made of units.",
+        "of one network are not independent: bands resample trials, and no test is made of units.",
         "Kaplan & Meier 1958",
     ),
     Term(
@@ -116,15 +114,13 @@ _ENTRIES = (
     Term(
         "diverged",
         "A step's loss or gradient norm was not finite, or an epoch's mean loss exceeded 1,000 times the loss at "
-        "birth. "
-        "A diverged trial stays in every mean of the tables with its last finite value, else chance.",
+        "birth. A diverged trial stays in every mean of the tables with its last finite value, else chance.",
     ),
     Term("failed", "The trial stopped on an error. It is counted and enters no mean."),
     Term(
         "interval",
         "Student's 95 % t interval for a mean over trials. Bands in figures are pointwise: each holds at its own x, "
-        "not "
-        "for the curve as a whole.",
+        "not for the curve as a whole.",
     ),
     Term(
         "interquartile mean",
@@ -147,14 +143,14 @@ _ENTRIES = (
     ),
     Term(
         "significant",
-        "An exact signed-rank test over paired seeds whose p, corrected by Holm's method within the metric's family of "
-        "comparisons, is at most 0.05.",
+        "An exact signed-rank test over paired seeds whose p, corrected by Holm's method within the metric's family "
+        "of comparisons, is at most 0.05.",
         "Wilcoxon 1945; Holm 1979",
     ),
     Term(
         "verdict",
-        "Better or worse: the difference lies beyond the smallest one that matters. Equal: within it, by two one-sided "
-        "tests. Undecided: the seeds cannot tell.",
+        "Better or worse: the difference lies beyond the smallest one that matters. Equal: within it, by two "
+        "one-sided tests. Undecided: the seeds cannot tell.",
         "Schuirmann 1987 for TOST",
     ),
 )

@@ -18,8 +18,10 @@ def dying(study: Results) -> frozenset[str]:
     trials = study.trials
     if "activation" not in trials:
         return frozenset()
-    others = trials.loc[trials["can_die"].eq(True), "activation"] if "can_die" in trials else ()
-    return frozenset({*map(str, others), *filter(_by_name, map(str, trials["activation"].unique()))})
+    known = trials[trials["can_die"].notna()] if "can_die" in trials else trials.iloc[:0]
+    tried = set(map(str, known["activation"]))
+    named = {label for label in map(str, trials["activation"].unique()) if label not in tried and _by_name(label)}
+    return frozenset(named | set(map(str, known.loc[known["can_die"].eq(True), "activation"])) if len(known) else named)
 
 
 def _by_name(label: str) -> bool:

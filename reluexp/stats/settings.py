@@ -37,12 +37,12 @@ _MANY_AXES = 3  # more than these are not all told of each setting
 
 
 def axis_names(axes: Sequence[str]) -> dict[str, str]:
-    """Short names of dotted axes: the last part where that is unique.
+    """Short names of dotted axes: the last part where that is unique, of a name what it is the name of.
 
-    >>> axis_names(["architecture.depth", "train.optimizer.lr"])
-    {'architecture.depth': 'depth', 'train.optimizer.lr': 'lr'}
+    >>> axis_names(["architecture.depth", "train.optimizer.lr", "init.name"])
+    {'architecture.depth': 'depth', 'train.optimizer.lr': 'lr', 'init.name': 'init'}
     """
-    last = [axis.rpartition(".")[2] for axis in axes]
+    last = [axis.removesuffix(".name").rpartition(".")[2] for axis in axes]
     return {axis: part if last.count(part) == 1 else axis for axis, part in zip(axes, last, strict=True)}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.catalogue.metrics import TIME
+from reluexp.catalogue.metrics import REACHED, TIME
 from reluexp.stats.ends import end_of_training
 from reluexp.stats.intervals import finite, sound
 from reluexp.stats.memory import remembered
@@ -17,7 +17,7 @@ from reluexp.stats.settings import groups, matching, other_axes, settings
 
 __all__ = ["describe_targets", "headline_rows", "headline_target", "steps_to_level", "steps_to_target"]
 
-_WAY, _HEADLINE = (50, 90, 95, 99), 95
+_HEADLINE = 95
 
 
 def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFrame:
@@ -115,7 +115,7 @@ def _relative_targets(study: Results, metric: str) -> pd.DataFrame:
     for where, part in groups(final, others):
         chance = 1 / float(finite(part["classes"]).max())  # one that failed does not know
         goal, whose = _goal(part, chance, study.baseline)
-        for share in _WAY:
+        for share in REACHED:
             rule = _way(share, metric, whose)
             value = chance + share / 100 * (goal - chance)
             rows.append({**where, "target": f"{share}%", "rule": rule, "value": value})

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from reluexp.catalogue import schedules
-from reluexp.catalogue.activations import dies
 from reluexp.catalogue.augment import augment_batch
 from reluexp.catalogue.loading import Dataset
 from reluexp.catalogue.optimizers import OPTIMIZERS
@@ -61,7 +60,7 @@ class Training:
         self.lr = self._rates(stack.settings, "lr")
         decay = self._rates(stack.settings, "weight_decay")
         self.decay = decay.float() * self.network.decayed if bool(decay.any()) else None
-        self.dying = torch.tensor([dies(own.activation) for own in stack.settings])
+        self.dying = self.network.off_below
         chosen = data.probe_order[: probe_size(setting.probe.size, len(data.train_x))]
         self.probe = Probe(self.network, data.train_x[chosen], data.train_y[chosen])
         self.optimizer = OPTIMIZERS[setting.train.optimizer.name]
@@ -350,7 +349,8 @@ class Training:
             self.before = now
         if before is None:
             return {}
-        died = [own & units["off"].cpu() & self.dying[:, None] for own, units in zip(died, found.units, strict=True)]
+        sites = zip(died, found.units, self.dying, strict=True)
+        died = [own & units["off"].cpu() & dying[:, None] for own, units, dying in sites]
         return explain(self.network, before, now, self.probe.x, died, [units["dead"] for units in found.units])
 
     def _confirm(self) -> None:

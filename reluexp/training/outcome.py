@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reluexp.catalogue.activations import can_die
 from reluexp.catalogue.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from reluexp.config import Setting, label_of
 from reluexp.measuring.records import Lives
+from reluexp.networks.gains import can_be_dead
+from reluexp.networks.network import Network
 
 if TYPE_CHECKING:
     from reluexp.training.loop import Training
@@ -72,19 +73,28 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
         "born_collapsed": pd.array(first["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         **_dead(training),
-        "can_die": [training.network.has_other_deaths or can_die(setting.activation) for setting in settings],
+        "can_die": _can_die(training.network, settings),
         **{axis: [trial.point.axes[axis] for trial in training.trials] for axis in axes},
     }
     return pd.DataFrame(columns)
 
 
+def _can_die(network: Network, settings: list[Setting]) -> list[bool]:
+    """Whether units can be dead exactly: by the activation, or by another of the model's."""
+    known = {id(own): own for own in (setting.activation for setting in settings)}
+    found = {key: network.has_other_deaths or can_be_dead(own) for key, own in known.items()}
+    return [found[id(setting.activation)] for setting in settings]
+
+
 def _stuck(training: Training, accuracy: np.ndarray, diverged: np.ndarray) -> Any:
-    """Whether the final training accuracy is not above the largest class share + 3 standard errors."""
+    """Whether the final training accuracy is not above the largest class share + 3 standard errors, if it could be."""
     if not training.epoch or training.data.classes is None:
         return pd.array([None] * len(training.trials), "boolean")
     shares = torch.bincount(training.data.train_y.cpu()).double() / len(training.data.train_y)
     largest = float(shares.max())
     bound = largest + 3 * math.sqrt(largest * (1 - largest) / len(training.data.train_y))
+    if bound >= 1:  # too few samples to tell learning from chance
+        return pd.array([None] * len(training.trials), "boolean")
     return pd.array((accuracy <= bound) & (diverged < 0), "boolean")
 
 

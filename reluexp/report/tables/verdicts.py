@@ -7,10 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table
-from reluexp.stats import Results, axis_names, other_axes
+from reluexp.stats import Results, axis_names, other_axes, outcome_of
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
+
+_SCORES = ["mean", "low", "high"]
 
 
 def claims(study: Results) -> pd.DataFrame:
@@ -42,8 +45,7 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
     shown += ["n", "mean", "low", "high", "verdict", "kind"]
     caption = (
         "Put down in the config before any trial had ended: confirmatory; later: exploratory. Differences of level "
-        "minus "
-        "against, with the 95 % t interval; verdicts by exact signed-rank tests, Holm-corrected over the hypotheses."
+        "minus against, with the 95 % t interval; verdicts by exact signed-rank tests, Holm-corrected over all of them."
     )
     if several:
         caption += (
@@ -62,9 +64,20 @@ def choice_table(study: Results, frame: pd.DataFrame) -> Table:
         return Table([], [], "")
     plain = [axis for axis in other_axes(study) if axis in frame and axis not in study.tuned_axes]
     same = [axis for axis in plain if frame[axis].nunique(dropna=False) == 1]
-    told = frame.drop(columns=[*same, "activation"])
-    told.insert(0, "activation", frame["activation"])
+    scores = _SCORES if set(_SCORES) <= set(frame) else []
+    told = frame.drop(columns=[*same, *scores, "activation"])
+    told.insert(0, "activation", frame["activation"].map(display_name))
+    if scores:
+        told.insert(told.columns.get_loc("n"), "score", [_score(study, row) for row in frame.to_dict("records")])
     return _plain(told.rename(columns=axis_names(other_axes(study))), caption)
+
+
+def _score(study: Results, row: dict[Any, Any]) -> str:
+    """`58.9 % [51.4 %, 66.3 %]`, the bounds cut to what a share can be; or a loss."""
+    outcome = outcome_of(study)
+    low, high = (min(max(row[end], 0.0), 1.0) if outcome.share else row[end] for end in ("low", "high"))
+    bounds = f" [{outcome.value(low)}, {outcome.value(high)}]" if math.isfinite(row["low"]) else ""
+    return f"{outcome.value(row['mean'])}{bounds}"
 
 
 def _plain(frame: pd.DataFrame, caption: str) -> Table:
@@ -74,6 +87,8 @@ def _plain(frame: pd.DataFrame, caption: str) -> Table:
 
 
 def _cell(column: Any, value: Any) -> Cell:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no", number=False)
+    if not isinstance(value, (int, float)):
         return Cell("–" if value is None else str(value), number=False, mark=str(value) if column == "verdict" else "")
     return Cell(f"{value:.4g}".replace("-", "−") if math.isfinite(value) else "–", sort=float(value))
