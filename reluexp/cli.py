@@ -114,7 +114,8 @@ def run(
     part = Shard.parse(shard) if shard else None
     with _saying("stopped at once; finished stacks are kept"), watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
-    if part and study.trials.empty:  # a first shard of a study that is tuned: the note has said what to do
+    if part and study.trials.empty:
+        _say(f"{study.path}: other shards have not chosen yet; run this shard again when they have")
         return
     _conclude(study, as_json, not no_report)
     if study.trials["outcome"].eq("failed").any():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +37,28 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     first = for_choosing(loaded) if tuned else loaded
     device = planned_device(resources)
     plan = _planned(first, results, resources, device)
+    plans = [plan]
     trials, at = counted(len(plan.trials), "trial"), counted(len(first.points), "setting")
     yield f"{first.config.study}: {trials} at {at}, {plan.to_do} to do"
     if tuned:
-        count = len(settled(loaded)) * len(loaded.seed_list)
-        yield f"these choose {', '.join(tuned.over)}; then {count} trials compare what was chosen"
-    sizes = [len(stack.trials) for stack in plan.stacks]
+        plans.append(_planned(_compared(loaded, results, plan), results, resources, device))
+        then = f"{counted(len(plans[1].trials), 'trial')} compare what was chosen, {plans[1].to_do} to do"
+        yield f"these choose {', '.join(tuned.over)}; then {then}"
+    sizes = [len(stack.trials) for own in plans for stack in own.stacks]
     least = f"{min(sizes)} to " if len(set(sizes)) > 1 else ""
     yield f"stacks: {len(sizes)}" + (f", of {least}{counted(max(sizes), 'trial')}" if sizes else "")
     notes = (*loaded.notes, of_other_precision(loaded, device), *_not_there(first.points))
     yield from (f"note: {note}" for note in notes if note)
-    yield from _costs(plan, recall_speed(results), places(resources, device == "cuda"), device)
+    yield from _costs(plans, recall_speed(results), places(resources, device == "cuda"), device)
+
+
+def _compared(loaded: LoadedConfig, results: Path, choosing: Plan) -> LoadedConfig:
+    """The second phase: with what was chosen, or with any candidate while that is open, which costs the same."""
+    if choosing.to_do:
+        return replace(loaded, points=[candidates[0] for candidates in settled(loaded)], phase="comparing")
+    from reluexp.study import Study
+
+    return Study(Store(results / loaded.config.study)).comparing(loaded)
 
 
 def _not_there(points: Iterable[Point]) -> Iterator[str]:
@@ -85,13 +99,16 @@ def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: 
     return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
 
 
-def _costs(plan: Plan, speed: Mapping[str, float], workers: int, device: str) -> Iterator[str]:
-    cost = estimate(plan, speed, device)
+def _costs(plans: Sequence[Plan], speed: Mapping[str, float], workers: int, device: str) -> Iterator[str]:
+    costs = [estimate(plan, speed, device) for plan in plans]
+    known = [cost for cost in costs if cost is not None]
+    cost = functools.reduce(operator.add, known) if len(known) == len(costs) else None
+    stacks = [stack for plan in plans for stack in plan.stacks]
     if cost is None:
         yield "estimate: unknown before the data set or the model of your own is loaded"
-    elif plan.stacks:
+    elif stacks:
         basis = "no run here yet to go by: within a factor of 2 or 3"
-        if any(kind_of(stack.setting, device) in speed for stack in plan.stacks):
+        if any(kind_of(stack.setting, device) in speed for stack in stacks):
             basis = "as fast as earlier runs here"
         elif device != "cpu":
             basis = "no run here yet to go by: what an NVIDIA H200 takes"

@@ -375,3 +375,29 @@ def test_json_holds_any_text_and_nothing_that_a_terminal_obeys() -> None:
     assert json.loads(told) == {"text": text}
     assert told.isascii()
     assert told == plain(told)
+
+
+@pytest.mark.parametrize("words", ["list", "schema"])
+def test_a_reader_that_has_gone_and_a_full_disk_are_no_failed_trials(words: str) -> None:
+    line = [sys.executable, "-m", "reluexp", words]
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (141, "")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            found = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert found.returncode == 2
+        assert found.stderr == "error: the output could not be written: No space left on device\n"
+
+
+def test_a_part_of_a_study_says_so_and_needs_no_baseline(tmp_path: Path) -> None:
+    found = command("run", "smoke", "--shard", "2/3", "--results", "r", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("4 of 6 trials have not ended yet; this is of the others.\n")
+    study = reluexp.load(tmp_path / "r" / "smoke")
+    assert repr(study).startswith("<Study ")
+    assert "2 trials, 4 missing" in repr(study)
+    assert study.baseline is None
+    assert "4 of 6 trials have not ended yet" in (study.path / "report" / "index.html").read_text("utf-8")

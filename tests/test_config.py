@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reluexp
+from reluexp.catalogue.activations import OTHERS, build_activation
 from reluexp.config import json_schema, label_of, load_config, shipped_configs
 from reluexp.config.models import CHOICES, Config
 from reluexp.config.reference import EXAMPLE, keys_of, reference
@@ -345,3 +346,10 @@ def test_a_study_can_be_run_again_by_what_its_results_say_of_it(name: str, tmp_p
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"given": "", "config": {**config, "sedes": 3}}))
     with pytest.raises(ConfigError, match=r"study.yaml:\d+: sedes"):
         load_config(tmp_path / "study.yaml")
+
+
+def test_activations_of_torchs_are_told_by_the_name_that_they_have_here() -> None:
+    with pytest.raises(ConfigError, match=r"unknown activation 'gelu'.*; 'torch.nn:GELU' is torch's"):
+        load_config({"study": "s", "grid": {"activation": ["relu", "gelu"]}})
+    for name in OTHERS.values():
+        build_activation(load_config({"study": "s", "activation": name}).points[0].setting.activation, 3)

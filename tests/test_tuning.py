@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from made_results import made
 from rich.console import Console
 
@@ -18,7 +21,9 @@ import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import load_config
 from reluexp.config.inference import TUNING_OFFSET, Hypothesis
+from reluexp.engine import Resources
 from reluexp.errors import ConfigError
+from reluexp.foretold import foretold
 from reluexp.planning.plan import make_trials
 from reluexp.planning.tuning import choices, for_choosing, for_comparing, shown_axes
 from reluexp.registration import digest, register
@@ -272,3 +277,31 @@ def test_fresh_forgets_a_study_whose_tuning_has_nothing_to_choose(tmp_path: Path
     reluexp.run(config, tmp_path, workers=1, fresh=True)
     assert before
     assert all(path.stat().st_mtime_ns > then for path, then in before.items())
+
+
+@pytest.mark.usefixtures("inline")
+def test_plan_foretells_both_phases(tmp_path: Path) -> None:
+    grid = {"activation": ["relu", "elu"], "train.optimizer.lr": [0.1, 1]}
+    config = {**TUNED, "tune": {"over": ["train.optimizer.lr"], "seeds": 1}, "grid": grid, "seeds": 3}
+
+    def told() -> list[str]:
+        return list(foretold(load_config(config), tmp_path, Resources()))
+
+    first, then, *rest = told()
+    assert first == "t: 4 trials at 4 settings, 4 to do"
+    assert then == "these choose train.optimizer.lr; then 6 trials compare what was chosen, 6 to do"
+    assert any(sentence.startswith("estimate: ") for sentence in rest)
+    reluexp.run(config, tmp_path, workers=1)
+    assert [sentence.rpartition(", ")[2] for sentence in told()[:2]] == ["0 to do"] * 2
+    config["seeds"] = 5
+    assert [sentence.rpartition(", ")[2] for sentence in told()[:2]] == ["0 to do", "4 to do"]
+
+
+def test_a_first_shard_of_a_tuned_study_ends_well(tmp_path: Path) -> None:
+    grid = {"activation": ["relu", "elu"], "train.optimizer.lr": [0.1, 1]}
+    config = {**TUNED, "tune": {"over": ["train.optimizer.lr"], "seeds": 1}, "grid": grid, "seeds": 1}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(config))
+    words = [sys.executable, "-m", "reluexp", "run", "t.yaml", "--shard", "1/2", "--quiet"]
+    found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    text = "other shards have not chosen yet; run this shard again when they have"
+    assert (found.returncode, found.stdout) == (0, f"{Path('results/t')}: {text}\n")

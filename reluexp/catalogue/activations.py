@@ -17,7 +17,7 @@ from reluexp.catalogue.registry import Options, Registry, import_attribute
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ACTIVATIONS", "Activation", "build_activation", "can_die", "dies", "display_name", "style_of"]
+__all__ = ["ACTIVATIONS", "OTHERS", "Activation", "build_activation", "can_die", "dies", "display_name", "style_of"]
 
 
 class Plain(Options):
@@ -194,6 +194,10 @@ ACTIVATIONS: Registry[Activation] = Registry(
         ),
     ],
 )
+
+_FURTHER = "CELU GELU Hardsigmoid Hardswish Hardtanh LogSigmoid Mish SiLU Softplus Softsign"
+OTHERS = {own.lower(): f"torch.nn:{own}" for own in _FURTHER.split()} | {"swish": "torch.nn:SiLU"}
+"""further activations that torch has, and how they are named"""
 
 _SPARE = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#AA4499", "#661100")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from reluexp.catalogue.activations import OTHERS
 from reluexp.catalogue.registry import nearest
 from reluexp.config.models import CHOICES
 from reluexp.config.source import Path_
@@ -127,7 +128,8 @@ def _unknown_name(name: str, field: str) -> str:
     names = CHOICES[field].names if field in CHOICES else []
     own = ", or package.module:attribute" if field in ("activation", "architecture", "dataset") else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
-    return f"{text}allowed: {', '.join(names)}{own}{nearest(name, names)}"
+    meant = f"; {OTHERS[name]!r} is torch's" if field == "activation" and name in OTHERS else nearest(name, names)
+    return f"{text}allowed: {', '.join(names)}{own}{meant}"
 
 
 def _others_with(key: str, loc: tuple[int | str, ...]) -> list[str]:

@@ -44,6 +44,12 @@ class Cost:
     memory: float
     disk: float
 
+    def __add__(self, later: Cost) -> Cost:
+        """With a phase that begins when this one has ended, and makes the report."""
+        phases = {name: seconds + later.phases[name] for name, seconds in self.phases.items()}
+        whole = self.longest + later.longest, later.report, max(self.memory, later.memory)
+        return Cost(phases, *whole, self.disk + later.disk)
+
     def wall(self, workers: int) -> float:
         """Seconds from the command to its end."""
         return max(sum(self.phases.values()) / workers, self.longest) + _START + self.report
