@@ -94,6 +94,7 @@ def run(
     from reluexp.config import load_config
     from reluexp.engine import ENGINES
     from reluexp.runner import resources_of
+    from reluexp.store import Shard
 
     _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
     _one_of("--engine", engine, tuple(ENGINES))
@@ -101,6 +102,7 @@ def run(
     given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
     given |= {"engine": engine, "address": ray_address, "patience": patience}
     resources = resources_of(given)
+    part = Shard.parse(shard) if shard else None
     if dry_run:
         from reluexp.foretold import foretold
 
@@ -109,9 +111,7 @@ def run(
         return
     from reluexp.progress import watching
     from reluexp.runner import run_loaded
-    from reluexp.store import Shard
 
-    part = Shard.parse(shard) if shard else None
     with _saying("stopped at once; finished stacks are kept"), watching(quiet) as listener:
         study = run_loaded(loaded, results, resources, fresh, part, listener)
     if part and study.trials.empty:

@@ -17,7 +17,17 @@ from reluexp.catalogue.registry import Options, Registry, import_attribute
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ACTIVATIONS", "OTHERS", "Activation", "build_activation", "can_die", "dies", "display_name", "style_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "OTHERS",
+    "SPARE",
+    "Activation",
+    "build_activation",
+    "can_die",
+    "dies",
+    "display_name",
+    "style_of",
+]
 
 
 class Plain(Options):
@@ -199,7 +209,8 @@ _FURTHER = "CELU GELU Hardsigmoid Hardswish Hardtanh LogSigmoid Mish SiLU Softpl
 OTHERS = {own.lower(): f"torch.nn:{own}" for own in _FURTHER.split()} | {"swish": "torch.nn:SiLU"}
 """further activations that torch has, and how they are named"""
 
-_SPARE = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#AA4499", "#661100")
+SPARE = ("#332288", "#AA4499", "#117733", "#999933", "#661100", "#44AA99", "#DDCC77")
+"""colours of the user's own activations (Tol 2021), none like one of the catalogue's"""
 
 
 def build_activation(options: Any, width: int) -> nn.Module:
@@ -243,4 +254,4 @@ def style_of(label: str) -> tuple[str, str, str]:
         entry = ACTIVATIONS[name]
         line = entry.line if not options else ":"
         return entry.label + (f" ({options}" if options else ""), entry.colour, line
-    return label, _SPARE[sum(map(ord, label)) % len(_SPARE)], "-."
+    return label, SPARE[sum(map(ord, label)) % len(SPARE)], "-."

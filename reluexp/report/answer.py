@@ -31,6 +31,8 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
     compared = differences(study) if compared is None else compared
     rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
     idle, some = _unlearned(study)
+    if not (study.epochs["step"] > 0).any():
+        idle, some = "Nothing was trained: these are networks at birth.", False
     told = (idle, _died(study, table), *((_mattered(study, rows), _choice(study, table, rows)) if some else ()))
     sentences = [sentence for sentence in told if sentence] or [_alone(study, table)]
     if study.missing:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.activations import style_of
+from reluexp.catalogue.activations import SPARE, style_of
 from reluexp.stats import Results, axis_names, dying, groups, in_order, other_axes, setting_name, settings
 
 __all__ = [
@@ -73,6 +73,8 @@ def activation_looks(labels: Iterable[Any]) -> dict[Any, tuple[str, str, Any]]:
     alike: dict[str, list[Any]] = {}
     for label in in_order(labels, "activation"):
         name, colour, dashes = style_of(label)
+        if colour in SPARE and colour in alike:  # of another of the user's own
+            colour = next((free for free in SPARE if free not in alike), colour)
         taken = alike.setdefault(colour, [])
         if dashes in taken:
             dashes = next((free for free in _DASHES if free not in taken), dashes)

@@ -136,8 +136,8 @@ def render_page(
             facts=_facts(study),
             remarks=remarks_of(study),
             parts=[*parts, ("trials", "every trial"), ("lookup", "words, config, sources")],
-            answer=told,
-            findings=findings(study),
+            answer=[_unbroken(sentence) for sentence in told],
+            findings=[_unbroken(sentence) for sentence in findings(study)],
             claims=claims,
             untested=untested,
             base=base_of(study),
@@ -231,6 +231,11 @@ _SHORT = {
     "cost": "cost",
 }
 """names of the parts in the page's navigation"""
+
+
+def _unbroken(sentence: str) -> str:
+    """With numbers and their per cent signs on one line."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _shown(picture: Picture) -> dict[str, Any]:
