@@ -89,7 +89,8 @@ TABLES: dict[str, dict[str, str]] = {
             f"cause_{part}": f"share of the {part} in the fall of its largest z"
             for part in ("bias", "weights", "input")
         },
-        "spike": "whether a gradient norm since the measurement before exceeded 10 × the median of the 100 before, or of all before from 20 on",
+        "spike": "whether a gradient norm since the measurement before exceeded 10 × the median of the 100 before, "
+        "or of all before if they are 20 at least",
         "slope_ratio": "max |f'(z)| / s_f, at the last measurement: for other thresholds of saturation",
         "activity": "mean |h| over the layer's mean of it: for other thresholds of dormancy",
         "responds_after": "samples of the training set until the first with f'(z) ≠ 0; null where there is none",
