@@ -353,3 +353,25 @@ def test_activations_of_torchs_are_told_by_the_name_that_they_have_here() -> Non
         load_config({"study": "s", "grid": {"activation": ["relu", "gelu"]}})
     for name in OTHERS.values():
         build_activation(load_config({"study": "s", "activation": name}).points[0].setting.activation, 3)
+
+
+def test_what_no_setting_depends_on_hides_no_other_mistake() -> None:
+    config = {
+        "study": "../x",
+        "seeds": [1, 1],
+        "grid": {"activation": ["relu", "leaky_relux"], "train.lr": [-1]},
+        "margins": {"nonsense": 1},
+        "targets": {"test_accuracy": [2]},
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_config(config)
+    wrong = (
+        "study:",
+        "seeds:",
+        "grid.activation[1]",
+        "grid.train.optimizer.lr[0]",
+        "margins.nonsense",
+        "targets.test_",
+    )
+    assert all(key in str(caught.value) for key in wrong)
+    assert "6 problems" in str(caught.value)

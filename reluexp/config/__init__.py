@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from reluexp.config.answers import answers_that_cannot_be
+from reluexp.config.answers import answers_that_cannot_be, levels_that_cannot_be
 from reluexp.config.grid import (
     MOST_TRIALS,
     Point,
@@ -24,7 +24,7 @@ from reluexp.config.grid import (
     value_at,
 )
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
-from reluexp.config.problems import problems_of, render
+from reluexp.config.problems import Problem, problems_of, render
 from reluexp.config.shipped import find_config, shipped_configs
 from reluexp.config.source import Document, dotted, read_document
 from reluexp.errors import ConfigError
@@ -90,25 +90,41 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if not isinstance(source, Mapping) and "study" not in document.data:
         document.data["study"] = source.stem
         document.places[("study",)] = f"{source} (the file's name, as it gives no study)"
-    found = list(document.problems)
-    try:
-        config = Config.model_validate(document.data)
-    except ValidationError as error:
-        found += problems_of(error, Config, document.data)
-        raise _refusal(document, found) from None
+    config, found = _validated(document)
+    found = [*document.problems, *found]
     count = count_trials(config)
     if count > MOST_TRIALS:
         text = f"{count:,} trials; at most {MOST_TRIALS:,} are allowed in one study"
         raise _refusal(document, [*found, (("grid",), text)])
     points, wrong = expand(config, document.data)
-    found += wrong
-    if not found and "baseline" in document.data:
+    found += [*wrong, *levels_that_cannot_be(config)]
+    if not wrong and "baseline" in document.data:
         found += _absent_baseline(config, points)
-    found += [] if found else answers_that_cannot_be(config, points)
+    found += [] if wrong else answers_that_cannot_be(config, points)
     if found:
         raise _refusal(document, found)
     notes = (*unheard(config, document.data), *said_twice(config, points), *never_warm(points))
     return LoadedConfig(config, points, document.text, tuple(overrides), notes=notes)
+
+
+_APART = {"study", "seeds", "baseline", "targets", "margins", "hypotheses", "tune", "cost"}
+"""keys that no setting depends on"""
+
+
+def _validated(document: Document) -> tuple[Config, list[Problem]]:
+    """The config and what is wrong with it: then it is that of the keys which are right, so that more can be found.
+
+    Raises ConfigError where a key is wrong that the settings depend on.
+    """
+    try:
+        return Config.model_validate(document.data), []
+    except ValidationError as error:
+        found = problems_of(error, Config, document.data)
+        wrong = {entry["loc"][0] if entry["loc"] else "" for entry in error.errors()}
+    if not wrong <= _APART:
+        raise _refusal(document, [*document.problems, *found])
+    document.data = {"study": "any"} | {key: value for key, value in document.data.items() if key not in wrong}
+    return Config.model_validate(document.data), found
 
 
 def _absent_baseline(config: Config, points: list[Point]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -13,7 +13,7 @@ from reluexp.config.inference import TUNING_OFFSET, Level
 from reluexp.config.models import Config, Setting
 from reluexp.config.problems import Problem
 
-__all__ = ["answers_that_cannot_be", "level_label", "tuned_grids"]
+__all__ = ["answers_that_cannot_be", "level_label", "levels_that_cannot_be", "tuned_grids"]
 
 
 def level_label(by: str, level: Level) -> Any:
@@ -35,8 +35,13 @@ def level_label(by: str, level: Level) -> Any:
 
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
-    """Every target, margin, hypothesis and tuned axis that cannot be."""
-    return [*_targets(config), *_margins(config), *_hypotheses(config, points), *_tune(config, points)]
+    """Every hypothesis and tuned axis that cannot be, in this grid."""
+    return [*_hypotheses(config, points), *_tune(config, points)]
+
+
+def levels_that_cannot_be(config: Config) -> list[Problem]:
+    """Every target and margin that cannot be."""
+    return [*_targets(config), *_margins(config)]
 
 
 def _targets(config: Config) -> list[Problem]:
