@@ -94,6 +94,8 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "times a mask by name": (lambda z: torch.mul(input=z, other=z.gt(other=0)), "mul"),
     "times a mask": (lambda z: z * (z > 0), "mul"),
     "times a cast mask": (lambda z: (z > 0).float() * z, "mul"),
+    "masked_fill of what is not above": (lambda z: z.masked_fill(~(z > 0), 0), "where"),
+    "times torch.greater": (lambda z: torch.greater(z, 0) * z, "mul"),
     "masked_fill": (lambda z: z.masked_fill(z < 0, 0), "where"),
     "z[z < 0] = 0": (emptied, "where"),
     "own autograd": (lambda z: TutorialRelu.apply(z), "clamp"),

@@ -140,6 +140,8 @@ class Recogniser:
 
     def _is_fixed(self, args: Any) -> bool:
         """Whether all tensors among the arguments, of which there are some, stand for parameters alone."""
+        if args and isinstance(args[0], Tensor) and not self.fixed(args[0]):  # nearly always
+            return False
         parts = [part for a in args for part in (a if isinstance(a, (tuple, list)) else (a,))]
         tensors = [part for part in parts if isinstance(part, Tensor)]
         return bool(tensors) and all(map(self.fixed, tensors))
