@@ -30,6 +30,7 @@ from reluexp.plain import plain
 from reluexp.planning.code import code_of
 from reluexp.planning.plan import make_trials
 from reluexp.progress import watching
+from reluexp.runner import resources_of
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -401,3 +402,9 @@ def test_a_part_of_a_study_says_so_and_needs_no_baseline(tmp_path: Path) -> None
     assert "2 trials, 4 missing" in repr(study)
     assert study.baseline is None
     assert "4 of 6 trials have not ended yet" in (study.path / "report" / "index.html").read_text("utf-8")
+
+
+def test_an_address_is_of_a_ray_cluster() -> None:
+    assert resources_of({"engine": "ray", "address": "auto"}).address == "auto"
+    with pytest.raises(ConfigError, match="address: got 'auto'; allowed: nothing without --engine ray"):
+        resources_of({"address": "auto"})

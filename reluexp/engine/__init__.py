@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from reluexp.catalogue.registry import Options, Registry
 from reluexp.engine.gpus import visible_gpus
@@ -55,6 +55,14 @@ class Resources(Options):
     engine: str = Field("local", description="who runs the stacks")
     address: str | None = Field(None, description="of a Ray cluster; one is started here if not given")
     patience: float = Field(900.0, gt=0, description="seconds without a sign of life until a worker counts as hung")
+
+    @field_validator("address")
+    @classmethod
+    def an_address_is_of_a_cluster(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """What would be heeded by nothing is a slip."""
+        if value is not None and info.data.get("engine", "local") == "local":
+            raise ValueError("nothing without --engine ray")
+        return value
 
 
 def places(resources: Resources, on_gpus: bool) -> int:
