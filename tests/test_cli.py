@@ -30,7 +30,9 @@ from reluexp.plain import plain
 from reluexp.planning.code import code_of
 from reluexp.planning.plan import make_trials
 from reluexp.progress import watching
-from reluexp.runner import resources_of
+from reluexp.report.answer import answer
+from reluexp.runner import resources_of, run_loaded
+from reluexp.store import Shard
 
 SMALL = "study: s\ndataset: {name: digits, train_size: 200, test_size: 60}\narchitecture: {width: [8]}\nseeds: 2\n"
 
@@ -393,15 +395,15 @@ def test_a_reader_that_has_gone_and_a_full_disk_are_no_failed_trials(words: str)
         assert found.stderr == "error: the output could not be written: No space left on device\n"
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_part_of_a_study_says_so_and_needs_no_baseline(tmp_path: Path) -> None:
-    found = command("run", "smoke", "--shard", "2/3", "--results", "r", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.startswith("4 of 6 trials have not ended yet; this is of the others.\n")
-    study = reluexp.load(tmp_path / "r" / "smoke")
-    assert repr(study).startswith("<Study ")
+    loaded, resources = load_config("smoke"), resources_of({"workers": 1})
+    study = run_loaded(loaded, tmp_path, resources, shard=Shard.parse("2/3"))
     assert "2 trials, 4 missing" in repr(study)
     assert study.baseline is None
-    assert "4 of 6 trials have not ended yet" in (study.path / "report" / "index.html").read_text("utf-8")
+    assert answer(study)[0] == "4 of 6 trials have not ended yet; this is of the others."
+    assert study.compare("test_accuracy", baseline="leaky_relu").empty
+    assert study.times()["n"].eq(0).all()
 
 
 def test_an_address_is_of_a_ray_cluster() -> None:
