@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any
 
@@ -214,8 +214,11 @@ class Network:
 
     def _is_given(self, site: Site) -> bool:
         """Whether a site is one of the activation that the model was given."""
-        modules = dict(self.module.named_modules())
-        return isinstance(modules.get(site.name.partition("#")[0]), (Function, Marked))
+        return isinstance(self._modules.get(site.name.partition("#")[0]), (Function, Marked))
+
+    @cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        return dict(self.module.named_modules())
 
     @property
     def replicas(self) -> int:
