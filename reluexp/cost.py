@@ -72,7 +72,7 @@ def _module(setting: Setting) -> nn.Module:
     """Torch's own module of an activation, else ours or the user's."""
     options = setting.activation
     torchs = ACTIVATIONS[options.name].torchs if options.name in ACTIVATIONS else None
-    return torchs(options) if torchs else build_activation(options, 1)
+    return torchs(options, 1) if torchs else build_activation(options, 1)
 
 
 def _numbers(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

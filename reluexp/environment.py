@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 
 __all__ = ["now", "version_of"]
@@ -15,6 +14,8 @@ def now(seconds: float | None = None) -> str:
 
 def version_of(package: str) -> str:
     """The version of an installed package, nothing where there is none."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

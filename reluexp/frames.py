@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from reluexp.config import LoadedConfig, label_of, load_config
+from reluexp.config import LoadedConfig, label_of, load_config, once_each
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.planning.earlier import axes_of, earlier_trials, shown_at
 from reluexp.planning.plan import Trial, make_trials
@@ -78,8 +78,7 @@ class Frames:
         """The label of the activation that the statistics compare against, if a trial with it has ended."""
         label = label_of(self._loaded.config.baseline.activation)
         ended = (self._wanted[trial].point.setting.activation for trial in self._stacks)
-        there = any(label_of(own) == label for own in {id(own): own for own in ended}.values())
-        return label if there else None
+        return label if label in once_each(ended, label_of) else None
 
     @property
     def missing(self) -> int:

@@ -101,7 +101,7 @@ def run_loaded(
                 plan = session.plan()  # what was read may have changed since it was last trained on
                 session.prepare(engine, plan)
                 session.compare(engine, plan)
-                session.train(engine, session.plan())
+                session.train(engine, session.plan() if session.batched else plan)
         elif fresh:
             store.clear()
         session.end()

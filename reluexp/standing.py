@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reluexp.config import once_each
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.plan import NUMERICS, Trial, identity
@@ -79,14 +80,8 @@ class Standing:
 
 def data_of(trials: Sequence[Trial]) -> dict[str, str]:
     """The identity of each trial's data set, by the trial's name."""
-    known: dict[int, str] = {}
-    found = {}
-    for trial in trials:
-        options = trial.point.setting.dataset
-        if id(options) not in known:
-            known[id(options)] = identity(options)
-        found[trial.id] = known[id(options)]
-    return found
+    names = once_each((trial.point.setting.dataset for trial in trials), identity)
+    return {trial.id: name for trial, name in zip(trials, names, strict=True)}
 
 
 def take_stock(

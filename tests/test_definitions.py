@@ -101,7 +101,7 @@ def test_the_catalogues_elus_are_not_dead_where_torchs_are_not(name: str) -> Non
     assert torchs
     z = torch.tensor([-700.0, -50.0, -40.0, -17.0, -1.0, 0.0, 1.0], dtype=torch.float64)
     own = z.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(torchs(ACTIVATIONS.models[name]())(own).sum(), own)
+    (expected,) = torch.autograd.grad(torchs(ACTIVATIONS.models[name](), 1)(own).sum(), own)
     torch.testing.assert_close(exact_slope(function, z), expected, rtol=1e-12, atol=0)
     assert exact_slope(function, z).all()
 

@@ -13,7 +13,7 @@ import pytest
 from bare import Bare
 from scipy import stats
 
-from reluexp.catalogue.activations import ACTIVATIONS, can_die
+from reluexp.catalogue.activations import ACTIVATIONS, dies
 from reluexp.stats import (
     aggregate,
     column_intervals,
@@ -335,8 +335,8 @@ def test_only_half_line_activations_and_the_users_own_can_die() -> None:
     labels = ("relu", "relu6", "mine:f", "tanh", "leaky_relu(negative_slope=0.3)", "leaky_relu(negative_slope=0.0)")
     assert dying(small([(label, 0, [0.5]) for label in labels])) == {"relu", "relu6", "mine:f"}
     flat = ACTIVATIONS.models["leaky_relu"](negative_slope=0.0)
-    assert can_die(flat)
-    assert dying(small([("leaky_relu(negative_slope=0.0)", 0, [0.5])], extra=[{"can_die": can_die(flat)}]))
+    assert dies(flat)
+    assert dying(small([("leaky_relu(negative_slope=0.0)", 0, [0.5])], extra=[{"can_die": dies(flat)}]))
 
 
 def test_frames_without_layers_give_no_fractions_but_an_accuracy() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -23,7 +25,6 @@ __all__ = [
     "SPARE",
     "Activation",
     "build_activation",
-    "can_die",
     "dies",
     "display_name",
     "style_of",
@@ -65,35 +66,24 @@ class Activation:
     line: str
     build: Callable[[Any, int], nn.Module]
     options: type[Options] = Plain
-    torchs: Callable[[Any], nn.Module] | None = None
-    """builds torch's own module of the same function, where there is one"""
+    torchs: Callable[[Any, int], nn.Module] | None = None
+    """likewise makes torch's own module of the same function, where there is one"""
     learned: bool = False
     half_line: Callable[[Any], bool] = lambda options: False
     """whether the function with these options is exactly 0 on a half-line, so that its units can die"""
 
 
-def _build(name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
+def _builder(package: str, name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
     """A builder of the class of that name, with the options that are its arguments."""
 
     def build(options: Any, width: int) -> nn.Module:
-        from reluexp.catalogue import functions
-
-        module: nn.Module = getattr(functions, name)(*(getattr(options, field) for field in fields))
+        module: nn.Module = getattr(import_module(package), name)(*(getattr(options, field) for field in fields))
         return module
 
     return build
 
 
-def _torchs(name: str, *fields: str) -> Callable[[Any], nn.Module]:
-    """A builder of torch's class of that name, with the options that are its arguments."""
-
-    def build(options: Any) -> nn.Module:
-        from torch import nn
-
-        module: nn.Module = getattr(nn, name)(*(getattr(options, field) for field in fields))
-        return module
-
-    return build
+_build, _torchs = partial(_builder, "reluexp.catalogue.functions"), partial(_builder, "torch.nn")
 
 
 def _prelu(options: Prelu, width: int) -> nn.Module:
@@ -235,11 +225,6 @@ def build_activation(options: Any, width: int) -> nn.Module:
 def dies(options: Any) -> bool:
     """Whether the activation is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
     return options.name in ACTIVATIONS and ACTIVATIONS[options.name].half_line(options)
-
-
-def can_die(options: Any) -> bool:
-    """Whether units with this activation can be dead exactly; a user's own is taken to, as nothing is known of it."""
-    return dies(options) or options.name not in ACTIVATIONS
 
 
 def display_name(label: Any) -> str:

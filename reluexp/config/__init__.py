@@ -19,6 +19,7 @@ from reluexp.config.grid import (
     label_of,
     misfits,
     never_warm,
+    once_each,
     said_twice,
     unheard,
     value_at,
@@ -42,6 +43,7 @@ __all__ = [
     "label_of",
     "load_config",
     "misfits",
+    "once_each",
     "shipped_configs",
     "value_at",
 ]

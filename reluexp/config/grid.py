@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from reluexp.config.problems import Problem, meant, places_in, problems_of
 from reluexp.config.source import put
 
 __all__ = [
-    *("MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "said_twice", "unheard"),
-    "value_at",
+    *("MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "once_each"),
+    *("said_twice", "unheard", "value_at"),
 ]
 
 MOST_TRIALS = 1_000_000
@@ -51,6 +51,17 @@ def count_trials(config: Config) -> int:
     """How many trials the config asks for, without making them; equal points of several grids count twice."""
     grids = config.grid or [{}]
     return len(config.seed_list) * sum(math.prod(len(values) for values in grid.values()) for grid in grids)
+
+
+def once_each(parts: Iterable[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """A function of each part, worked out once for those that are the same object, as many settings share theirs.
+
+    >>> once_each([[1, 2]] * 3, len)
+    [2, 2, 2]
+    """
+    listed = list(parts)
+    found = {key: function(own) for key, own in {id(own): own for own in listed}.items()}
+    return [found[id(own)] for own in listed]
 
 
 def label_of(options: Options) -> str:

@@ -23,7 +23,7 @@ from reluexp.catalogue.architectures import build_model
 from reluexp.catalogue.functions import Function, Mixed, Prelu
 from reluexp.catalogue.inits import INITS, draw_layers
 from reluexp.catalogue.registry import Options
-from reluexp.config import Setting
+from reluexp.config import Setting, once_each
 from reluexp.errors import ConfigError
 from reluexp.layers import Site as Marked
 from reluexp.networks.gains import auto_gain, off_below
@@ -206,9 +206,7 @@ class Network:
     @property
     def off_below(self) -> Tensor:
         """Whether a site's function is exactly 0 far below 0 [site, replica], so that its units can die of z ≤ 0."""
-        known = {id(own): own for own in (setting.activation for setting in self.settings)}
-        found = {key: off_below(own) for key, own in known.items()}
-        given = [found[id(setting.activation)] for setting in self.settings]
+        given = once_each((setting.activation for setting in self.settings), off_below)
         rows = [given if self._is_given(site) else [site.half_line] * self.replicas for site in self.sites]
         return torch.tensor(rows, dtype=torch.bool).reshape(-1, self.replicas)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reluexp.catalogue.activations import ACTIVATIONS, can_die
+from reluexp.catalogue.activations import ACTIVATIONS, dies
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -26,4 +26,4 @@ def dying(study: Results) -> frozenset[str]:
 
 def _by_name(label: str) -> bool:
     name = label.partition("(")[0]
-    return name not in ACTIVATIONS or can_die(ACTIVATIONS.models[name]())
+    return name not in ACTIVATIONS or dies(ACTIVATIONS.models[name]())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reluexp.catalogue.columns import EPOCH_COLUMNS, LAYER_COLUMNS
-from reluexp.config import Setting, label_of
+from reluexp.config import Setting, label_of, once_each
 from reluexp.measuring.records import Lives
 from reluexp.networks.gains import can_be_dead
 from reluexp.networks.network import Network
@@ -81,9 +81,8 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
 
 def _can_die(network: Network, settings: list[Setting]) -> list[bool]:
     """Whether units can be dead exactly: by the activation, or by another of the model's."""
-    known = {id(own): own for own in (setting.activation for setting in settings)}
-    found = {key: network.has_other_deaths or can_be_dead(own) for key, own in known.items()}
-    return [found[id(setting.activation)] for setting in settings]
+    given = (setting.activation for setting in settings)
+    return once_each(given, lambda own: network.has_other_deaths or can_be_dead(own))
 
 
 def _stuck(training: Training, accuracy: np.ndarray, diverged: np.ndarray) -> Any:
@@ -114,7 +113,4 @@ def _dead(training: Training) -> dict[str, Any]:
 
 def _labels(settings: list[Setting], part: str) -> list[str]:
     """The label of a part of each setting, made once for parts that settings share."""
-    parts = [getattr(setting, part) for setting in settings]
-    known = {id(own): own for own in parts}
-    labels = {key: label_of(own) for key, own in known.items()}
-    return [labels[id(own)] for own in parts]
+    return once_each((getattr(setting, part) for setting in settings), label_of)
