@@ -96,6 +96,8 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "times a cast mask": (lambda z: (z > 0).float() * z, "mul"),
     "masked_fill of what is not above": (lambda z: z.masked_fill(~(z > 0), 0), "where"),
     "times torch.greater": (lambda z: torch.greater(z, 0) * z, "mul"),
+    "times a mask of the detached": (lambda z: z * (z.detach() > 0), "mul"),
+    "where the data are": (lambda z: torch.where(z.data > 0, z, 0.0), "where"),
     "masked_fill": (lambda z: z.masked_fill(z < 0, 0), "where"),
     "z[z < 0] = 0": (emptied, "where"),
     "own autograd": (lambda z: TutorialRelu.apply(z), "clamp"),
@@ -279,7 +281,7 @@ def test_what_only_looks_like_an_activation_is_none() -> None:
         floor, mask, tenth = torch.zeros_like(z), z > 0, 0.1 * z
         floor += 1
         z.add_(1)
-        return torch.maximum(z, floor) + torch.where(mask, z, 0) + torch.max(tenth, z) + z.clamp(min=-1)
+        return torch.maximum(z, floor) + torch.where(mask, z, 0) + torch.max(tenth, z) + z.clamp(-1) + z.clamp(-2, 1)
 
     model, x = built("F.relu", again=False)
     for function in (changed, lambda z: torch.where(z > 0, 0.1 * z, z), lambda z: torch.where(z > 0, z, 0.1 * (z + 1))):
@@ -291,6 +293,35 @@ def test_units_that_share_a_bias_have_no_gauge_of_their_own() -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.ReLU())
     (site,) = trace(model, torch.randn(2, 2, 3, 3)).sites
     assert (site.kind, site.width, site.layer, site.shift, site.affine) == ("dense", 12, "0", None, False)
+
+
+def test_a_mask_of_a_copy_from_before_a_change_is_none_of_the_changed() -> None:
+    def changed(z: Tensor) -> Tensor:
+        before = z.detach()
+        mask = before > 0
+        z.add_(1)
+        return z * mask
+
+    model, x = built("F.relu", again=False)
+    model.function = changed
+    assert trace(model, x).sites == []
+
+
+def test_a_gated_linear_unit_is_a_site_of_its_gate() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(INPUTS, 2 * WIDTH), nn.GLU(), nn.Linear(WIDTH, 3)), torch.randn(SAMPLES, INPUTS)
+    y = torch.randint(3, (SAMPLES,))
+    watched = reluexp.watch(model, (x, y), F.cross_entropy)
+    row, (site,) = watched.measure().iloc[0], watched.sites.to_dict("records")
+    assert (site["site_name"], site["function"], site["width"], site["layer"]) == ("1", "glu", WIDTH, "0")
+    kept, gate = model[0](x).detach().chunk(2, -1)
+    gate.requires_grad_()
+    loss = F.cross_entropy(model[2](kept * gate.sigmoid()), y, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, gate)
+    found = row[["pre_mean", "post_mean", "slope_mean", "backprop_norm"]].tolist()
+    h = gate.detach().sigmoid()
+    expected = [gate.mean(), h.mean(), (h * (1 - h)).mean(), gradient.square().mean().sqrt()]
+    assert found == pytest.approx([float(value.detach()) for value in expected], rel=1e-4)
 
 
 OTHER_FUNCTIONS = [

@@ -134,7 +134,7 @@ class Reading(TorchFunctionMode):
 
     def _activate(self, site: int, applied: Applied) -> Tensor:
         """Reports a site and computes h; what is written in place comes from a copy of z, which stays whole."""
-        _, z, function, target = applied
+        z, function, target = applied.z, applied.function, applied.target
         if target is z:
             z = z.clone()
         h = function(z)
@@ -143,6 +143,8 @@ class Reading(TorchFunctionMode):
             h = h * _beside(mask.to(h), h)
         if self.listener:
             self.listener(site, z, h, function)
+        if applied.rest:
+            h = applied.rest(h)
         return h if target is None else target.copy_(h)
 
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

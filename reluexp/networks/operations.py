@@ -30,6 +30,7 @@ _ALIASES = {"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": 
 _INVERSE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 _INVERSIONS = {Tensor.__invert__, torch.logical_not, Tensor.logical_not, torch.bitwise_not, Tensor.bitwise_not}
 _CASTS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
+_DETACHMENTS = {torch.detach, Tensor.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
 
 
@@ -76,12 +77,22 @@ MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
 
 
 class Applied(NamedTuple):
-    """One application of an activation: its name, z, the function, and the tensor that is to hold h in place."""
+    """One application of an activation: its name, z, the function, and the tensor that is to hold h in place.
+
+    Where the operation does more, z is a part of `source`, and `rest` makes of h what the operation gives.
+    """
 
     name: str
     z: Tensor
     function: Callable[[Tensor], Tensor]
     target: Tensor | None = None
+    source: Tensor | None = None
+    rest: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def origin(self) -> Tensor:
+        """The tensor that the operation got."""
+        return self.z if self.source is None else self.source
 
 
 class _Made(NamedTuple):
@@ -107,12 +118,13 @@ class Recogniser:
         self._masks = WeakTensorKeyDictionary()
         self._multiples = WeakTensorKeyDictionary()
         self._zeros = WeakTensorKeyDictionary()
+        self._detached = WeakTensorKeyDictionary()
 
     def __call__(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
         """The activation that is applied by this operation, if it is one; its arguments are `bound`."""
         reader = _READERS.get(func)
         applied = reader(self, func, args, kwargs) if reader else None
-        if applied is None or not applied.z.is_floating_point() or self.fixed(applied.z):
+        if applied is None or not applied.z.is_floating_point() or self.fixed(applied.origin):
             return None
         return applied
 
@@ -128,8 +140,11 @@ class Recogniser:
             self._zeros[out] = out._version
         if not args:
             return
-        if func in _COMPARISONS and len(args) > 1 and _is_number(args[1], 0):
-            self._masks[out] = _Made(args[0], args[0]._version, _COMPARISONS[func])
+        if func in _DETACHMENTS:
+            self._detached[out] = args[0]
+        elif func in _COMPARISONS and len(args) > 1 and _is_number(args[1], 0):
+            z = self._detached.get(args[0], args[0])
+            self._masks[out] = _Made(z, z._version, _COMPARISONS[func])
         elif func in _PRODUCTS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
@@ -255,20 +270,29 @@ def _in_place(func: Any) -> bool:
 
 
 def _clamped(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
-    """Clamping counts when its lower bound is 0."""
-    z, low = _input(args, kwargs), _argument(args, kwargs, 1, "min")
+    """Clamping counts when its lower bound is 0, or where it is hard tanh, between -1 and 1."""
+    z, low, high = _input(args, kwargs), _argument(args, kwargs, 1, "min"), _argument(args, kwargs, 2, "max")
+    target = z if _in_place(func) else kwargs.get("out")
+    if _is_number(low, -1) and _is_number(high, 1):
+        return Applied("clamp", z, Operation("clamp", torch.clamp, min=-1, max=1), target)
     if not known.zero(low):
         return None
-    high = _argument(args, kwargs, 2, "max")
     if isinstance(high, Tensor):  # torch.clamp takes no number beside a tensor
         function = Operation("clamp", _between, high)
     else:
         function = Operation("clamp", torch.clamp, min=0, max=high)
-    return Applied("clamp", z, function, z if _in_place(func) else kwargs.get("out"))
+    return Applied("clamp", z, function, target)
 
 
 def _between(z: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(z.clamp(min=0), high)
+
+
+def _halved(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied:
+    """A gated linear unit (Dauphin et al. 2017, arXiv 1612.08083) is a site of its gate, whose h weighs the rest."""
+    both, dim = _input(args, kwargs), _argument(args, kwargs, 1, "dim")
+    kept, z = both.chunk(2, -1 if dim is None else dim)
+    return Applied("glu", z, _Sigmoidal("sigmoid", torch.sigmoid), source=both, rest=lambda h: kept * h)
 
 
 def _larger(known: Recogniser, func: Any, args: Any, kwargs: dict[str, Any]) -> Applied | None:
@@ -349,6 +373,7 @@ def _table() -> dict[Any, Reader]:
             readers[func] = _named(plain, func, getattr(torch, name, None) or getattr(F, name))
     for reader, names in (
         (_clamped, ("clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_")),
+        (_halved, ("glu",)),
         (_larger, ("maximum", "max", "fmax")),
         (_chosen, ("where",)),
         (_gated, _PRODUCT_NAMES),

@@ -217,7 +217,7 @@ class _Tracer(TorchFunctionMode):
     def _record(self, applied: Applied) -> _Origin:
         """Notes a site, and returns where its output comes from."""
         z = applied.z
-        origin = self._of(z) or _Origin()
+        origin = self._of(applied.origin) or _Origin()
         axis = 1 if z.dim() < 3 else (origin.axis or (-1 if z.dim() == 3 else 1)) % z.dim()
         by_shape: Kind = "dense" if z.dim() < 3 else "token" if axis == z.dim() - 1 else "conv"
         path = self.path[-1] if self.path else "model"
@@ -229,7 +229,7 @@ class _Tracer(TorchFunctionMode):
         shift = origin.shift if origin.shift and self.sizes[origin.shift] == width else None
         silent = bool((applied.function(torch.full_like(z.detach(), FAR_BELOW)) == 0).all())
         rest = (shift, origin.norm, origin.affine and shift is not None, origin.below, applied.name, silent)
-        weighed = z in self.weighed
+        weighed = applied.origin in self.weighed
         self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest, weighed=weighed))
         return _Origin(axis=origin.axis, below=len(self.sites) - 1)
 
