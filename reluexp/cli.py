@@ -70,15 +70,13 @@ def run(
     set_: Overrides = None,
     results: Results = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     engine: Annotated[str, typer.Option(help="Who runs the stacks: local or ray.")] = "local",
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, such as auto or ray://host:10001.")] = None,
-    per_gpu: Annotated[int, typer.Option(min=1, max=64, help="Processes that share one GPU.")] = 1,
+    per_gpu: Annotated[int, typer.Option(help="Processes that share one GPU.")] = 1,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts, for job arrays.")] = None,
-    stack: Annotated[int | None, typer.Option(min=1, help="Largest number of trials in a stack.")] = None,
-    patience: Annotated[
-        float, typer.Option(min=1, help="Seconds without a sign of life until a worker is hung.")
-    ] = 900,
+    stack: Annotated[int | None, typer.Option(help="Largest number of trials in a stack.")] = None,
+    patience: Annotated[float, typer.Option(help="Seconds without a sign of life until a worker is hung.")] = 900,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier results of this study.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -96,7 +94,6 @@ def run(
     from reluexp.runner import resources_of
     from reluexp.store import Shard
 
-    _one_of("--device", device, ("auto", "cpu", "cuda", "mps"))
     _one_of("--engine", engine, tuple(ENGINES))
     loaded = load_config(config, set_ or [])
     given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
@@ -106,7 +103,7 @@ def run(
     if dry_run:
         from reluexp.foretold import foretold
 
-        for sentence in foretold(loaded, results, resources):
+        for sentence in foretold(loaded, results, resources, fresh, part):
             _say(sentence)
         return
     from reluexp.progress import watching
@@ -203,10 +200,8 @@ def plan(
     config: ConfigName,
     set_: Overrides = None,
     results: Results = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Processes to plan for; as run has them.")
-    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Processes to plan for; as run has them.")] = None,
 ) -> None:
     """Show the trials, how they stack, and a rough estimate; trains nothing.
 
@@ -216,7 +211,6 @@ def plan(
     from reluexp.foretold import foretold
     from reluexp.runner import resources_of
 
-    _one_of("--device", device, ("auto", "cpu", "cuda"))
     resources = resources_of({"device": device, "workers": workers})
     for sentence in foretold(load_config(config, set_ or []), results, resources):
         _say(sentence)

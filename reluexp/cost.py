@@ -55,7 +55,7 @@ def measure_cost(
         given = {size: _numbers((size,)) for size in sizes}
         runs: dict[tuple[str, str, int], Run] = {}
         for label, setting in own.items():
-            runs |= {("alone", label, size): _pass(_module(setting), *given[size]) for size in sizes}
+            runs |= {("alone", label, size): _pass(_module(setting, 1), *given[size]) for size in sizes}
             step, inside, elements = _step(setting, shape, classes)
             runs |= {("step", label, elements): step, ("inside", label, elements): inside}
         counts = {key: max(1, round(_SECONDS / _time(run, 1))) for key, run in runs.items()}
@@ -68,11 +68,11 @@ def measure_cost(
     return pd.DataFrame(rows, columns=list(TABLES["cost"]))
 
 
-def _module(setting: Setting) -> nn.Module:
-    """Torch's own module of an activation, else ours or the user's."""
+def _module(setting: Setting, width: int) -> nn.Module:
+    """Torch's own module of an activation at a site of so many channels, else ours or the user's."""
     options = setting.activation
     torchs = ACTIVATIONS[options.name].torchs if options.name in ACTIVATIONS else None
-    return torchs(options, 1) if torchs else build_activation(options, 1)
+    return torchs(options, width) if torchs else build_activation(options, width)
 
 
 def _numbers(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Ru
     made: list[nn.Module] = []
 
     def activate(width: int) -> nn.Module:
-        made.append(_module(setting))
+        made.append(_module(setting, width))
         return made[-1]
 
     module = build_model(setting.architecture, tuple(shape), classes, activate).train()
@@ -115,14 +115,14 @@ def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Ru
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.sub_(gradient, alpha=1e-4)
 
-    sizes: list[tuple[int, ...]] = []
-    hooks = [own.register_forward_hook(lambda _, inputs, out: sizes.append(tuple(inputs[0].shape))) for own in made]
+    met: list[tuple[nn.Module, tuple[int, ...]]] = []
+    hooks = [own.register_forward_hook(lambda m, inputs, _: met.append((m, tuple(inputs[0].shape)))) for own in made]
     with torch.no_grad():
         module(x)
     for hook in hooks:
         hook.remove()
-    passes = [_pass(_module(setting), *_numbers(size)) for size in sizes]
-    return step, lambda: [run() for run in passes], sum(math.prod(size) for size in sizes)
+    passes = [_pass(own, *_numbers(size)) for own, size in met]
+    return step, lambda: [run() for run in passes], sum(math.prod(size) for _, size in met)
 
 
 def _time(run: Run, number: int) -> float:

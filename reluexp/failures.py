@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reluexp import errors
 from reluexp.config import label_of
 from reluexp.engine import Event
 from reluexp.environment import now, version_of
@@ -27,8 +28,8 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, event: Eve
     """
     import pandas as pd
 
-    if event["kind"] == "ResultsError":
-        raise ResultsError(event["text"])
+    if isinstance(kind := getattr(errors, event["kind"] or "", None), type) and issubclass(kind, ResultsError):
+        raise kind(event["text"])
     text = event["text"]
     if event["kind"] == "memory":
         text = f"one network alone does not fit into memory: {text}"

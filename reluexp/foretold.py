@@ -18,15 +18,20 @@ from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few
 from reluexp.planning.plan import NUMERICS, Plan, make_plan, make_trials
+from reluexp.planning.shards import part_of
 from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import stock_for_run
-from reluexp.store import Store, recall_speed
+from reluexp.store import Shard, Store, recall_speed
 
 __all__ = ["foretold"]
 
 
-def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Iterator[str]:
+def foretold(
+    loaded: LoadedConfig, results: Path, resources: Resources, fresh: bool = False, shard: Shard | None = None
+) -> Iterator[str]:
     """The trials, how they stack, and an estimate of seconds, memory and disk.
+
+    `fresh` and `shard` as a run has them: everything anew, and one part of so many.
 
     Raises ConfigError for what this machine cannot hold.
     """
@@ -36,12 +41,12 @@ def foretold(loaded: LoadedConfig, results: Path, resources: Resources) -> Itera
     tuned = loaded.config.tune
     first = for_choosing(loaded) if tuned else loaded
     device = planned_device(resources)
-    plan = _planned(first, results, resources, device)
+    plan = _planned(first, results, resources, device, fresh, shard)
     plans = [plan]
     trials, at = counted(len(plan.trials), "trial"), counted(len(first.points), "setting")
     yield f"{first.config.study}: {trials} at {at}, {plan.to_do} to do"
     if tuned:
-        plans.append(_planned(_compared(loaded, results, plan), results, resources, device))
+        plans.append(_planned(_compared(loaded, results, plan), results, resources, device, fresh, shard))
         then = f"{counted(len(plans[1].trials), 'trial')} compare what was chosen, {plans[1].to_do} to do"
         yield f"these choose {', '.join(tuned.over)}; then {then}"
     sizes = [len(stack.trials) for own in plans for stack in own.stacks]
@@ -88,15 +93,19 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _planned(loaded: LoadedConfig, results: Path, resources: Resources, device: str) -> Plan:
+def _planned(
+    loaded: LoadedConfig, results: Path, resources: Resources, device: str, fresh: bool, shard: Shard | None
+) -> Plan:
     """The plan of what is not done yet, as `run` would make it."""
-    store, trials = Store(results / loaded.config.study), make_trials(loaded)
+    store, asked = Store(results / loaded.config.study), make_trials(loaded)
+    trials = part_of(asked, shard) if shard else asked
     about: dict[str, Any] = {}
     with suppress(ResultsError):  # no study yet, or one that the run will write anew
         about = store.read_study().get("provenance") or {}
-    done, begun = stock_for_run(store, trials, about).done, store.begun(NUMERICS)
-    workers = places(resources, device == "cuda")
-    return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory_of_place(resources))
+    done = [] if fresh else stock_for_run(store, trials, about).done
+    begun = [] if fresh else store.begun(NUMERICS)
+    workers, memory = places(resources, device == "cuda"), memory_of_place(resources)
+    return make_plan(trials, done, begun, workers, device, resources.stack, memory=memory)
 
 
 def _costs(plans: Sequence[Plan], speed: Mapping[str, float], workers: int, device: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from reluexp import errors
 from reluexp.catalogue.datasets import Hints
-from reluexp.config import LoadedConfig, label_of, load_config, misfits
-from reluexp.config.problems import problems_of
+from reluexp.config import LoadedConfig, identity, label_of, load_config, misfits
+from reluexp.config.answers import accuracies_of_none
+from reluexp.config.problems import Problem, problems_of
 from reluexp.config.source import dotted
 from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, places, sharing
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
@@ -23,7 +24,7 @@ from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.estimate import kind_of, stack_seconds
 from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few, too_few
-from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, identity, make_plan, make_trials, own_key
+from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, make_plan, make_trials, own_key
 from reluexp.planning.shards import part_of
 from reluexp.planning.tuning import for_choosing
 from reluexp.provenance import provenance
@@ -188,6 +189,8 @@ class _Session:
                 _check_fit(stack, event)
         if not firsts.keys() <= self.prepared.keys():
             raise Interrupted("stopped before anything was trained")
+        if len(self.prepared) >= len(self.options):
+            _refuse(accuracies_of_none(self.loaded.config, list(map(_hints, self.prepared.values()))))
         if told := of_other_precision(self.loaded, self.device):
             raise DeviceError(told)
 
@@ -367,7 +370,17 @@ def _check_fit(stack: Stack, event: Event) -> None:
     dataset = stack.setting.dataset.name
     if ":" not in dataset and dataset != "imagefolder":
         return
-    hints = Hints(tuple(event["shape"]), event["classes"], event["train"], None, event["outputs"])
-    wrong = [f"{'.'.join(map(str, path))}: {text}" for path, text in misfits(stack.setting, hints)]
-    if told := "; ".join(filter(None, [*wrong, too_few(stack.setting.dataset, hints)])):
+    hints = _hints(event)
+    _refuse(misfits(stack.setting, hints), too_few(stack.setting.dataset, hints))
+
+
+def _hints(event: Event) -> Hints:
+    """What is known of a data set that has been read."""
+    return Hints(tuple(event["shape"]), event["classes"], event["train"], None, event["outputs"])
+
+
+def _refuse(problems: Iterable[Problem], more: str = "") -> None:
+    """Raises ConfigError where something is wrong."""
+    wrong = [f"{'.'.join(map(str, path))}: {text}" for path, text in problems]
+    if told := "; ".join(filter(None, [*wrong, more])):
         raise ConfigError(told)

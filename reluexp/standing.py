@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reluexp.config import once_each
+from reluexp.config import identity, once_each
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
-from reluexp.planning.plan import NUMERICS, Trial, identity
+from reluexp.planning.plan import NUMERICS, Trial
 from reluexp.store import Damage, Depth, Store
 
 __all__ = ["Standing", "data_of", "stock_for_run", "take_stock"]

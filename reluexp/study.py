@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.config import PARTS, Setting, label_of
+from reluexp.config import PARTS, Setting, identity, label_of
 from reluexp.errors import ResultsError
 from reluexp.frames import Frames, trained_as
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
-from reluexp.planning.plan import identity
 from reluexp.planning.tuning import is_fixed
 from reluexp.registration import digest
 from reluexp.store import Store
@@ -131,7 +130,7 @@ class Study(Frames):
         """Times the activations of the study's base setting, about a minute, and keeps what was found."""
         from reluexp.cost import measure_cost
 
-        ended = [(self._wanted[trial].point.setting, stack) for trial, (_, stack) in self.standing.outcomes.items()]
+        ended = [(self._wanted[trial].point.setting, stack) for trial, stack in self._stacks.items()]
         trained = [(own, self.standing.records[stack]) for own, stack in ended if self.standing.records[stack]["shape"]]
         known = identity(self.base.dataset)
         alike = ((self.base, record) for own, record in trained if identity(own.dataset) == known)

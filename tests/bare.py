@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ class Bare:
     stated: ClassVar[tuple[Hypothesis, ...]] = ()
     shows_earlier: ClassVar[bool] = False
     missing: ClassVar[int] = 0
+    evidence: ClassVar[Mapping[str, Any]] = {}
 
     def notes(self) -> list[str]:
         return []

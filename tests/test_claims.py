@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made_results import Made
 
 from reluexp.catalogue.architectures import ARCHITECTURES
-from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of
+from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of, told_parts
 from reluexp.claims.price import partial_conjunction
 from reluexp.claims.signals import _skippable, lost_per_layer
 from reluexp.claims.table import _shown
 from reluexp.config import Setting, label_of, load_config
-from reluexp.cost import measure_cost
+from reluexp.cost import _module, measure_cost
+from reluexp.report.figures import FIGURES
 from reluexp.stats import Contrast, decide
 
 SEEDS = 10
@@ -102,7 +104,7 @@ def test_every_entry_is_complete_and_is_listed() -> None:
         assert claim.statement
         assert claim.reference
         assert claim.needs
-        assert claim.figure
+    assert {claim.name for claim in CLAIMS.entries if claim.figure not in {spec.name for spec in FIGURES}} == {"cost"}
     shown = subprocess.run([sys.executable, "-c", "from reluexp.cli import main; main()", "list", "claims"],
                            capture_output=True, text=True, check=True).stdout  # fmt: skip
     for name in CLAIMS:
@@ -397,6 +399,22 @@ def test_timings_are_of_what_they_say() -> None:
     assert (found["seconds"] > 0).all()
     assert found["kind"].value_counts().to_dict() == {"alone": 4, "step": 4, "inside": 4}
     assert found.loc[found["kind"] == "step", "elements"].unique().tolist() == [4 * 64 * 64]
+
+
+def test_sentences_of_a_claim_are_told_whole_whatever_is_written_in_them() -> None:
+    part = Part("a; b: supported", [Contrast("a", np.arange(1.0, 11))], numbers="one; two")
+    texts, verdicts_ = zip(*told_parts(Evidence([part], notes=["note: x; y"])), strict=True)
+    assert verdicts_ == ("supported", "")
+    assert texts[0].startswith("a; b: supported: ")
+    assert texts[0].endswith(" (one; two)")
+    assert texts[1] == "note: x; y"
+
+
+def test_an_activation_is_timed_with_a_slope_for_each_channel_where_it_has_that() -> None:
+    own = {"name": "prelu", "shared": False, "init": 0.5}
+    assert [tuple(p.shape) for p in _module(setting(activation=own), 7).parameters()] == [(7,)]
+    assert float(_module(setting(activation=own), 7)(torch.tensor([[-2.0] * 7])).mean().detach()) == -1.0
+    assert (measure_cost([setting(activation=own)], (64,), 10, sizes=(1 << 10,), blocks=1)["seconds"] > 0).all()
 
 
 def test_p_of_a_claim_is_the_largest_of_its_parts_and_one_failure_is_enough() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -196,6 +197,15 @@ MISTAKES = [
     ("architecture: cnn\ndataset: blobs\n", "FILE:1: architecture: a convolution needs images"),
     ("probe: {size: 5000}\n", "FILE:1: probe.size: got 5000; there are 1437"),
     ("dataset: {name: digits, train_size: 9999}\n", "dataset.train_size: got 9999; digits has 1437"),
+    ("grid: {train.save_weights: [true, false]}\n", "grid.train.save_weights: decides no number; say it once"),
+    ("dataset: mnist\ngrid: [{dataset.root: [a, b]}]\n", "FILE:2: grid[0].dataset.root: decides no number"),
+    ("grid: {train.lr: [0.1], train.optimizer.lr: [0.2]}\n", "grid.train.lr: given twice"),
+    ("architecture: {width: [8, 8]}\ngrid: {architecture.depth: [4, 9]}\n", "depth 9 or a list of widths"),
+    ("dataset: functions\ntargets: {test_accuracy: [0.9]}\n", "targets.test_accuracy: got 'test_accuracy', but data"),
+    ("dataset: {name: functions, validation: 0.2}\ntune: {over: [train.lr]}\ngrid: {train.lr: [0.1, 0.2]}\n",
+     "tune.metric: got 'validation_accuracy', but data with real targets have losses alone"),
+    ("grid: {train.lr: [0.1, 0.2]}\nhypotheses: [{metric: test_loss, by: train.lr, level: 0.1, against: 0.3, "
+     "direction: less}]\n", "hypotheses[0].against: got 0.3; allowed: 0.1, 0.2"),
     ("baseline: {activation: elu}\n", "baseline.activation: got 'elu'; allowed: an activation of the study: relu"),
     ("seeds: 1000000\ngrid: {init.gain: [1, 2]}\n", "2,000,000 trials"),
     ("activation: !!python/object:os.system x\n", "tags are not allowed"),
@@ -303,6 +313,8 @@ def test_a_trials_name_depends_on_what_decides_its_numbers_alone() -> None:
         return [trial.id for trial in make_trials(load_config({"study": "s", "seeds": 2, **changes}))]
 
     assert ids() == ids(study="t") == ids(train={"save_weights": False}) == ids(activation={"name": "relu"})
+    several = {"dataset": [{"name": "mnist", "root": root} for root in "ab"]}
+    assert len(ids(grid=several)) == 2
     assert len({*ids(), *ids(train={"lr": 0.1}), *ids(activation="elu"), *ids(seeds=[7, 8])}) == 8
 
 
@@ -314,6 +326,14 @@ def test_stacks_hold_equal_shapes_and_begun_ones_stay_together() -> None:
     assert plan.to_do == 11
     assert tuple(trial.id for trial in plan.stacks[0].trials) == begun[0]
     assert all(len({str(setting.architecture) for setting in stack.settings}) == 1 for stack in plan.stacks[1:])
+
+
+def test_trials_of_the_same_activation_lie_beside_each_other() -> None:
+    slopes = [{"name": "leaky_relu", "negative_slope": slope} for slope in (0.1, 0.2)]
+    grid = {"train.lr": [0.1, 0.2, 0.3], "activation": ["relu", *slopes]}
+    (stack,) = make_plan(make_trials(load_config({"study": "s", "seeds": 2, "grid": grid}))).stacks
+    labels = [label_of(setting.activation) for setting in stack.settings]
+    assert len(list(itertools.groupby(labels))) == 3
 
 
 @given(st.text(max_size=200))

@@ -574,6 +574,15 @@ def test_regression_shows_losses_and_collapsed_networks() -> None:
     assert rows[0][1].startswith(f"{last['test_loss'].iloc[:4].mean():.3g} ± ")
 
 
+def test_losses_of_a_regression_are_no_nats() -> None:
+    study = regression({"relu": [0.3, 0.1], "elu": [0.2, 0.2]})
+    (spec,) = (spec for spec in FIGURES if spec.name == "loss")
+    for own, label in ((study, "mean squared error"), (made_study(), "cross-entropy (nats)")):
+        figure = draw_figure(spec, own)
+        assert figure is not None
+        assert label in {ax.get_ylabel() for ax in figure.axes}
+
+
 def test_findings_of_an_ordinary_study() -> None:
     found = findings(made_study())
     assert 4 <= len(found) <= 6

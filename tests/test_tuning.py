@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.config import load_config
 from reluexp.config.inference import TUNING_OFFSET, Hypothesis
+from reluexp.cost import measure_cost
 from reluexp.engine import Resources
 from reluexp.errors import ConfigError
 from reluexp.foretold import foretold
 from reluexp.planning.plan import make_trials
 from reluexp.planning.tuning import choices, for_choosing, for_comparing, shown_axes
 from reluexp.registration import digest, register
-from reluexp.report.tables.verdicts import hypotheses_table
+from reluexp.report.tables.verdicts import choice_table, hypotheses_table
 from reluexp.report.terminal import shown
 from reluexp.stats import compare_study, hypothesis_table
+from reluexp.store import Shard
 
 TUNED: dict[str, Any] = {
     "study": "t",
@@ -295,6 +298,38 @@ def test_plan_foretells_both_phases(tmp_path: Path) -> None:
     assert [sentence.rpartition(", ")[2] for sentence in told()[:2]] == ["0 to do"] * 2
     config["seeds"] = 5
     assert [sentence.rpartition(", ")[2] for sentence in told()[:2]] == ["0 to do", "4 to do"]
+
+
+@pytest.mark.usefixtures("inline")
+def test_activations_of_a_tuned_study_are_timed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reluexp.cost.measure_cost", partial(measure_cost, sizes=(1 << 8,), blocks=1))
+    study = reluexp.run({**TUNED, "cost": True}, tmp_path, workers=1)
+    assert set(study.cost["activation"]) == {"relu", "elu"}
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_run_that_is_only_foretold_heeds_fresh_and_shards(tmp_path: Path) -> None:
+    config = {key: value for key, value in TUNED.items() if key != "tune"}
+    reluexp.run(config, tmp_path, workers=1)
+
+    def told(fresh: bool = False, shard: str | None = None) -> str:
+        part = Shard.parse(shard) if shard else None
+        return next(iter(foretold(load_config(config), tmp_path, Resources(), fresh, part)))
+
+    assert told() == "t: 18 trials at 6 settings, 0 to do"
+    assert told(fresh=True) == "t: 18 trials at 6 settings, 18 to do"
+    parts = [int(told(True, f"{number}/2").split()[1]) for number in (1, 2)]
+    assert min(parts) > 0
+    assert sum(parts) == 18
+
+
+@pytest.mark.usefixtures("inline")
+def test_scores_are_told_as_what_was_tuned_by(tmp_path: Path) -> None:
+    config = {**TUNED, "tune": {**TUNED["tune"], "metric": "validation_loss"}}
+    study = reluexp.run(config, tmp_path, workers=1)
+    table = choice_table(study, study.choice())
+    scores = [row[table.headers.index("score")].text for row in table.rows]
+    assert not any("%" in score for score in scores)
 
 
 def test_a_first_shard_of_a_tuned_study_ends_well(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def _prelu(options: Prelu, width: int) -> nn.Module:
     return Prelu(1 if options.shared else width, options.init)
 
 
+def _torchs_prelu(options: Prelu, width: int) -> nn.Module:
+    from torch import nn
+
+    return nn.PReLU(1 if options.shared else width, options.init)
+
+
 # Colours: Okabe & Ito 2008, told apart by the common forms of colour blindness; line styles repeat the distinction.
 ACTIVATIONS: Registry[Activation] = Registry(
     "activation",
@@ -128,7 +134,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "-.",
             _prelu,
             Prelu,
-            _torchs("PReLU"),
+            _torchs_prelu,
             learned=True,
         ),
         Activation(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reluexp.catalogue.registry import Options, Registry, import_attribute
 from reluexp.errors import ConfigError
@@ -40,10 +40,17 @@ class ArchitectureOptions(Options):
 class Mlp(ArchitectureOptions):
     """A multilayer perceptron."""
 
-    depth: int = Field(4, ge=1, le=1000, description="hidden layers; ignored when width is a list")
+    depth: int = Field(4, ge=1, le=1000, description="hidden layers; a list of widths says it itself")
     width: Width | Annotated[list[Width], Field(min_length=1, max_length=1000)] = Field(
         64, description="units per hidden layer, or one number for each"
     )
+
+    @model_validator(mode="after")
+    def depth_is_said_once(self) -> Mlp:
+        """A depth beside a list of widths would be heeded by nothing, but make another trial of the same network."""
+        if isinstance(self.width, list) and self.depth != type(self).model_fields["depth"].default:
+            raise ValueError(f"depth {self.depth} or a list of widths, which says the depth, too; not both")
+        return self
 
     @property
     def widths(self) -> list[int]:

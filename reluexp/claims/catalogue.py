@@ -16,7 +16,7 @@ CLAIMS: Registry[Claim] = Registry(
             "ReLU is cheaper to compute than sigmoid or tanh",
             "Glorot et al. 2011; Krizhevsky et al. 2012",
             "`cost: true` with relu, sigmoid and tanh",
-            "cost",
+            None,
             price.cost,
         ),
         Claim(

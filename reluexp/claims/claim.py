@@ -65,13 +65,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of the catalogue."""
+    """One entry of the catalogue; `figure` names the figure of the report that shows it, if one does."""
 
     name: str
     statement: str
     reference: str
     needs: str
-    figure: str
+    figure: str | None
     decide: Callable[[Field], Evidence]
     options: type[Options] = Options
 

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from reluexp.config import Setting, label_of, value_at
+from reluexp.config import Setting, identity, label_of, value_at
 from reluexp.errors import ConfigError
-from reluexp.planning.tuning import identity_without
 from reluexp.stats import Results, readings, steps_to_level
 
 __all__ = ["Field", "Group", "Placed", "SettledResults"]
@@ -69,7 +68,7 @@ class Field:
         self.study = study
         ended = set(study.trials.loc[study.trials["outcome"] != "failed", "trial"]) if len(study.trials) else set()
         self.groups = _grouped([own for own in study.placed if own.trial in ended], study.tuned_axes)
-        self._values: dict[tuple[str, ...], Mapping[str, float]] = {}
+        self._values: dict[tuple[Any, ...], Mapping[str, float]] = {}
 
     def where(self, *labels: str, tuned: bool | None = None, **conditions: Test) -> list[Group]:
         """The groups that have these activations and whose settings meet the conditions.
@@ -122,7 +121,7 @@ class Field:
 
         `reduce` gets the rows, in order of the sites, in which the column is finite.
         """
-        key = ("sites", column, getattr(reduce, "__name__", str(reduce)), at)
+        key = ("sites", column, reduce, at)
         if key not in self._values:
             self._values[key] = _over_sites(self.study.layers, column, reduce, at)
         return self._values[key]
@@ -153,14 +152,14 @@ def _both(group: Group, level: str, base: str, values: Mapping[str, float]) -> l
 def _grouped(placed: Iterable[Placed], over: Sequence[str]) -> list[Group]:
     found: dict[tuple[bool, str], Group] = {}
     for own in placed:
-        key = (own.tuned, identity_without(own.setting, ["activation", *(over if own.tuned else [])]))
+        key = (own.tuned, identity(own.setting, ["activation", *(over if own.tuned else [])]))
         group = found.setdefault(key, Group(own.setting, own.tuned))
         group.trials.setdefault(label_of(own.setting.activation), {})[own.seed] = own.trial
     return list(found.values())
 
 
 def _same(setting: Setting, base: Setting, over: Sequence[str]) -> bool:
-    return identity_without(setting, ["activation", *over]) == identity_without(base, ["activation", *over])
+    return identity(setting, ["activation", *over]) == identity(base, ["activation", *over])
 
 
 def _meets(setting: Setting, conditions: Mapping[str, Test]) -> bool:

@@ -24,11 +24,11 @@ def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: f
     values, idle = field.paired(group, level, base, field.metric("test_accuracy")), field.idle(group, level, base)
     contrast = Contrast(label, values[~idle], "greater", threshold, int(idle.sum()))
     numbers = _idle_pairs(int(idle.sum()), len(idle))
-    return Part(f"{label} ({group.about})", [contrast], "points", 100, numbers.removeprefix("; "))
+    return Part(f"{label} ({group.about})", [contrast], "points", 100, numbers)
 
 
 def _idle_pairs(idle: int, pairs: int) -> str:
-    return f"; in {idle} of {pairs} pairs neither net learned" if idle else ""
+    return f"in {idle} of {pairs} pairs neither net learned" if idle else ""
 
 
 def slower(field: Field, group: Group, slow: str, fast: str) -> Part:
@@ -203,7 +203,8 @@ def accuracy(field: Field) -> Evidence:
         notes.append(told)
     share = mean_interval(field.single(dead, "relu", metric)).n
     contrast = Contrast("intervention", loss, "greater", 0.005, idle)
-    numbers = f"{share} nets with half of their units dead" + _idle_pairs(idle, idle + len(loss))
+    several = (f"{share} nets with half of their units dead", _idle_pairs(idle, idle + len(loss)))
+    numbers = ", ".join(filter(None, several))
     part = Part(f"accuracy none dead − half dead ({whole.about})", [contrast], "points", 100, numbers)
     return Evidence([part], notes=notes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +12,8 @@ from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.plain import counted
 from reluexp.stats import ALPHA, Decision, page
-from reluexp.stats.contrasts import MANY_SEEDS, Verdict, seeds_for
+from reluexp.stats.contrasts import MANY_SEEDS, seeds_for
 from reluexp.stats.intervals import median_with
-
-_BETWEEN = "; "  # sentences of what was seen
-_VERDICTS = get_args(Verdict)
 
 __all__ = ["claim_parts", "claim_table", "evidence_of", "told_parts"]
 
@@ -43,7 +39,7 @@ def claim_table(evidence: dict[str, Evidence]) -> pd.DataFrame:
         rows.append(
             {
                 **{"claim": name, "statement": claim.statement, "source": claim.reference, "verdict": verdict},
-                **{"p_for": p_for, "p_against": p_against, "numbers": _numbers(own)},
+                **{"p_for": p_for, "p_against": p_against, "numbers": _together(own)},
                 **{"decides": _decides(claim, own, verdict, tested), "needs": claim.needs, "figure": claim.figure},
             }
         )
@@ -73,31 +69,23 @@ def claim_parts(evidence: dict[str, Evidence]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "scale", "p_for", "p_against", "seeds"])
 
 
-def _numbers(own: Evidence) -> str:
-    parts = [
-        _sentence(part, verdict) for part, (verdict, *_) in zip(own.parts, page([p.p for p in own.parts]), strict=True)
+def _together(own: Evidence) -> str:
+    return "; ".join(f"{text}: {verdict}" if verdict else text for text, verdict in told_parts(own))
+
+
+def told_parts(own: Evidence) -> list[tuple[str, str]]:
+    """What was seen in sentences, each with its verdict, which is empty for notes."""
+    verdicts = [verdict for verdict, *_ in page([part.p for part in own.parts])]
+    return [
+        *((_sentence(part), verdict) for part, verdict in zip(own.parts, verdicts, strict=True)),
+        *((note, "") for note in own.notes),
     ]
-    return _BETWEEN.join([*parts, *own.notes])
 
 
-def told_parts(numbers: str) -> list[tuple[str, str]]:
-    """The sentences of `numbers` in a row of `claim_table`, each with its verdict, which is empty for notes.
-
-    >>> told_parts("relu − identity: 5 points against > 1, n = 10: supported; half was there at birth")
-    [('relu − identity: 5 points against > 1, n = 10', 'supported'), ('half was there at birth', '')]
-    """
-    found = []
-    for sentence in numbers.split(_BETWEEN):
-        text, _, verdict = sentence.rpartition(": ")
-        found.append((text, verdict) if verdict in _VERDICTS else (sentence, ""))
-    return found
-
-
-def _sentence(part: Part, verdict: str) -> str:
-    """`relu − identity (…): +5.1 points [4.8, 5.4] against > 1, n = 10: supported`."""
+def _sentence(part: Part) -> str:
+    """`relu − identity (…): +5.1 points [4.8, 5.4] against > 1, n = 10`."""
     shown = ", ".join(_shown(part, decision) for decision in part.decisions())
-    extra = f" ({part.numbers})" if part.numbers else ""
-    return f"{part.label}: {shown}{extra}: {verdict}"
+    return f"{part.label}: {shown}" + (f" ({part.numbers})" if part.numbers else "")
 
 
 def _shown(part: Part, decision: Decision) -> str:

@@ -24,6 +24,7 @@ from reluexp.config.grid import (
     unheard,
     value_at,
 )
+from reluexp.config.identity import identity
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
 from reluexp.config.problems import Problem, problems_of, render
 from reluexp.config.shipped import find_config, shipped_configs
@@ -39,6 +40,7 @@ __all__ = [
     "Setting",
     "Train",
     "find_config",
+    "identity",
     "json_schema",
     "label_of",
     "load_config",

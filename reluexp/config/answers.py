@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from reluexp.catalogue.datasets import Hints, hints_of
 from reluexp.catalogue.metrics import COMPARED, MARGINS, is_time, margin_of, times_of
 from reluexp.catalogue.registry import nearest
 from reluexp.config.grid import Point, label_of, value_at
@@ -36,7 +37,20 @@ def level_label(by: str, level: Level) -> Any:
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
     """Every hypothesis and tuned axis that cannot be, in this grid."""
-    return [*_hypotheses(config, points), *_tune(config, points)]
+    known = {id(point.setting.dataset): hints_of(point.setting.dataset) for point in points}
+    return [*_hypotheses(config, points), *_tune(config, points), *accuracies_of_none(config, list(known.values()))]
+
+
+def accuracies_of_none(config: Config, data: Sequence[Hints]) -> Iterator[Problem]:
+    """Accuracies that are asked for where no data set, as far as they are known, has classes."""
+    if not data or any(own.classes or not own.outputs for own in data):
+        return
+    asked: list[tuple[tuple[str | int, ...], str]] = [(("targets", metric), metric) for metric in config.targets or {}]
+    asked += [(("hypotheses", n, "metric"), own.metric) for n, own in enumerate(config.hypotheses or [])]
+    asked += [(("tune", "metric"), config.tune.metric)] if config.tune else []
+    for path, metric in asked:
+        if "accuracy" in metric:
+            yield path, f"got {metric!r}, but data with real targets have losses alone, such as validation_loss"
 
 
 def levels_that_cannot_be(config: Config) -> list[Problem]:
@@ -91,7 +105,9 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
             label = _label(own.by, level)
             if label not in known:
                 allowed = ", ".join(map(str, known))
-                found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), known)}"))
+                found.append(
+                    ((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), list(map(str, known)))}")
+                )
         levels = {**named, "against": own.against}.items()
         labels = {key: _label(own.by, level) for key, level in levels if level is not None}
         other = labels.get("against", label_of(config.baseline.activation) if own.by == "activation" else None)

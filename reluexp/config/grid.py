@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import Hints, hints_of, validation_count
 from reluexp.catalogue.registry import Options
+from reluexp.config.identity import identity
 from reluexp.config.models import PARTS, Config, Setting
 from reluexp.config.problems import Problem, meant, places_in, problems_of
 from reluexp.config.source import put
@@ -118,6 +120,7 @@ def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Prob
             parts.check(setting, place)
         elif place.number not in points[key].grids:
             points[key] = replace(points[key], grids=(*points[key].grids, place.number))
+    parts.refuse_idle_axes([point.setting for point in points.values()])
     return list(points.values()), list(_once_for_each_axis(parts.problems))
 
 
@@ -187,10 +190,9 @@ class _Parts:
         return Setting.model_construct(**made) if all(made.values()) else None
 
     def serial(self, part: Options) -> int:
-        """A number that equal parts share."""
+        """A number that parts share that decide the same numbers."""
         if id(part) not in self._serials:
-            text = f"{type(part).__name__} {part.model_dump_json()}"
-            self._serials[id(part)] = self._known.setdefault(text, len(self._known))
+            self._serials[id(part)] = self._known.setdefault(identity(part), len(self._known))
         return self._serials[id(part)]
 
     def check(self, setting: Setting, place: _Place) -> None:
@@ -200,6 +202,17 @@ class _Parts:
             self._checked.add(key)
             for path, text in misfits(setting, hints_of(setting.dataset)):
                 self._add(self._placed(path, place), text)
+
+    def refuse_idle_axes(self, settings: Sequence[Setting]) -> None:
+        """Adds the axes that say where or how, and decide no number: their values would be one trial under one name."""
+        for number, grid in enumerate(self.config.grid):
+            for axis in grid:
+                *way, last = axis.split(".")
+                if any(
+                    last in parent.outside_identity for parent in filter(None, map(partial(_inside, way), settings))
+                ):
+                    before = ("grid", number) if self._listed else ("grid",)
+                    self._add((*before, axis), f"decides no number; say it once for all trials, as {axis}: …")
 
     def _part(self, part: str, place: _Place) -> Options | None:
         axes = self._touching[place.number][part]
@@ -246,6 +259,14 @@ class _Parts:
                     near = meant(axis, [*parts, *PARTS, *places_in(Setting)], Setting)
                     text = f"unknown axis; allowed: dotted keys of a setting, such as {', '.join(parts)}{near}"
                     self._add((*before, axis), text)
+
+
+def _inside(way: Sequence[str], options: Options) -> Options | None:
+    """What stands at a dotted key in some options, if it is options again."""
+    found: Any = options
+    for part in way:
+        found = getattr(found, part, None)
+    return found if isinstance(found, Options) else None
 
 
 def _touching(grid: dict[str, list[Any]], part: str) -> list[str]:

@@ -206,6 +206,8 @@ def _move_rate(document: Document) -> None:
     for index, grid in enumerate(grids if isinstance(grids, list) else [grids]):
         if isinstance(grid, dict) and "train.lr" in grid:
             before: Path_ = ("grid", index) if isinstance(grids, list) else ("grid",)
+            if "train.optimizer.lr" in grid:
+                document.problems.append(((*before, "train.lr"), "given twice; train.optimizer.lr says it too"))
             document.places[(*before, "train.optimizer.lr")] = document.place((*before, "train.lr"))
             renamed = {("train.optimizer.lr" if axis == "train.lr" else axis): grid[axis] for axis in grid}
             grid.clear()

@@ -18,7 +18,7 @@ from reluexp.engine.gpus import visible_gpus
 
 __all__ = [
     *("ATTEMPTS", "END_SECONDS", "ENGINES", "ENVIRONMENT", "Engine", "EngineEntry", "Event", "Job", "Resources"),
-    *("attempts_of", "memory_of_place", "places", "planned_device", "sharing"),
+    *("attempts_of", "lost", "memory_of_place", "places", "planned_device", "sharing"),
 ]
 
 Job = dict[str, Any]
@@ -94,6 +94,15 @@ def sharing(resources: Resources) -> int:
 def attempts_of(job: Job) -> int:
     """How often a job is begun; one that tries the user's code just to know whether it may, once."""
     return 1 if job["kind"] == "compare" else ATTEMPTS
+
+
+def lost(job: Job, what: str, words: str, short: str) -> Event:
+    """The failure of a job whose process or machine went too often; `short` among the last words tells of memory."""
+    tries = attempts_of(job)
+    times = f" {tries} times, the last time" if tries > 1 else ""
+    text = f"{what} was lost{times}: {words.splitlines()[0]}"
+    kind = "memory" if short in words else None
+    return {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
 
 
 class Engine(Protocol):

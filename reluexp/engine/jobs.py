@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reluexp.config import identity
 from reluexp.engine import Job
 from reluexp.planning.code import code_of
-from reluexp.planning.plan import NUMERICS, Stack, identity
+from reluexp.planning.plan import NUMERICS, Stack
 
 __all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
 

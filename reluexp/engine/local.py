@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from reluexp.engine import ATTEMPTS, END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of, places
+from reluexp.engine import END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of, lost, places
 from reluexp.engine.gpus import visible_gpus
 
 __all__ = ["LocalEngine"]
@@ -203,10 +203,7 @@ class LocalEngine:
         if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
-        reason = words.splitlines()[0]
-        text = f"the worker process was lost {ATTEMPTS} times, the last time: {reason}"
-        kind = "memory" if "signal 9" in reason else None  # as the kernel does when memory runs out
-        yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
+        yield lost(job, "the worker process", words, "signal 9")  # as the kernel does when memory runs out
 
     def _kill_hung(self) -> None:
         late = self._stopping and time.monotonic() - self._asked > END_SECONDS

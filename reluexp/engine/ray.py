@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reluexp.engine import ATTEMPTS, END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of
+from reluexp.engine import END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of, lost
 from reluexp.errors import ConfigError
 from reluexp.store import Store
 
@@ -145,9 +145,7 @@ class RayEngine:
         if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
-        text = f"the task was lost {ATTEMPTS} times, the last time: {reason.splitlines()[0]}"
-        kind = "memory" if "OutOfMemory" in reason else None
-        yield {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": reason}
+        yield lost(job, "the task", reason, "OutOfMemory")
 
     def _cancel_hung(self) -> None:
         import ray

@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reluexp.config import identity
 from reluexp.environment import version_of
 from reluexp.errors import DamagedError, DataError
 from reluexp.hold import lock_file
-from reluexp.planning.plan import NUMERICS, identity
+from reluexp.planning.plan import NUMERICS
 from reluexp.store.files import digest, digest_file, flush_folder, new_folder, seal, unseal, write_file, write_whole
 
 if TYPE_CHECKING:

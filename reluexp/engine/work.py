@@ -16,7 +16,7 @@ from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
 from reluexp.environment import now, version_of
-from reluexp.errors import DeviceError
+from reluexp.errors import DeviceError, ReluexpError
 from reluexp.planning.earlier import describe
 from reluexp.store import Store
 
@@ -214,7 +214,7 @@ def _device(wanted: str) -> str:
 
 def _kind(error: Exception) -> str | None:
     """The name of our own error, `memory` when there was not enough of it, else None."""
-    if type(error).__module__ == "reluexp.errors":
+    if isinstance(error, ReluexpError):
         return type(error).__name__
     short = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
     short = short or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY))
@@ -222,4 +222,4 @@ def _kind(error: Exception) -> str | None:
 
 
 def _text(error: Exception) -> str:
-    return str(error) if type(error).__module__ == "reluexp.errors" else told_with_place(error)
+    return str(error) if isinstance(error, ReluexpError) else told_with_place(error)

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from reluexp.catalogue.registry import Options
-from reluexp.config import PARTS, Point, Setting, label_of, value_at
+from reluexp.config import PARTS, Point, Setting, identity, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET
-from reluexp.planning.plan import NUMERICS, Stack, Trial, identity, name_of
+from reluexp.planning.plan import NUMERICS, Stack, Trial, name_of
 
 __all__ = ["axes_of", "describe", "earlier_trials", "shown_at"]
 

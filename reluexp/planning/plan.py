@@ -13,7 +13,7 @@ from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import hints_of, validation_count
 from reluexp.catalogue.registry import Options
-from reluexp.config import LoadedConfig, Point, Setting, Train
+from reluexp.config import LoadedConfig, Point, Setting, Train, identity
 
 __all__ = [
     "NUMERICS",
@@ -94,22 +94,6 @@ class Plan:
     def to_do(self) -> int:
         """Trials that are not finished yet."""
         return sum(len(stack.trials) for stack in self.stacks)
-
-
-def identity(options: Options) -> str:
-    """Canonical JSON of everything in the options that decides numbers."""
-    return json.dumps(_identity(options), sort_keys=True, separators=(",", ":"))
-
-
-def _identity(value: Any) -> Any:
-    if isinstance(value, Options):
-        defaults = {key: type(value).model_fields[key].default for key in value.newer}
-        return {
-            key: _identity(item)
-            for key, item in value
-            if key not in value.outside_identity and (key not in defaults or item != defaults[key])
-        }
-    return [_identity(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def name_of(setting: Setting, seed: int) -> str:
@@ -216,12 +200,19 @@ def _groups(trials: Iterable[Trial], device: str, batched: Container[str]) -> li
         learned = list(own.values()) or [[]]
         groups += [[*plain, *learned[0]], *learned[1:]]
     order = {name: place for place, name in enumerate(ACTIVATIONS)}
-    return [sorted(group, key=lambda t: order.get(t.point.setting.activation.name, 0)) for group in groups]
+
+    def place(trial: Trial) -> tuple[int, str]:
+        options = trial.point.setting.activation
+        if id(options) not in known:
+            known[id(options)] = identity(options)
+        return order.get(options.name, 0), known[id(options)]
+
+    return [sorted(group, key=place) for group in groups]
 
 
 def _common(part: Options) -> str:
     """What trials of one stack must have in common of a part: all but the rates, which each replica has for itself."""
-    return part.model_dump_json(exclude={"optimizer": {"lr", "weight_decay"}} if isinstance(part, Train) else None)
+    return identity(part, ["optimizer.lr", "optimizer.weight_decay"] if isinstance(part, Train) else [])
 
 
 def _layout(setting: Setting) -> str | None:

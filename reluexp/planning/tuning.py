@@ -7,13 +7,12 @@ the config and of one score per trial; nothing here imports torch or pandas.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reluexp.config import LoadedConfig, Point, Setting, value_at
+from reluexp.config import LoadedConfig, Point, identity, value_at
 from reluexp.config.answers import tuned_grids
 from reluexp.config.inference import TUNING_OFFSET
 from reluexp.planning.plan import make_trials
@@ -24,7 +23,6 @@ __all__ = [
     "choices",
     "for_choosing",
     "for_comparing",
-    "identity_without",
     "is_fixed",
     "settled",
     "shown_axes",
@@ -114,21 +112,8 @@ def _groups(loaded: LoadedConfig) -> list[list[Point]]:
     found: dict[str, dict[int, Point]] = {}
     for point in loaded.points:
         if any(_tuned(loaded, number) for number in point.grids):
-            found.setdefault(identity_without(point.setting, tune.over), {})[id(point)] = point
+            found.setdefault(identity(point.setting, tune.over), {})[id(point)] = point
     return [list(group.values()) for group in found.values()]
-
-
-def identity_without(setting: Setting, keys: Sequence[str]) -> str:
-    """A setting as text, to be compared, without some dotted keys (a whole part, such as `activation`, among them)."""
-    data = setting.model_dump(mode="json", exclude={key for key in keys if "." not in key})
-    for key in keys:
-        inner: Any = data
-        *way, last = key.split(".")
-        for part in way:
-            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
-        if way and isinstance(inner, dict):
-            inner.pop(last, None)
-    return json.dumps(data, sort_keys=True)
 
 
 def touched(axis: str, over: Sequence[str]) -> bool:

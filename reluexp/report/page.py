@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -124,7 +123,7 @@ def render_page(
     for section in sections:
         if section["anchor"] == "part-across":
             section.update(told=across_sentences(study), tables=[tables["across"], tables["ranks"]])
-    claims, untested = claims_of(frames.get("claims", pd.DataFrame()), {picture.name for picture in pictures})
+    claims, untested = claims_of(frames["claims"], study.evidence, {picture.name for picture in pictures})
     parts = [("answer", "answer"), ("comparison", "comparison"), *((s["anchor"], s["short"]) for s in sections)]
     return (
         environment()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.claims import Group, told_parts
+from reluexp.claims import Evidence, Group, told_parts
 from reluexp.plain import p_told
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.differences import seeds_to_tell, unlearned
@@ -21,17 +21,20 @@ __all__ = ["base_of", "cards_of", "claims_of"]
 _MOST = 24  # cards; more settings than that are read from the table
 
 
-def claims_of(frame: pd.DataFrame, pictures: Collection[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def claims_of(
+    frame: pd.DataFrame, evidence: Mapping[str, Evidence], pictures: Collection[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The claims that were tested, as cards, and those that were not, with what they need.
 
-    `frame` is `Study.claims()`; a card names its figure where that is among the `pictures` of the page.
+    `frame` is `Study.claims()` and `evidence` what it was made from, by the claim; a card names its figure where
+    that is among the `pictures` of the page.
     """
     cards: list[dict[str, Any]] = []
     rest: list[dict[str, Any]] = []
     for row in frame.to_dict("records"):
         shown = {
             **{name: str(row[name]) for name in ("statement", "source", "verdict", "needs")},
-            "parts": told_parts(str(row["numbers"])),
+            "parts": told_parts(evidence[row["claim"]]),
             "more": str(row["decides"]),
             "figure": row["figure"] if row["figure"] in pictures else "",
         }

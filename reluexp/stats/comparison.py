@@ -87,6 +87,8 @@ def compare(
 def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margin: float = math.nan) -> pd.DataFrame:
     """One row for each combination of `keys` in a frame of `pairs`; the rows are one family.
 
+    Where the frame has a column `margin`, that holds instead of the one for all.
+
     - n, missing: pairs, and trials without a partner or a value; censored: pairs in which one or both never arrived.
     - mean, low, high: mean difference and its 95 % t interval (NaN if any pair is censored); median; sd;
       bca_low, bca_high: the bootstrap's from 20 pairs on; spread: False where all differences are equal.
@@ -100,7 +102,8 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
       margin; pairs_to_decide: how many would decide if the mean seen were the truth.
     - mean_sound, n_sound: the mean and number of the pairs in which neither trial diverged or got stuck.
     """
-    rows = [{**where, **_row(part, sign, margin)} for where, part in groups(found, keys)]
+    margins = found["margin"] if "margin" in found else pd.Series(margin, index=found.index, dtype=float)
+    rows = [{**where, **_row(part, sign, float(margins[part.index[0]]))} for where, part in groups(found, keys)]
     table = pd.DataFrame(rows, columns=[*keys, *_COLUMNS])
     tested = table["n"] > 0
     comparisons = int(tested.sum())
@@ -115,7 +118,7 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     table["verdict"] = [_verdict(row, sign) for row in table.to_dict("records")]
     decide = [_to_decide(row, max(comparisons, 1)) for row in table.to_dict("records")]
     table["pairs_to_decide"] = pd.Series(decide, dtype=float).where(table["verdict"] == "undecided")
-    resolve = [pairs_to_resolve(sd, margin, max(comparisons, 1)) for sd in table["sd"]]
+    resolve = [pairs_to_resolve(row["sd"], row["margin"], max(comparisons, 1)) for row in table.to_dict("records")]
     table["pairs_to_resolve"] = pd.Series(resolve, dtype=float).where(table["verdict"] == "undecided")
     return table[[*keys, *(column for column in _COLUMNS if column != "beyond")]]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
-__all__ = ["ACCURACY", "LOSS", "Outcome", "outcome_of"]
+__all__ = ["ACCURACY", "LOSS", "Outcome", "outcome_of", "tuned_by"]
 
 
 class Outcome(NamedTuple):
@@ -54,3 +54,9 @@ def outcome_of(study: Results) -> Outcome:
     epochs = study.epochs
     counts = [int(epochs[own.metric].notna().sum()) if own.metric in epochs else 0 for own in (ACCURACY, LOSS)]
     return LOSS if counts[1] and not counts[0] else ACCURACY
+
+
+def tuned_by(study: Results) -> Outcome:
+    """What tuning chose by: the validation accuracy, or the validation loss."""
+    metric = str((study.config.get("tune") or {}).get("metric", "validation_accuracy"))
+    return Outcome(metric, metric.replace("_", " "), metric.endswith("accuracy"))

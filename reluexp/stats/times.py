@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reluexp.catalogue.metrics import TIME, is_time, margin_of, target_of
+from reluexp.catalogue.metrics import is_time, margin_of, target_of
 from reluexp.stats.comparison import compare_pairs
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.pairs import pairs
@@ -34,10 +34,10 @@ def compare_times(
     final, parts = final_metrics(study), []
     for column in filter(is_time, map(str, final.columns)):
         found = pairs(final.assign(value=final[column]), by, base, others, log=True)
-        parts.append(found.assign(target=target_of(column)))
+        parts.append(found.assign(target=target_of(column), margin=margin_of(column, margins)))
     keys = ["target", *others, by]
     whole = pd.concat(parts, ignore_index=True)
-    table = compare_pairs(whole, keys, -1, margin_of(TIME, margins))
+    table = compare_pairs(whole, keys, -1)
     with np.errstate(over="ignore"):
         for name, column in _RATIOS.items():
             table[name] = np.exp(table[column].to_numpy(float))

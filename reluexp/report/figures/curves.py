@@ -24,7 +24,7 @@ from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
 from reluexp.report.style import Style
-from reluexp.stats import Results, over_sites, sound
+from reluexp.stats import Results, outcome_of, over_sites, sound
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,8 @@ def _lines(study: Results, panels: Sequence[Panel], share: str) -> Lines:
 
 def _loss(study: Results, style: Style) -> Figure | None:
     variants = [("training loss", study.epochs, "train_loss"), ("test loss", study.epochs, "test_loss")]
-    return curve_figure(study, style, variants, "cross-entropy (nats)", log=None)
+    label = "cross-entropy (nats)" if outcome_of(study).share else "mean squared error"
+    return curve_figure(study, style, variants, label, log=None)
 
 
 def _accuracy(study: Results, style: Style) -> Figure | None:

@@ -12,7 +12,7 @@ from reluexp.report.frames.choices import candidates
 from reluexp.report.lines import Lines, lines_of, plain, short
 from reluexp.report.panels import Panel, grid_of, legend, percent
 from reluexp.report.style import Style
-from reluexp.stats import Results, axis_names, groups
+from reluexp.stats import Results, axis_names, groups, tuned_by
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,16 +46,15 @@ def _tuning(study: Results, style: Style) -> Figure | None:
     ][: style.facets]
     columns, lines = min(2, len(panels)), lines_of(study)
     figure, axes = grid_of(panels, style, columns, "xy")
-    metric = _metric(study)
-    share = metric.endswith("accuracy")
+    metric = tuned_by(study)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        _draw_candidates(ax, panel, lines, axis, share)
-        if share:
+        _draw_candidates(ax, panel, lines, axis, metric.share)
+        if metric.share:
             percent(ax.yaxis)
         if i + columns >= len(axes):
             ax.set_xlabel(plain("learning rate" if names[axis] == "lr" else names[axis]))
         if i % columns == 0:
-            ax.set_ylabel(metric.replace("_", " "))
+            ax.set_ylabel(metric.name)
     legend(figure, lines, style, [_diamond()])
     return figure
 
@@ -83,10 +82,6 @@ def _diamond() -> tuple[Any, str]:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], ls="", marker="D", ms=6, color="white", mec="black"), "chosen"
-
-
-def _metric(study: Results) -> str:
-    return str((study.config.get("tune") or {}).get("metric", "validation_accuracy"))
 
 
 def _caption(study: Results) -> str:

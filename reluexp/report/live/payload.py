@@ -31,8 +31,8 @@ __all__ = ["Live", "live_data", "packed"]
 EPOCHS = (
     Metric("test_accuracy", "test accuracy", share=True),
     Metric("train_accuracy", "training accuracy", share=True),
-    Metric("test_loss", "test loss (nats)", log=True),
-    Metric("train_loss", "training loss (nats)", log=True),
+    Metric("test_loss", "test loss", log=True),
+    Metric("train_loss", "training loss", log=True),
     Metric("grad_norm", "L2 norm of the gradient", log=True),
 )
 LAYERS = (

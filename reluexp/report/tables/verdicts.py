@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table
-from reluexp.stats import Results, axis_names, other_axes, outcome_of
+from reluexp.stats import Results, axis_names, other_axes, tuned_by
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
 
@@ -74,7 +74,7 @@ def choice_table(study: Results, frame: pd.DataFrame) -> Table:
 
 def _score(study: Results, row: dict[Any, Any]) -> str:
     """`58.9 % [51.4 %, 66.3 %]`, the bounds cut to what a share can be; or a loss."""
-    outcome = outcome_of(study)
+    outcome = tuned_by(study)
     low, high = (min(max(row[end], 0.0), 1.0) if outcome.share else row[end] for end in ("low", "high"))
     bounds = f" [{outcome.value(low)}, {outcome.value(high)}]" if math.isfinite(row["low"]) else ""
     return f"{outcome.value(row['mean'])}{bounds}"
