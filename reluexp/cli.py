@@ -178,7 +178,7 @@ def list_(
         for name, registry in choices.items()
     }
     kinds["engines"] = [(entry.name, f"{entry.summary} ({entry.reference})") for entry in ENGINES.entries]
-    kinds["metrics"] = list(METRICS.items())
+    kinds["metrics"] = [(metric.name, metric.meaning) for metric in METRICS.values()]
     kinds["claims"] = []
     if kind in (None, "claims"):  # they bring pandas and scipy along
         from reluexp.claims import CLAIMS

@@ -17,15 +17,14 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from reluexp.catalogue.metrics import MARGINS, margin_of
 from reluexp.errors import ConfigError
 from reluexp.stats import (
-    MARGINS,
     axis_of,
     compare,
     compare_pairs,
     compare_study,
     compare_times,
-    margin_of,
     pairs,
     readings,
     survival_of,

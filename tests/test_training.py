@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import reluexp
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
+from reluexp.catalogue.columns import TABLES
 from reluexp.catalogue.functions import Prelu
 from reluexp.catalogue.loading import load_dataset
-from reluexp.catalogue.metrics import COMPARED, METRICS
+from reluexp.catalogue.metrics import METRICS
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config import load_config
 from reluexp.errors import DeviceError
@@ -118,9 +119,16 @@ def test_chunking_changes_nothing() -> None:
             torch.testing.assert_close(whole[name], parts[name], equal_nan=True)
 
 
-def test_every_metric_can_be_in_a_hypothesis() -> None:
-    assert set(METRICS) <= set(COMPARED)
-    assert len(COMPARED) == len(set(COMPARED))
+def test_every_metric_is_told_and_what_its_name_says_of_it_holds() -> None:
+    assert all(metric.label and metric.meaning for metric in METRICS.values())
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+    assert all(metric.share for name, metric in METRICS.items() if name.endswith(("_accuracy", "_fraction")))
+    signs = {"accuracy": 1, "loss": -1}
+    ends = {name: name.rpartition("_")[2] for name in METRICS}
+    assert all(METRICS[name].better == signs[end] for name, end in ends.items() if end in signs)
+    known = {*TABLES["epochs"], *TABLES["layers"], *TABLES["trials"], "born_dead_fraction"}
+    assert set(METRICS) <= known
+    assert {*TABLES["layers"]} - set(METRICS) == {"trial", "epoch", "step", "site", "site_name", "kind", "width"}
 
 
 def test_schedule_of_measurements() -> None:

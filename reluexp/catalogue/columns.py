@@ -11,7 +11,7 @@ _MOMENT = {"epoch": "epochs trained by then, a fraction within the first", "step
 
 
 def _of(*metrics: str) -> dict[str, str]:
-    return {name: METRICS[name] for name in metrics}
+    return {name: METRICS[name].meaning for name in metrics}
 
 
 TABLES: dict[str, dict[str, str]] = {
@@ -32,10 +32,10 @@ TABLES: dict[str, dict[str, str]] = {
         "failure": "why it failed; only in stacks that did",
         "diverged_at_step": "the step whose loss or gradient was not finite, or the end of the epoch whose mean loss "
         "was above 1,000 times the loss before training; null if neither came",
-        "stuck": "whether the last training accuracy is not above the largest class's share + 3 standard errors",
+        **_of("stuck"),
         "born_collapsed": "whether every output ranged over less than 0.001 on the probe before training",
         "collapsed_at_end": "the same at the end",
-        "dead_layers_at_end": "number of sites all of whose units are dead at the end",
+        **_of("dead_layers_at_end"),
         "dead_fraction": "units of all sites that are dead on the probe at the end",
         "confirmed_dead_fraction": "units of all sites that are dead on the whole training set at the end",
         "can_die": "whether units can be dead exactly: the activation, or another of the model, is 0 far below 0",
@@ -44,17 +44,9 @@ TABLES: dict[str, dict[str, str]] = {
         **_TRIAL,
         "epoch": "0 is before training",
         "step": _MOMENT["step"],
-        "train_loss": "mean over the epoch's steps, as trained; null in row 0",
-        "train_accuracy": "the same of the accuracy",
-        "probe_loss": "loss on the probe, in measuring mode; null in epochs that were not measured",
-        "probe_accuracy": "accuracy on the probe",
-        "validation_loss": "loss on the validation split; null without one",
-        "validation_accuracy": "accuracy on the validation split",
-        "test_loss": "loss on the test split",
-        "test_accuracy": "accuracy on the test split; accuracies are null for regressions",
-        **_of("grad_norm"),
-        "grad_norm_max": "the largest of these norms",
-        "output_range": "largest range of an output over the probe",
+        **_of("train_loss", "train_accuracy", "probe_loss", "probe_accuracy"),
+        **_of("validation_loss", "validation_accuracy", "test_loss", "test_accuracy"),
+        **_of("grad_norm", "grad_norm_max", "output_range"),
         "lr": "learning rate of the epoch's last step",
     },
     "layers": {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reluexp.catalogue.datasets import Hints, hints_of
-from reluexp.catalogue.metrics import COMPARED, MARGINS, is_time, margin_of, times_of
+from reluexp.catalogue.metrics import MARGINS, METRICS, is_share, is_time, margin_of, times_of
 from reluexp.catalogue.registry import nearest
 from reluexp.config.grid import Point, label_of, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
@@ -62,7 +62,7 @@ def _targets(config: Config) -> list[Problem]:
     """Levels that no network can reach, or that each has reached before it trains."""
     found: list[Problem] = []
     for metric, levels in (config.targets or {}).items():
-        share = metric.endswith("accuracy")
+        share = is_share(metric)
         for number, level in enumerate(levels):
             if level <= 0 or (share and level > 1):
                 allowed = "a share above 0 and up to 1" if share else "a loss above 0"
@@ -73,12 +73,12 @@ def _targets(config: Config) -> list[Problem]:
 def _margins(config: Config) -> list[Problem]:
     """Margins of what is no metric, which would be heeded by nothing, and shares that were meant in points."""
     found: list[Problem] = []
-    known = [*MARGINS, *COMPARED]
+    known = [*MARGINS, *METRICS]
     for metric, margin in (config.margins or {}).items():
         if metric not in known and not is_time(metric):
             text = f"got {metric!r}; allowed: a metric such as test_accuracy, or a kind: {', '.join(MARGINS)}"
             found.append((("margins", metric), text + nearest(metric, known)))
-        elif metric.endswith(("accuracy", "fraction", "restricted_life")) and margin >= 1:
+        elif is_share(metric) and margin >= 1:
             text = f"got {margin:g}; allowed: a share below 1; {margin:g} points are {margin / 100:g}"
             found.append((("margins", metric), text))
     return found

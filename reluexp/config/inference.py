@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reluexp.catalogue.metrics import COMPARED, is_time
+from reluexp.catalogue.metrics import METRICS, is_time
 from reluexp.catalogue.registry import Options, nearest
 
 __all__ = ["TUNING_OFFSET", "Hypothesis", "Tune"]
@@ -43,8 +43,8 @@ class Hypothesis(Options):
     @classmethod
     def metric_is_known(cls, value: str) -> str:
         """A misspelt metric must be found before training."""
-        if value not in COMPARED and not is_time(value):
-            raise ValueError(f"a metric: {', '.join(COMPARED)}, steps_to_<target>{nearest(value, list(COMPARED))}")
+        if value not in METRICS and not is_time(value):
+            raise ValueError(f"a metric: {', '.join(METRICS)}, steps_to_<target>{nearest(value, list(METRICS))}")
         return value
 
     @field_validator("by")

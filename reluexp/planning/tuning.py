@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reluexp.catalogue.metrics import better_sign
 from reluexp.config import LoadedConfig, Point, identity, value_at
 from reluexp.config.answers import tuned_grids
 from reluexp.config.inference import TUNING_OFFSET
@@ -83,7 +84,7 @@ def choices(loaded: LoadedConfig, scores: Mapping[str, float]) -> list[Choice]:
         means = tuple(_mean([scores.get(name) for name in names[id(point)]]) for point in group)
         best = None
         if all(mean is not None for mean in means):
-            sign = -1 if tune.metric.endswith("loss") else 1
+            sign = better_sign(tune.metric)
             ranked = [-math.inf if math.isnan(mean or 0.0) else sign * (mean or 0.0) for mean in means]
             best = ranked.index(max(ranked))
         others = {axis: value for axis, value in group[0].axes.items() if not touched(axis, tune.over)}

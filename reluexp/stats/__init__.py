@@ -6,7 +6,6 @@ The trial is the unit of replication; axes other than the one compared are never
 
 from __future__ import annotations
 
-from reluexp.catalogue.metrics import MARGINS, better_sign, margin_of
 from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
@@ -14,7 +13,7 @@ from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, tog
 from reluexp.stats.differences import differences
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
-from reluexp.stats.finals import METRICS, final_metrics, summary
+from reluexp.stats.finals import final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
 from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of, tuned_by
@@ -47,8 +46,6 @@ __all__ = [
     "ACCURACY",
     "ALPHA",
     "LOSS",
-    "MARGINS",
-    "METRICS",
     "MOMENTS",
     "Across",
     "Contrast",
@@ -63,7 +60,6 @@ __all__ = [
     "aggregate",
     "axis_names",
     "axis_of",
-    "better_sign",
     "chosen",
     "column_intervals",
     "common_setting",
@@ -85,7 +81,6 @@ __all__ = [
     "hypothesis_table",
     "in_order",
     "learned",
-    "margin_of",
     "marked",
     "matching",
     "mean_interval",

@@ -15,9 +15,9 @@ from reluexp.stats.results import Results
 from reluexp.stats.settings import learned, setting_columns, settings
 from reluexp.stats.targets import steps_to_target
 
-__all__ = ["METRICS", "final_metrics", "summary"]
+__all__ = ["final_metrics", "summary"]
 
-METRICS = (
+_FINALS = (
     "test_accuracy",
     "test_loss",
     "train_accuracy",
@@ -38,7 +38,7 @@ _FROM_EPOCHS = ("test_accuracy", "test_loss", "train_accuracy", "probe_accuracy"
 
 @remembered
 def final_metrics(study: Results) -> pd.DataFrame:
-    """One row per trial: its setting, seed, outcome and METRICS at the end, and `steps_to_<target>` columns.
+    """One row per trial: its setting, seed, outcome and _FINALS at the end, and `steps_to_<target>` columns.
 
     A diverged trial keeps its last finite values, else chance; a failed one has none. Steps are inf for never.
     """
@@ -60,7 +60,7 @@ def summary(study: Results, level: float = 0.95, final: pd.DataFrame | None = No
     final = final_metrics(study) if final is None else final
     final = final.assign(test_accuracy_learned=final["test_accuracy"].where(learned(final)))
     table = _counts(final, keys)
-    for metric in (*METRICS, "test_accuracy_learned"):
+    for metric in (*_FINALS, "test_accuracy_learned"):
         part = aggregate(final, keys, metric, level).set_index(keys)
         table = table.join(part.add_prefix(f"{metric}_"))
     for column in filter(is_time, map(str, final.columns)):
@@ -83,8 +83,8 @@ def _finals(study: Results) -> pd.DataFrame:
     unknown = pd.Series(math.nan, index=trials.index)
     for metric in ("confirmed_dead_fraction", "collapsed_at_end"):
         frame[metric] = finite(trials.get(metric, unknown))
-    frame.loc[frame["outcome"] == "failed", list(METRICS)] = math.nan
-    return frame[["trial", *setting_columns(study), "seed", "outcome", "stuck", *METRICS]]
+    frame.loc[frame["outcome"] == "failed", list(_FINALS)] = math.nan
+    return frame[["trial", *setting_columns(study), "seed", "outcome", "stuck", *_FINALS]]
 
 
 def _counts(final: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

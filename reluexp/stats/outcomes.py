@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from reluexp.catalogue.metrics import METRICS
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -15,13 +16,21 @@ class Outcome(NamedTuple):
     """A metric of what was learned, and how its values and their differences are told."""
 
     metric: str
-    name: str
-    share: bool
+
+    @property
+    def name(self) -> str:
+        """`test accuracy`."""
+        return METRICS[self.metric].label
+
+    @property
+    def share(self) -> bool:
+        """Whether it lies in [0, 1]: an accuracy, or a loss."""
+        return METRICS[self.metric].share
 
     @property
     def sign(self) -> int:
         """1 where more is better, −1 where less is."""
-        return 1 if self.share else -1
+        return METRICS[self.metric].better
 
     def value(self, value: float) -> str:
         """`93.1 %`, or `0.102`; a dash for a number that there is not."""
@@ -44,8 +53,8 @@ class Outcome(NamedTuple):
         return f"{self.difference(mean, digits)}{unit}{bounds}"
 
 
-ACCURACY = Outcome("test_accuracy", "test accuracy", True)
-LOSS = Outcome("test_loss", "test loss", False)
+ACCURACY = Outcome("test_accuracy")
+LOSS = Outcome("test_loss")
 
 
 @remembered
@@ -58,5 +67,4 @@ def outcome_of(study: Results) -> Outcome:
 
 def tuned_by(study: Results) -> Outcome:
     """What tuning chose by: the validation accuracy, or the validation loss."""
-    metric = str((study.config.get("tune") or {}).get("metric", "validation_accuracy"))
-    return Outcome(metric, metric.replace("_", " "), metric.endswith("accuracy"))
+    return Outcome((study.config.get("tune") or {}).get("metric", "validation_accuracy"))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from reluexp.catalogue.metrics import DEATHS, is_time
+from reluexp.catalogue.metrics import METRICS, better_sign, is_time
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
 from reluexp.stats.dying import dying
@@ -111,7 +111,7 @@ def _best_epochs(study: Results, metric: str) -> pd.Series:
             "give `dataset.validation` a share such as 0.1, or take at='last' or 'auc'"
         )
     rows = study.epochs[["trial", "epoch"]].assign(value=sound(study.epochs, column)).dropna()
-    ranked = rows.sort_values(["trial", "value", "epoch"], ascending=[True, column.endswith("loss"), True])
+    ranked = rows.sort_values(["trial", "value", "epoch"], ascending=[True, better_sign(column) < 0, True])
     return ranked.drop_duplicates("trial").set_index("trial")["epoch"]
 
 
@@ -134,4 +134,5 @@ def _mean(part: pd.DataFrame, end: float) -> float:
 
 def known_beforehand(study: Results, metric: str, by: str, *levels: Any) -> bool:
     """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so."""
-    return by == "activation" and metric in DEATHS and not dying(study).issuperset(map(str, levels))
+    of_death = by == "activation" and metric in METRICS and METRICS[metric].death
+    return of_death and not dying(study).issuperset(map(str, levels))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.catalogue.metrics import REACHED, TIME
+from reluexp.catalogue.metrics import REACHED, TIME, better_sign
 from reluexp.stats.ends import end_of_training
 from reluexp.stats.intervals import finite, sound
 from reluexp.stats.memory import remembered
@@ -27,7 +27,7 @@ def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFr
     """
     trials, targets = settings(study), _targets(study, metric)
     paths = _paths(study.epochs, metric)
-    sign = -1.0 if metric.endswith("loss") else 1.0
+    sign = better_sign(metric)
     found = []
     for where, part in groups(trials, other_axes(study)):
         for target in matching(targets, where).to_dict("records"):
@@ -40,7 +40,7 @@ def steps_to_target(study: Results, metric: str = "probe_accuracy") -> pd.DataFr
 
 def steps_to_level(study: Results, metric: str, level: float) -> dict[str, float]:
     """Steps at which each trial that did not fail came to hold a level of a metric; inf for never."""
-    sign = -1.0 if metric.endswith("loss") else 1.0
+    sign = better_sign(metric)
     paths = _paths(study.epochs, metric)
     ended = study.trials.loc[study.trials["outcome"] != "failed", "trial"]
     nothing = (np.empty(0), np.empty(0))
@@ -97,7 +97,7 @@ def _targets(study: Results, metric: str) -> pd.DataFrame:
     given = (study.targets or {}).get(metric)
     if given is None:
         return _relative_targets(study, metric)
-    sign = "≤" if metric.endswith("loss") else "≥"
+    sign = "≤" if better_sign(metric) < 0 else "≥"
     rows = [
         {**where, "target": f"{metric}_{value:g}", "rule": f"{shown} {sign} {value:g}", "value": float(value)}
         for where, _ in groups(settings(study), others)

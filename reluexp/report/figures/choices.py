@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.metrics import METRICS
 from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
 from reluexp.report.figures.captions import count_note, dagger_note, facet_note
 from reluexp.report.figures.spec import FigureSpec, View
@@ -136,7 +137,7 @@ def _axis(study: Results, style: Style) -> Figure | None:
         return None
     final = over_axis(study, axis)
     facets = _facets_along(study, axis)[: style.facets // 2]
-    variants = [("test accuracy", final, "test_accuracy"), ("dead units", final, "dead_fraction")]
+    variants = [(METRICS[name].label, final, name) for name in ("test_accuracy", "dead_fraction")]
     panels = [
         Panel(" · ".join(filter(None, [facet.title, title])), rows, metric)
         for facet in facets

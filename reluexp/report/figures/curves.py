@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reluexp.catalogue.metrics import METRICS
 from reluexp.report.figures.axes import (
     KINDS,
     Variant,
@@ -79,11 +80,11 @@ def _accuracy(study: Results, style: Style) -> Figure | None:
     epochs = (
         study.epochs.assign(test_accuracy=sound(study.epochs, "test_accuracy")) if len(study.epochs) else study.epochs
     )
-    return curve_figure(study, style, [("", epochs, "test_accuracy")], "test accuracy", share="correct")
+    return curve_figure(study, style, [("", epochs, "test_accuracy")], METRICS["test_accuracy"].label, share="correct")
 
 
 def _grad_norm(study: Results, style: Style) -> Figure | None:
-    return curve_figure(study, style, [("", study.epochs, "grad_norm")], "L2 norm of the gradient", log=True)
+    return curve_figure(study, style, [("", study.epochs, "grad_norm")], METRICS["grad_norm"].label, log=True)
 
 
 def site_variants(study: Results, metric: str) -> list[Variant]:
@@ -99,14 +100,12 @@ def site_variants(study: Results, metric: str) -> list[Variant]:
     ]
 
 
-def site_curves(
-    metric: str, label: str, share: str = "", log: bool | None = False
-) -> Callable[[Results, Style], Figure | None]:
+def site_curves(name: str, share: str = "") -> Callable[[Results, Style], Figure | None]:
     """The drawing of a site metric over epochs."""
 
     def draw(study: Results, style: Style) -> Figure | None:
-        variants = site_variants(study, metric)
-        return curve_figure(study, style, variants, label, log, share) if variants else None
+        metric, variants = METRICS[name], site_variants(study, name)
+        return curve_figure(study, style, variants, metric.label, metric.log, share) if variants else None
 
     return draw
 
@@ -162,7 +161,7 @@ CURVES: tuple[FigureSpec, ...] = (
             f"Share of hidden activations that are exactly 0. {band_note(study)}"
             f"{none_note(study, 'zero_fraction')}{kept_note(study)}"
         ),
-        site_curves("zero_fraction", "activations that are 0", "zero"),
+        site_curves("zero_fraction", "zero"),
         View("curves", "layers", "zero_fraction"),
         terms=("zero fraction",),
     ),
@@ -185,7 +184,7 @@ CURVES: tuple[FigureSpec, ...] = (
             "Exponential of the entropy of the normalised singular values of the centred activations (Roy & Vetterli "
             f"2007, there uncentred), mean over sites by their widths. {band_note(study)}{ended_note(study)}"
         ),
-        site_curves("effective_rank", "effective rank"),
+        site_curves("effective_rank"),
         View("curves", "layers", "effective_rank"),
         terms=("effective rank",),
     ),
@@ -197,7 +196,7 @@ CURVES: tuple[FigureSpec, ...] = (
             "Root mean square over the last steps of ‖ΔW‖/‖W‖ of the layer that feeds a site, mean over sites by their "
             f"widths; means over seeds are geometric. {band_note(study)}{ended_note(study)}"
         ),
-        site_curves("update_ratio", "‖ΔW‖/‖W‖", log=True),
+        site_curves("update_ratio"),
         View("curves", "layers", "update_ratio"),
         terms=("feeding layer",),
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reluexp.catalogue.metrics import METRICS
 from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
 from reluexp.report.figures.spec import FigureSpec, View
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEPTHS"]
 
 
-def _over_depth(metric: str, label: str) -> Callable[[Results, Style], Figure | None]:
+def _over_depth(metric: str) -> Callable[[Results, Style], Figure | None]:
     """The drawing of a positive site metric by depth, at the first and at the last measurement that has it."""
 
     def draw(study: Results, style: Style) -> Figure | None:
@@ -34,7 +35,7 @@ def _over_depth(metric: str, label: str) -> Callable[[Results, Style], Figure | 
         variants = [("at birth", first, metric)]
         if rows["step"].max() > rows["step"].min():
             variants.append(("at the end", last[last["step"] > 0], metric))
-        return _depth_figure(study, style, variants, label)
+        return _depth_figure(study, style, variants, METRICS[metric].label)
 
     return draw
 
@@ -94,7 +95,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
             "site, before training and at the last full measurement. Means are geometric and leave out exact zeros. "
             f"{band_note(study, 2, False)}"
         ),
-        _over_depth("backprop_norm", "backprop norm"),
+        _over_depth("backprop_norm"),
         View("depth", "layers", "backprop_norm"),
         terms=("backprop norm",),
     ),
@@ -106,7 +107,7 @@ DEPTHS: tuple[FigureSpec, ...] = (
             "Standard deviation of the pre-activations of each hidden site over samples, positions and units, before "
             f"training and at the end. Means are geometric. {band_note(study, 2, False)}"
         ),
-        _over_depth("pre_std", "standard deviation of z"),
+        _over_depth("pre_std"),
         View("depth", "layers", "pre_std"),
     ),
 )

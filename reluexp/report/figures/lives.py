@@ -250,7 +250,7 @@ LIVES: tuple[FigureSpec, ...] = (
             "Share of hidden units whose derivative is 0 at every probe sample, all sites by their widths. "
             f"{band_note(study)}{none_note(study, 'dead_fraction')}{dagger_note(study)}{kept_note(study)}"
         ),
-        site_curves("dead_fraction", "dead units", "dead"),
+        site_curves("dead_fraction", "dead"),
         View("curves", "layers", "dead_fraction"),
         terms=("dead", "probe set", "unit"),
     ),
@@ -288,7 +288,7 @@ LIVES: tuple[FigureSpec, ...] = (
             "Share of hidden units with no pre-activation above 0 on the probe set: the same question for every "
             f"activation. {band_note(study)}{none_note(study, 'off_fraction')}{kept_note(study)}"
         ),
-        site_curves("off_fraction", "units that are off", "zero"),
+        site_curves("off_fraction", "zero"),
         View("curves", "layers", "off_fraction"),
         terms=("off",),
     ),

@@ -12,9 +12,9 @@ from reluexp.plain import p_told
 from reluexp.stats import Across, Ranks, Results, across_tasks, axis_names, final_metrics
 from reluexp.stats.memory import remembered
 
-__all__ = ["METRICS", "across_sentences", "across_summary", "nemenyi", "profiles", "ranks", "ranks_of", "tasks_told"]
+__all__ = ["across_sentences", "across_summary", "nemenyi", "profiles", "ranks", "ranks_of", "tasks_told"]
 
-METRICS = {"test_accuracy": "test accuracy", "off_fraction": "units off"}
+_METRICS = ("test_accuracy", "off_fraction")
 """what is taken together: shares of one scale in every data set and architecture; a loss has none"""
 
 
@@ -24,7 +24,7 @@ def _across(study: Results) -> dict[str, Across]:
     if study.trials.empty or study.trials["activation"].nunique() < 2:
         return {}
     final = final_metrics(study)
-    known = [metric for metric in METRICS if final[metric].notna().any()]
+    known = [metric for metric in _METRICS if final[metric].notna().any()]
     found = {metric: across_tasks(study, metric) for metric in known}
     return {metric: own for metric, own in found.items() if own is not None}
 
@@ -53,7 +53,7 @@ def ranks_of(study: Results, metric: str = "test_accuracy") -> Ranks | None:
 def ranks(study: Results) -> pd.DataFrame:
     """Average ranks over the data sets, best first: metric, activation, rank, datasets, friedman, critical."""
     parts = []
-    for metric in METRICS:
+    for metric in _METRICS:
         own = ranks_of(study, metric)
         if own is not None:
             about = {"metric": metric, "datasets": own.datasets, "friedman": own.friedman, "critical": own.critical}
@@ -64,7 +64,7 @@ def ranks(study: Results) -> pd.DataFrame:
 def nemenyi(study: Results) -> pd.DataFrame:
     """p that two activations rank alike over the data sets (Nemenyi 1963): metric, activation, other, p."""
     parts = []
-    for metric in METRICS:
+    for metric in _METRICS:
         own = ranks_of(study, metric)
         if own is not None:
             pairs = own.nemenyi.rename_axis(index="activation", columns="other").stack().rename("p").reset_index()

@@ -12,21 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.metrics import Metric
 from reluexp.report.lines import Facet, Lines
 from reluexp.report.panels import TIMES
 from reluexp.stats import Results, column_intervals, settings
 
-__all__ = ["Curve", "Metric", "Source", "curve_rows", "curves_of"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column that can be drawn: its label, whether its axis is logarithmic, whether it lies in [0, 1]."""
-
-    name: str
-    label: str
-    log: bool = False
-    share: bool = False
+__all__ = ["Curve", "Source", "curve_rows", "curves_of"]
 
 
 @dataclass(frozen=True)

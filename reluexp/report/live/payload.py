@@ -6,12 +6,13 @@ import base64
 import gzip
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.metrics import METRICS, Metric
 from reluexp.report.frames.across import profiles
 from reluexp.report.frames.choices import (
     dormant_shares,
@@ -23,42 +24,20 @@ from reluexp.report.frames.choices import (
 )
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
-from reluexp.report.live.curves import Curve, Metric, Source, curve_rows, curves_of
+from reluexp.report.live.curves import Curve, Source, curve_rows, curves_of
 from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, outcomes_told, sound
 
 __all__ = ["Live", "live_data", "packed"]
 
-EPOCHS = (
-    Metric("test_accuracy", "test accuracy", share=True),
-    Metric("train_accuracy", "training accuracy", share=True),
-    Metric("test_loss", "test loss", log=True),
-    Metric("train_loss", "training loss", log=True),
-    Metric("grad_norm", "L2 norm of the gradient", log=True),
+_EPOCHS = ("test_accuracy", "train_accuracy", "test_loss", "train_loss", "grad_norm")
+_LAYERS = (
+    *("dead_fraction", "off_fraction", "starved_fraction", "dormant_fraction", "zero_fraction", "hoyer_sparsity"),
+    *("mean_shift", "effective_rank", "pre_std", "backprop_norm", "update_ratio", "learned_slope_mean"),
 )
-LAYERS = (
-    Metric("dead_fraction", "dead units", share=True),
-    Metric("off_fraction", "units that are off", share=True),
-    Metric("starved_fraction", "starved units", share=True),
-    Metric("dormant_fraction", "dormant units", share=True),
-    Metric("zero_fraction", "activations that are 0", share=True),
-    Metric("hoyer_sparsity", "Hoyer sparsity", share=True),
-    Metric("mean_shift", "mean shift", share=True),
-    Metric("effective_rank", "effective rank"),
-    Metric("pre_std", "standard deviation of z", log=True),
-    Metric("backprop_norm", "backprop norm", log=True),
-    Metric("update_ratio", "‖ΔW‖/‖W‖", log=True),
-    Metric("learned_slope_mean", "learned slope"),
+_FINALS = (
+    *("test_accuracy", "test_loss", "train_accuracy", "dead_fraction", "born_dead_fraction", "off_fraction"),
+    *("zero_fraction", "grad_norm"),
 )
-FINALS = {
-    "test_accuracy": "final test accuracy",
-    "test_loss": "final test loss",
-    "train_accuracy": "final training accuracy",
-    "dead_fraction": "dead units at the end",
-    "born_dead_fraction": "units born dead",
-    "off_fraction": "units off at the end",
-    "zero_fraction": "activations that are 0",
-    "grad_norm": "gradient norm",
-}
 _FACETS = 12  # settings to choose from in a chart
 _DOTS = 3000  # trials in a figure of dots; more would not be told apart
 _MANY = 200  # trials from which single ones are shown over all sites only
@@ -123,7 +102,7 @@ def _add_epochs(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
         **{name: sound(epochs, name) for name in ("test_accuracy", "train_accuracy") if name in epochs}
     )
     source = Source(study, epochs, "epoch", lines, facets)
-    _add(live, "epochs", source, EPOCHS, lines, facets, "epoch", "epoch")
+    _add(live, "epochs", source, _of(_EPOCHS), lines, facets, "epoch", "epoch")
 
 
 def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
@@ -131,7 +110,7 @@ def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
     if layers.empty or "site" not in layers or not layers["site"].notna().any():
         return
     source = Source(study, layers, "epoch", lines, facets, by_site=True)
-    _add(live, "layers", source, LAYERS, lines, facets, "epoch", "epoch")
+    _add(live, "layers", source, _of(_LAYERS), lines, facets, "epoch", "epoch")
     lasting = lasting_deaths(study)
     if len(lasting):
         places = pd.factorize(lasting["kind"])[0]
@@ -201,7 +180,7 @@ def _add_axis(live: Live, study: Results, axis: str, lines: Lines) -> None:
         return
     final = over_axis(study, axis).drop(columns=["outcome", "seed", "activation"])
     rows = final.rename(columns={axis: "_x"})
-    metrics = [Metric(name, label, share=_is_share(name)) for name, label in FINALS.items()]
+    metrics = [replace(METRICS[name], label=_at_end(name), log=False) for name in _FINALS]
     source = Source(study, rows, "_x", lines, [Facet("", {})])
     _add(live, "axis", source, metrics, lines, [Facet("", {})], axis, axis_names([axis])[axis], seeds=30)
 
@@ -274,26 +253,31 @@ def _finals(study: Results, lines: Lines, facets: Sequence[Facet]) -> dict[str, 
         "fate": outcomes_told(rows).tolist(),
         "metrics": {
             name: {
-                "label": label,
-                "share": _is_share(name),
+                "label": _at_end(name),
+                "share": METRICS[name].share,
                 "values": _numbers(rows[name]),
                 "means": _means(whole, name),
             }
-            for name, label in FINALS.items()
+            for name in _FINALS
             if name in rows and rows[name].notna().any()
         },
     }
 
 
-def _is_share(metric: str) -> bool:
-    return metric.endswith(("accuracy", "fraction"))
+def _of(names: Sequence[str]) -> list[Metric]:
+    return [METRICS[name] for name in names]
+
+
+def _at_end(name: str) -> str:
+    """The label of a metric's last value."""
+    return METRICS[name].label + " at the end" * (not name.startswith("born"))
 
 
 def _means(rows: pd.DataFrame, metric: str) -> list[list[float | int | None]]:
     """[facet, line, mean, low, high, n] of every setting."""
     found = aggregate(rows, ["_facet", "_line"], metric)
     found = found[found["n"] > 0]
-    bounds = found[["low", "high"]].clip(0, 1) if _is_share(metric) else found[["low", "high"]]
+    bounds = found[["low", "high"]].clip(0, 1) if METRICS[metric].share else found[["low", "high"]]
     columns = (_numbers(found["mean"]), _numbers(bounds["low"]), _numbers(bounds["high"]))
     keys = zip(found["_facet"].tolist(), found["_line"].tolist(), strict=True)
     return [[*key, *numbers, int(n)] for key, *numbers, n in zip(keys, *columns, found["n"], strict=True)]

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
+from reluexp.catalogue.metrics import METRICS
 from reluexp.plain import p_told
-from reluexp.report.frames.across import METRICS, tasks_told
+from reluexp.report.frames.across import tasks_told
 from reluexp.report.tables.cells import Cell, Table, axis_cells, signed
 from reluexp.stats import Results
 
@@ -27,7 +28,7 @@ def across_table(study: Results, frame: pd.DataFrame) -> Table:
     columns = {
         "activation": [Cell(display_name(row["activation"]), number=False) for row in rows],
         **axis_cells(study, frame, others),
-        "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
+        "metric": [Cell(METRICS[row["metric"]].label, number=False) for row in rows],
         "difference": [Cell(signed(100 * row["iqm"]), sort=row["iqm"]) for row in rows],
         "95 % bounds": [Cell(_bounds(row, "iqm", signed), sort=row["iqm_low"]) for row in rows],
         "chance of improvement": [Cell(_percent(row["improvement"]), sort=row["improvement"]) for row in rows],
@@ -52,7 +53,7 @@ def ranks_table(study: Results, frame: pd.DataFrame) -> Table:
     rows = frame.to_dict("records")
     columns = {
         "activation": [Cell(display_name(row["activation"]), number=False) for row in rows],
-        "metric": [Cell(METRICS[row["metric"]], number=False) for row in rows],
+        "metric": [Cell(METRICS[row["metric"]].label, number=False) for row in rows],
         "average rank": [Cell(f"{row['rank']:.2f}", sort=row["rank"]) for row in rows],
         "critical difference": [Cell(f"{row['critical']:.2f}", sort=row["critical"]) for row in rows],
         "p (Friedman)": [Cell(p_told(row["friedman"]).removeprefix("p ").removeprefix("= ")) for row in rows],

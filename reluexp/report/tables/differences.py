@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.catalogue.metrics import TIME, is_time
+from reluexp.catalogue.metrics import METRICS, TIME, is_time
 from reluexp.plain import p_told
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
 from reluexp.stats import ACCURACY, ALPHA, LOSS, Results, other_axes, outcome_of, settings
 
-__all__ = ["NAMES", "differences_table", "marks_of", "seeds_to_tell", "unlearned"]
+__all__ = ["differences_table", "marks_of", "seeds_to_tell", "unlearned"]
 
-NAMES = {ACCURACY.metric: ACCURACY.name, LOSS.metric: LOSS.name, "off_fraction": "units off"}
 """the metrics that are compared, besides the steps to the headline target"""
 
 
@@ -72,7 +71,9 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
 
 
 def _metric_name(metric: str) -> str:
-    return NAMES.get(metric) or metric.replace(TIME, "steps to ").replace("_", " ").replace("%", " %")
+    if metric in METRICS:
+        return METRICS[metric].label
+    return metric.replace(TIME, "steps to ").replace("_", " ").replace("%", " %")
 
 
 def _is_time(row: dict[Any, Any]) -> bool:
