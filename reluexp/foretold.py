@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reluexp.catalogue.datasets import DATASETS, Published
-from reluexp.config import LoadedConfig, Point
-from reluexp.engine import Resources, memory_of_place, places, planned_device
+from reluexp.catalogue.datasets import DATASETS
+from reluexp.catalogue.registry import is_own
+from reluexp.config import LoadedConfig, Point, identity
+from reluexp.engine import ENGINES, Resources, memory_of_place, places, planned_device
 from reluexp.errors import ResultsError
 from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
@@ -35,7 +36,7 @@ def foretold(
 
     Raises ConfigError for what this machine cannot hold.
     """
-    if resources.engine == "local":
+    if ENGINES[resources.engine].here:
         refuse_oversized(loaded)
     refuse_too_few(loaded)
     tuned = loaded.config.tune
@@ -67,19 +68,9 @@ def _compared(loaded: LoadedConfig, results: Path, choosing: Plan) -> LoadedConf
 
 
 def _not_there(points: Iterable[Point]) -> Iterator[str]:
-    """Published data sets that have no files yet, and folders of images that are not there."""
-    sets = [point.setting.dataset for point in points]
-    folders = dict.fromkeys(Path(own.path).expanduser() for own in sets if own.name == "imagefolder")
-    yield from (f"there is no folder {str(own)!r}: run would end there" for own in folders if not own.is_dir())
-    known = [own for own in sets if own.name in DATASETS and DATASETS[own.name].options is Published]
-    places = [(own.name, own.root, own.download) for own in known]
-    for name, folder, download in dict.fromkeys(places):
-        from reluexp.catalogue.published import stamp_published
-
-        root = Path(folder).expanduser()
-        if stamp_published(name, root) is None:
-            then = "download it" if download else "end there, since download is false"
-            yield f"{name} is not in {str(root)!r}: run would {then}"
+    """What is to be said of data whose files are not there."""
+    known = {identity(own): own for own in (point.setting.dataset for point in points) if not is_own(own)}
+    yield from dict.fromkeys(filter(None, (DATASETS[own.name].missing(own) for own in known.values())))
 
 
 def _time(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reluexp import errors
-from reluexp.catalogue.datasets import Hints
+from reluexp.catalogue.datasets import Hints, hints_of
 from reluexp.config import LoadedConfig, identity, label_of, load_config, misfits
 from reluexp.config.answers import accuracies_of_none
 from reluexp.config.problems import Problem, problems_of
@@ -89,7 +89,7 @@ def run_loaded(
     for note in loaded.notes if loaded.phase != "comparing" else ():
         listener({"event": "note", "text": note})
     open_engine = ENGINES[resources.engine].open
-    if resources.engine == "local":
+    if ENGINES[resources.engine].here:
         refuse_oversized(loaded)
     refuse_too_few(loaded)
     store = Store(results / loaded.config.study)
@@ -367,8 +367,7 @@ def _remember_speed(study: Study, stacks: Mapping[str, Stack], device: str, resu
 
 def _check_fit(stack: Stack, event: Event) -> None:
     """What could not be checked before the data set was read."""
-    dataset = stack.setting.dataset.name
-    if ":" not in dataset and dataset != "imagefolder":
+    if hints_of(stack.setting.dataset).train is not None:  # checked with the config
         return
     hints = _hints(event)
     _refuse(misfits(stack.setting, hints), too_few(stack.setting.dataset, hints))

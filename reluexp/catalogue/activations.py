@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from reluexp.catalogue.registry import Options, Registry, import_attribute
+from reluexp.catalogue.registry import Options, Registry, import_attribute, is_own
 
 if TYPE_CHECKING:
     from torch import nn
@@ -215,7 +215,7 @@ def build_activation(options: Any, width: int) -> nn.Module:
     The user's object is a function of a tensor, or a class of modules, called with the config's options and, where its
     signature names it, with `width`.
     """
-    if ":" not in options.name:
+    if not is_own(options):
         return ACTIVATIONS[options.name].build(options, width)
     from reluexp.catalogue.functions import Elementwise
 

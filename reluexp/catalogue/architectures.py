@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from reluexp.catalogue.registry import Options, Registry, import_attribute
+from reluexp.catalogue.registry import Options, Registry, import_attribute, is_own
 from reluexp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def build_model(options: Any, shape: Shape, outputs: int, activate: Activate) ->
     and `activation` (a factory: width → module, a site whatever it is made of) as its signature names. Raises
     ConfigError where it makes no module.
     """
-    if ":" not in options.name:
+    if not is_own(options):
         return ARCHITECTURES[options.name].build(options, shape, outputs, activate)
     from torch import nn
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reluexp.catalogue.registry import Options, Registry
+from reluexp.catalogue.registry import Options, Registry, is_own
 
 if TYPE_CHECKING:
     from reluexp.catalogue.samples import Raw
@@ -121,7 +121,11 @@ class Hints:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set; `load(options, cache, progress)` reads it, `hints(options)` foretells what that will give."""
+    """One data set; `load(options, cache, progress)` reads it, `hints(options)` foretells what that will give.
+
+    `stamp(options)` says how the files behind it look from outside, None where they cannot be listed;
+    `missing(options)` is what to say of files that are not there.
+    """
 
     name: str
     label: str
@@ -130,6 +134,8 @@ class DatasetEntry:
     options: type[DatasetOptions]
     load: Callable[[Any, Path | None, Progress | None], Raw]
     hints: Callable[[Any], Hints]
+    stamp: Callable[[Any], Any] = lambda options: "made by the code"
+    missing: Callable[[Any], str] = lambda options: ""
 
 
 def _digits(options: DatasetOptions, cache: Path | None, progress: Progress | None) -> Raw:
@@ -140,14 +146,26 @@ def _digits(options: DatasetOptions, cache: Path | None, progress: Progress | No
     return split(images, labels, _DIGITS_TEST, tuple(map(str, range(10))))
 
 
-def _published(name: str) -> Callable[[Any, Path | None, Progress | None], Raw]:
+def _published(name: str, label: str, summary: str, reference: str, hints: Hints) -> DatasetEntry:
+    """The entry of a data set whose files lie under a root in torchvision's layout."""
+
     def load(options: Published, cache: Path | None, progress: Progress | None) -> Raw:
         from reluexp.catalogue.published import read_published
         from reluexp.catalogue.samples import Raw
 
         return Raw(*read_published(name, Path(options.root).expanduser(), options.download))
 
-    return load
+    def stamp(options: Published) -> list[list[Any]] | None:
+        from reluexp.catalogue.published import stamp_published
+
+        return stamp_published(name, Path(options.root).expanduser())
+
+    def missing(options: Published) -> str:
+        then = "download it" if options.download else "end there, since download is false"
+        place = str(Path(options.root).expanduser())
+        return f"{name} is not in {place!r}: run would {then}" if stamp(options) is None else ""
+
+    return DatasetEntry(name, label, summary, reference, Published, load, lambda options: hints, stamp, missing)
 
 
 def _imagefolder(options: ImageFolder, cache: Path | None, progress: Progress | None) -> Raw:
@@ -162,6 +180,17 @@ def _imagefolder(options: ImageFolder, cache: Path | None, progress: Progress | 
     return Raw(images.x[train], images.y[train], images.x[test], images.y[test], images.class_names)
 
 
+def _stamp_folder(options: ImageFolder) -> list[list[Any]] | None:
+    from reluexp.catalogue.images import stamp_folder
+
+    return stamp_folder(Path(options.path).expanduser())
+
+
+def _missing_folder(options: ImageFolder) -> str:
+    folder = Path(options.path).expanduser()
+    return "" if folder.is_dir() else f"there is no folder {str(folder)!r}: run would end there"
+
+
 def _made(name: str) -> Callable[[Any, Path | None, Progress | None], Raw]:
     def load(options: Any, cache: Path | None, progress: Progress | None) -> Raw:
         from reluexp.catalogue import made
@@ -170,11 +199,6 @@ def _made(name: str) -> Callable[[Any, Path | None, Progress | None], Raw]:
         return found
 
     return load
-
-
-def _fixed(shape: Shape, classes: int, train: int, test: int) -> Callable[[Any], Hints]:
-    known = Hints(shape, classes, train, test)
-    return lambda options: known
 
 
 def _generated_hints(options: Any) -> Hints:
@@ -197,61 +221,49 @@ DATASETS: Registry[DatasetEntry] = Registry(
             "Alpaydin & Kaynak 1998, UCI Machine Learning Repository",
             DatasetOptions,
             _digits,
-            _fixed((1, 8, 8), 10, 1797 - _DIGITS_TEST, _DIGITS_TEST),
+            lambda options: Hints((1, 8, 8), 10, 1797 - _DIGITS_TEST, _DIGITS_TEST),
         ),
-        DatasetEntry(
+        _published(
             "mnist",
             "MNIST",
             "70,000 handwritten digits of 28×28 pixels",
             "LeCun et al. 1998",
-            Published,
-            _published("mnist"),
-            _fixed((1, 28, 28), 10, 60_000, 10_000),
+            Hints((1, 28, 28), 10, 60_000, 10_000),
         ),
-        DatasetEntry(
+        _published(
             "fashion_mnist",
             "Fashion-MNIST",
             "70,000 articles of clothing of 28×28 pixels",
             "Xiao et al. 2017, arXiv 1708.07747",
-            Published,
-            _published("fashion_mnist"),
-            _fixed((1, 28, 28), 10, 60_000, 10_000),
+            Hints((1, 28, 28), 10, 60_000, 10_000),
         ),
-        DatasetEntry(
+        _published(
             "kmnist",
             "KMNIST",
             "70,000 cursive Japanese characters of 28×28 pixels",
             "Clanuwat et al. 2018, arXiv 1812.01718",
-            Published,
-            _published("kmnist"),
-            _fixed((1, 28, 28), 10, 60_000, 10_000),
+            Hints((1, 28, 28), 10, 60_000, 10_000),
         ),
-        DatasetEntry(
+        _published(
             "cifar10",
             "CIFAR-10",
             "60,000 colour photographs of 32×32 pixels, 10 classes",
             "Krizhevsky 2009",
-            Published,
-            _published("cifar10"),
-            _fixed((3, 32, 32), 10, 50_000, 10_000),
+            Hints((3, 32, 32), 10, 50_000, 10_000),
         ),
-        DatasetEntry(
+        _published(
             "cifar100",
             "CIFAR-100",
             "60,000 colour photographs of 32×32 pixels, 100 classes",
             "Krizhevsky 2009",
-            Published,
-            _published("cifar100"),
-            _fixed((3, 32, 32), 100, 50_000, 10_000),
+            Hints((3, 32, 32), 100, 50_000, 10_000),
         ),
-        DatasetEntry(
+        _published(
             "svhn",
             "SVHN",
             "99,289 colour photographs of house numbers of 32×32 pixels",
             "Netzer et al. 2011",
-            Published,
-            _published("svhn"),
-            _fixed((3, 32, 32), 10, 73_257, 26_032),
+            Hints((3, 32, 32), 10, 73_257, 26_032),
         ),
         DatasetEntry(
             "imagefolder",
@@ -261,6 +273,8 @@ DATASETS: Registry[DatasetEntry] = Registry(
             ImageFolder,
             _imagefolder,
             lambda options: Hints((options.channels, options.size, options.size)),
+            _stamp_folder,
+            _missing_folder,
         ),
         DatasetEntry(
             "blobs",
@@ -313,7 +327,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
 
 def hints_of(options: Any) -> Hints:
     """What is known of the data set that the options name before it is read; nothing of the user's own."""
-    return Hints() if ":" in options.name else DATASETS[options.name].hints(options)
+    return Hints() if is_own(options) else DATASETS[options.name].hints(options)
 
 
 def validation_count(train: int, share: float) -> int:

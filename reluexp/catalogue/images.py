@@ -48,7 +48,7 @@ class Images(NamedTuple):
 
 
 def stamp_folder(root: Path) -> list[list[Any]] | None:
-    """The same of a folder of images; None where it cannot be listed."""
+    """Path, label, split, size in bytes and time of change in ns of each image; None where they cannot be listed."""
     try:
         files, _, _ = _listing(root)
     except (OSError, DataError):

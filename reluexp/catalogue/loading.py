@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from reluexp.catalogue.datasets import DATASETS, DatasetOptions, Progress, Shape
-from reluexp.catalogue.registry import import_attribute, told_with_place
+from reluexp.catalogue.registry import import_attribute, is_own, told_with_place
 from reluexp.catalogue.samples import Raw, balanced_order, hold_out
 from reluexp.errors import DataError, ReluexpError
 
@@ -65,7 +65,7 @@ def load_dataset(options: Any, cache: Path | None = None, progress: Progress | N
     training split that remains after train_size and validation; constant ones are only centred.
     Raises DataError when the data are missing, damaged, or too few for what the options ask.
     """
-    if ":" in options.name:
+    if is_own(options):
         raw, sizes = _user_data(options)
     else:
         raw, sizes = DATASETS[options.name].load(options, cache, progress), options

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -27,22 +27,6 @@ __all__ = ["read_published", "stamp_published"]
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
 
-_TORCHVISION = {
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "kmnist": "KMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "svhn": "SVHN",
-}
-_FILES = {
-    "mnist": "MNIST/raw/*-ubyte",
-    "fashion_mnist": "FashionMNIST/raw/*-ubyte",
-    "kmnist": "KMNIST/raw/*-ubyte",
-    "cifar10": "cifar-10-batches-py/*",
-    "cifar100": "cifar-100-python/*",
-    "svhn": "*_32x32.mat",
-}
 _FETCH_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 _READ_ERRORS = (pickle.UnpicklingError, OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
@@ -88,7 +72,7 @@ def read_published(name: str, root: Path, download: bool) -> Arrays:
 def stamp_published(name: str, root: Path) -> list[list[Any]] | None:
     """Names, sizes and times of change of a published data set's files; None where there are none."""
     try:
-        files = sorted(root.absolute().glob(_FILES[name]))
+        files = sorted(root.absolute().glob(_PUBLISHED[name].files))
         return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files] or None
     except OSError:  # whoever reads them will say why
         return None
@@ -100,10 +84,8 @@ _AGAIN = "delete it and run again with download: true, or copy it anew"
 def _source(name: str) -> Source:
     import torchvision.datasets
 
-    kind = getattr(torchvision.datasets, _TORCHVISION[name])
-    if name == "svhn":
-        return _svhn(name, kind)
-    return _cifar(name, kind) if name.startswith("cifar") else _mnist(name, kind)
+    own = _PUBLISHED[name]
+    return own.source(name, getattr(torchvision.datasets, own.torchvision))
 
 
 def _mnist(name: str, kind: Any) -> Source:
@@ -204,6 +186,24 @@ def _svhn(name: str, kind: Any) -> Source:
         return train.data, train.labels, test.data, test.labels, tuple("0123456789")
 
     return Source(name, {archive.path: archive.md5 for archive in archives}, archives, read)
+
+
+class _Published(NamedTuple):
+    """What torchvision calls a data set, a pattern of its files under the root, and its source."""
+
+    torchvision: str
+    files: str
+    source: Callable[[str, Any], Source]
+
+
+_PUBLISHED = {
+    "mnist": _Published("MNIST", "MNIST/raw/*-ubyte", _mnist),
+    "fashion_mnist": _Published("FashionMNIST", "FashionMNIST/raw/*-ubyte", _mnist),
+    "kmnist": _Published("KMNIST", "KMNIST/raw/*-ubyte", _mnist),
+    "cifar10": _Published("CIFAR10", "cifar-10-batches-py/*", _cifar),
+    "cifar100": _Published("CIFAR100", "cifar-100-python/*", _cifar),
+    "svhn": _Published("SVHN", "*_32x32.mat", _svhn),
+}
 
 
 def _intact(path: Path, md5: str | None) -> bool:

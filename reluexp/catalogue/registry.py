@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from reluexp.errors import ConfigError
 
-__all__ = ["Options", "Record", "Registry", "import_attribute", "nearest", "told_with_place"]
+__all__ = ["Options", "Record", "Registry", "import_attribute", "is_own", "nearest", "told_with_place"]
 
 _NOT_THE_USERS = tuple(
     f"{folder}{os.sep}"
@@ -37,6 +37,11 @@ class Options(BaseModel):
 
     newer: ClassVar[frozenset[str]] = frozenset()
     """fields that earlier versions did not have: at their defaults they leave a trial's name as it was"""
+
+
+def is_own(options: Any) -> bool:
+    """Whether a choice is the user's own, named `package.module:attribute`."""
+    return ":" in options.name
 
 
 class Record(Protocol):

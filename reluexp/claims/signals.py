@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.registry import is_own
 from reluexp.claims.claim import Evidence, Part
 from reluexp.claims.field import Field, Group
 from reluexp.claims.largest import median_of, ratio_contrast, smaller_than
@@ -30,7 +31,7 @@ def sparsity(field: Field) -> Evidence:
     ordered = rows.sort_values("step").groupby("trial")["zero_fraction_live"]
     end = {str(k): float(v) for k, v in ordered.last().items()}
     change = {str(k): float(v) for k, v in (ordered.last() - ordered.first()).items()}
-    known = ":" not in home.setting.architecture.name  # elsewhere it is not known what stands between sites
+    known = not is_own(home.setting.architecture)  # elsewhere it is not known what stands between sites
     skip = mean_interval(100 * field.single(home, "relu", _skippable(live))).mean if known else math.nan
     note = f"{skip:.0f} % of the multiply-adds of the layers after the first have a zero factor"
     return Evidence(

@@ -88,7 +88,8 @@ def memory_of_place(resources: Resources) -> int | None:
 def sharing(resources: Resources) -> int:
     """How many processes have one GPU between them."""
     count = len(visible_gpus())
-    return max(resources.per_gpu, -(-(resources.workers or 0) // count) if count and resources.engine == "local" else 0)
+    asked = (resources.workers or 0) if ENGINES[resources.engine].here else 0
+    return max(resources.per_gpu, -(-asked // count) if count else 0)
 
 
 def attempts_of(job: Job) -> int:
@@ -121,12 +122,16 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """One engine; `open(resources, count)` starts it for about so many jobs and ends it with the block."""
+    """One engine; `open(resources, count)` starts it for about so many jobs and ends it with the block.
+
+    `here` says that its jobs are done on this machine.
+    """
 
     name: str
     summary: str
     reference: str
     open: Callable[[Resources, int], AbstractContextManager[Engine]]
+    here: bool
     options: type[Options] = Options
 
 
@@ -145,7 +150,9 @@ def _ray(resources: Resources, count: int) -> AbstractContextManager[Engine]:
 ENGINES: Registry[EngineEntry] = Registry(
     "engine",
     [
-        EngineEntry("local", "worker processes of this machine, one thread each", "—", _local),
-        EngineEntry("ray", "tasks of a Ray cluster; needs reluexp[ray]", "Moritz et al. 2018, arXiv 1712.05889", _ray),
+        EngineEntry("local", "worker processes of this machine, one thread each", "—", _local, True),
+        EngineEntry(
+            "ray", "tasks of a Ray cluster; needs reluexp[ray]", "Moritz et al. 2018, arXiv 1712.05889", _ray, False
+        ),
     ],
 )

@@ -9,10 +9,10 @@ from typing import Any
 
 from reluexp.config import identity
 from reluexp.engine import Job
-from reluexp.planning.code import code_of
+from reluexp.planning.code import code_of, own_code
 from reluexp.planning.plan import NUMERICS, Stack
 
-__all__ = ["about_of", "comparison", "own_code", "preparation", "preparation_key", "stack_of", "training"]
+__all__ = ["about_of", "comparison", "preparation", "preparation_key", "stack_of", "training"]
 
 
 def training(
@@ -34,7 +34,7 @@ def preparation(stack: Stack, cache: Path, device: str) -> Job:
     """The job to read a stack's data set and to import the user's own code."""
     return {
         **{"kind": "prepare", **Stack(stack.id, stack.trials[:1]).to_json(), "cache": str(cache.absolute())},
-        **{"device": device, "own": own_code(stack), "cwd": str(Path.cwd())},
+        **{"device": device, "own": own_code(stack.settings), "cwd": str(Path.cwd())},
     }
 
 
@@ -48,13 +48,7 @@ def comparison(stack: Stack, prepared: Mapping[str, Any]) -> Job:
 
 def preparation_key(stack: Stack) -> str:
     """The same for stacks that one preparation is enough for."""
-    return json.dumps([identity(stack.setting.dataset), own_code(stack)])
-
-
-def own_code(stack: Stack) -> list[str]:
-    """The dotted paths of the user's own models and activations in a stack."""
-    names = {part.name for setting in stack.settings for part in (setting.architecture, setting.activation)}
-    return sorted(name for name in names if ":" in name)
+    return json.dumps([identity(stack.setting.dataset), own_code(stack.settings)])
 
 
 def stack_of(job: Job) -> Stack:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reluexp.catalogue.datasets import DATASETS
+from reluexp.catalogue.registry import is_own
 from reluexp.config import identity
 from reluexp.environment import version_of
 from reluexp.errors import DamagedError, DataError
@@ -141,24 +143,9 @@ def _npy(array: Any) -> bytes:
 
 def _key(options: Any) -> str | None:
     """A name that changes with whatever can change the data; None where only reading them can tell."""
-    stamp = _stamp(options)
+    stamp = None if is_own(options) else DATASETS[options.name].stamp(options)
     if stamp is None:
         return None
     versions: Mapping[str, str] = {name: version_of(name) for name in _DECIDE}
     content = [NUMERICS, identity(options), str(getattr(options, "root", "")), stamp, versions]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stamp(options: Any) -> Any:
-    """What the files behind the options look like from outside."""
-    if ":" in options.name:
-        return None
-    if not (hasattr(options, "path") or hasattr(options, "root")):
-        return "made by the code"
-    if hasattr(options, "path"):
-        from reluexp.catalogue.images import stamp_folder
-
-        return stamp_folder(Path(options.path).expanduser())
-    from reluexp.catalogue.published import stamp_published
-
-    return stamp_published(options.name, Path(options.root).expanduser())

@@ -64,6 +64,14 @@ class Measurement:
         dead = torch.cat([units["dead"] for units in self.units], 1) if self.units else torch.zeros(len(self.loss), 1)
         return dead.double().mean(1)
 
+    def rows(self, network: Measured) -> Iterator[tuple[str | None, dict[str, Any]]]:
+        """The rows of `layers`, one for each site and one for the output, each with the layer that feeds it."""
+        for number, (site, metrics) in enumerate(zip(network.sites, self.layers, strict=True)):
+            about = {"site": number, "site_name": site.name, "kind": site.kind, "width": site.width}
+            yield site.layer, {**about, **metrics}
+        about = {"site": None, "site_name": "output", "kind": "dense", "width": self.outputs}
+        yield network.output_layer, {**about, **self.output}
+
 
 def loss_per_sample(outputs: Tensor, y: Tensor) -> Tensor:
     """The loss [replica, sample] of outputs [replica, sample, output].

@@ -120,12 +120,12 @@ class Watch:
             if batch is None:
                 self._follow(step, found)
         records = Records()
-        _write(records, self._sites, found, {"step": step, "epoch": epoch})
-        rows = records.frame("layers", [""], LAYER_COLUMNS).drop(columns="trial")
+        for _, columns in found.rows(watched):
+            for kept in (records, self._records) if batch is None else (records,):
+                kept.add("layers", _ONE, {"step": step, "epoch": epoch, **columns})
         if batch is None:
-            _write(self._records, self._sites, found, {"step": step, "epoch": epoch})
             self._steps.append(step)
-        return rows
+        return records.frame("layers", [""], LAYER_COLUMNS).drop(columns="trial")
 
     def units(self) -> pd.DataFrame:
         """The life of every unit so far: a study's table `units`, without `trial`."""
@@ -257,14 +257,6 @@ def _measuring(watched: Watched, probe: Probe) -> Iterator[None]:
             yield
         finally:
             watched.output = None
-
-
-def _write(records: Records, sites: list[Any], found: Measurement, when: dict[str, Any]) -> None:
-    for number, (site, metrics) in enumerate(zip(sites, found.layers, strict=True)):
-        about = {"site": number, "site_name": site.name, "kind": site.kind, "width": site.width}
-        records.add("layers", _ONE, {**when, **about, **metrics})
-    about = {"site": None, "site_name": "output", "kind": "dense", "width": found.outputs}
-    records.add("layers", _ONE, {**when, **about, **found.output})
 
 
 def _pair(samples: Samples) -> tuple[Tensor, Tensor | None]:

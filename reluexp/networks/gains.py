@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reluexp.catalogue.activations import build_activation, dies
 from reluexp.catalogue.functions import Function, Mixed
+from reluexp.catalogue.registry import is_own
 
 __all__ = [
     "FAR_BELOW",
@@ -80,14 +81,14 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
 
 def off_below(options: Any) -> bool:
     """Whether an activation is exactly 0 far below 0, so that its units can die of z ≤ 0; a user's own is tried."""
-    if ":" not in options.name:
+    if not is_own(options):
         return dies(options)
     return _tried(options, lambda function: bool((function(torch.full((3, 4), FAR_BELOW).double()) == 0).all()), False)
 
 
 def can_be_dead(options: Any) -> bool:
     """Whether f' is exactly 0 far from 0 on either side, so that units can be dead; True where that cannot be tried."""
-    if ":" not in options.name:
+    if not is_own(options):
         return dies(options)
 
     def flat(function: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from reluexp.catalogue.activations import build_activation
 from reluexp.catalogue.architectures import build_model
 from reluexp.catalogue.functions import Function, Mixed, Prelu
 from reluexp.catalogue.inits import INITS, draw_layers
-from reluexp.catalogue.registry import Options
+from reluexp.catalogue.registry import Options, is_own
 from reluexp.config import Setting, once_each
 from reluexp.errors import ConfigError
 from reluexp.layers import Site as Marked
@@ -49,7 +49,7 @@ def ignores_activation(setting: Setting, shape: Shape, outputs: int) -> bool:
         module = build_module(setting, shape, outputs)
     except Exception:  # whatever the user's code raises; its trials will say so
         return False
-    return ":" in setting.architecture.name and not any(isinstance(own, Marked) for own in module.modules())
+    return is_own(setting.architecture) and not any(isinstance(own, Marked) for own in module.modules())
 
 
 def _refuse_unfit(found: Trace, model: str, outputs: int) -> None:
@@ -67,7 +67,8 @@ def _refuse_unfit(found: Trace, model: str, outputs: int) -> None:
 @cache
 def _refuse_unfit_activation(activation: Options) -> None:
     """Raises ConfigError where what an activation of the user's own gives is of another shape, or has no derivative."""
-    if ":" not in (name := str(getattr(activation, "name", ""))):
+    name = str(getattr(activation, "name", ""))
+    if not is_own(activation):
         return
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         z = torch.ones(2, 3, requires_grad=True)
@@ -339,7 +340,7 @@ class Network:
     def _draw(self, views: dict[str, Tensor]) -> None:
         """Fills the weights and biases of linear maps [replica, …]; a user's model with init `torch` keeps its own."""
         inits = [setting.init for setting in self.settings]
-        if inits[0].name == "torch" and ":" in self.settings[0].architecture.name:
+        if inits[0].name == "torch" and is_own(self.settings[0].architecture):
             return
         layers = [(name, m) for name, m in self.module.named_modules() if isinstance(m, _LINEAR)]
         drawn: set[str] = set()
@@ -383,7 +384,7 @@ class Network:
         self._gradient = torch.zeros_like(self.flat)
         self._places: list[Tensor] = []
         placed = {id(parameter): self._place(parameter, plain, rows) for parameter, plain, rows in named}
-        if self.stacked and ":" in self.settings[0].architecture.name:
+        if self.stacked and is_own(self.settings[0].architecture):
             self._take_drawn(input_shape, outputs)
         shapes = {plain: shape for plain, _, shape in self._named}
         with torch.no_grad():

@@ -12,9 +12,16 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from reluexp.catalogue.registry import is_own
 from reluexp.config import Setting
 
-__all__ = ["code_of"]
+__all__ = ["code_of", "own_code"]
+
+
+def own_code(settings: Iterable[Setting]) -> list[str]:
+    """The dotted paths of the user's own models and activations."""
+    parts = (part for setting in settings for part in (setting.architecture, setting.activation))
+    return sorted({part.name for part in parts if is_own(part)})
 
 
 def code_of(settings: Iterable[Setting]) -> dict[str, str]:
@@ -24,8 +31,7 @@ def code_of(settings: Iterable[Setting]) -> dict[str, str]:
     Comments and the layout of the text do not count. A module whose source is not found has none: it may be compiled,
     or on another machine. Data sets are told apart by what they give.
     """
-    names = {part.name for setting in settings for part in (setting.architecture, setting.activation)}
-    found = {name: _fingerprint(name.partition(":")[0]) for name in sorted(names) if ":" in name}
+    found = {name: _fingerprint(name.partition(":")[0]) for name in own_code(settings)}
     return {name: digest for name, digest in found.items() if digest}
 
 

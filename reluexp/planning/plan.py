@@ -12,7 +12,7 @@ from typing import Any
 from reluexp.catalogue.activations import ACTIVATIONS
 from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import hints_of, validation_count
-from reluexp.catalogue.registry import Options
+from reluexp.catalogue.registry import Options, is_own
 from reluexp.config import LoadedConfig, Point, Setting, Train, identity
 
 __all__ = [
@@ -140,7 +140,7 @@ def stackable(setting: Setting, device: str, batched: Container[str] = ()) -> bo
 
 def own_key(setting: Setting) -> str | None:
     """What the user's own code in a setting's network is, and with what options; None if there is none."""
-    model, activation = (":" in part.name for part in (setting.architecture, setting.activation))
+    model, activation = (is_own(part) for part in (setting.architecture, setting.activation))
     if not (model or activation):
         return None
     return json.dumps([identity(setting.architecture), identity(setting.activation) if activation else None])
@@ -187,9 +187,9 @@ def _groups(trials: Iterable[Trial], device: str, batched: Container[str]) -> li
             if id(part) not in known:
                 known[id(part)] = _common(part)
         key = tuple(known[id(part)] for part in parts)
-        if ":" in setting.architecture.name:  # whose own initialisation is kept with `torch`
+        if is_own(setting.architecture):  # whose own initialisation is kept with `torch`
             key = (*key, str(setting.init.name == "torch"))
-        if ":" in setting.activation.name:  # which cannot write into a slice
+        if is_own(setting.activation):  # which cannot write into a slice
             key = (*key, identity(setting.activation))
         if not stackable(setting, device, batched):
             key = (*key, trial.id)
@@ -242,7 +242,7 @@ def _preferred(setting: Setting, device: str, memory: int | None) -> int:
     save nothing, and below it a step's fixed cost is shared by them (docs/performance.md has the measurement).
     On a GPU a step's cost is its number of operations until the GPU is full: as many as a share of its memory holds.
     """
-    if ":" in setting.architecture.name:
+    if is_own(setting.architecture):
         return _UNKNOWN_STACK
     work = workload(setting)
     if work is None:

@@ -314,18 +314,15 @@ class Training:
             self.steps.measured()
             return
         ended = self.steps.begun and epoch == self.epoch
-        when = {"epoch": epoch, "step": self.step}
-        for number, (site, metrics) in enumerate(zip(self.network.sites, found.layers, strict=True)):
-            about = {"site": number, "site_name": site.name, "kind": site.kind, "width": site.width}
+        for number, (metrics, units) in enumerate(zip(found.layers, found.units, strict=True)):
             starved = self.steps.starved(number) if ended else None
             if starved is not None:
                 metrics["starved_fraction"] = starved.double().mean(1)
-                found.units[number]["starved"] = starved
-            ratio = self.steps.update_ratio(site.layer) if ended else None
-            self._note_layer(active, full, {**when, **about, **metrics, "update_ratio": ratio})
-        about = {"site": None, "site_name": "output", "kind": "dense", "width": self.data.outputs}
-        ratio = self.steps.update_ratio(self.network.output_layer) if ended else None
-        self._note_layer(active, full, {**when, **about, **found.output, "update_ratio": ratio})
+                units["starved"] = starved
+        for layer, columns in found.rows(self.network):
+            ratio = self.steps.update_ratio(layer) if ended else None
+            columns |= {"epoch": epoch, "step": self.step, "update_ratio": ratio}
+            self._note_layer(active, full, columns)
         died = self.lives.newly_dead(found.units, active)
         losing = torch.stack([own.any(1) for own in died]).any(0) if died else torch.zeros(0)
         spiked = self.steps.spiked(losing.to(self.device)) if bool(losing.any()) else None
