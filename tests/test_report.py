@@ -121,8 +121,8 @@ def test_survival_is_drawn_as_the_table_has_it_and_only_for_lines_that_fall() ->
 def test_an_untrained_study_shows_its_birth() -> None:
     study = STUDIES["untrained"]()
     drawn = {spec.name for spec in FIGURES if draw_figure(spec, study) is not None}
-    assert {"final_accuracy", "dead_fraction", "dead_by_layer", "test_accuracy", "backprop_by_depth"} <= drawn
-    assert "grad_norm" not in drawn
+    assert {"final_accuracy", "unit_fates", "dead_by_layer", "backprop_by_depth"} <= drawn
+    assert not {"grad_norm", "dead_fraction", "test_accuracy", "survival"} & drawn
 
 
 SIZES = {"architecture.depth": [1, 2], "architecture.width": [2, 3]}
@@ -287,6 +287,28 @@ def test_the_same_study_gives_the_same_bytes(written: tuple[Made, Path], tmp_pat
     )
     assert set(first) == set(second)
     assert [str(path) for path in first if first[path] != second[path]] == []
+
+
+def test_equal_ones_are_told_together() -> None:
+    study = made_study(("relu", "relu6", "leaky_relu"), 3, 3, accidents=False)
+    layers = study.layers.assign(dead_fraction=0.25, zero_fraction=0.5)
+    equal = replace(study, layers=layers, trials=study.trials.assign(dead_fraction=0.25))
+    (died,) = (sentence for sentence in answer(equal) if "dead units" in sentence)
+    assert died.startswith("ReLU and ReLU6 had dead units: 25.0 %")
+    told = " ".join(findings(equal))
+    assert "ReLU and ReLU6 units were dead" in told
+    assert "the most" not in told
+    assert "sparsest" not in told
+
+
+def test_a_gradient_that_vanished_in_most_nets_is_not_told_by_the_others() -> None:
+    study = made_study(("relu", "tanh"), 5, 3, accidents=False)
+    first = study.layers["site"].eq(study.layers["site"].min())
+    silent = study.layers["trial"].isin([f"relu-0-{seed}" for seed in range(4)])
+    gone = replace(study, layers=study.layers.assign(
+        backprop_norm=study.layers["backprop_norm"].where(~(first & silent), 0.0)))  # fmt: skip
+    (told,) = (sentence for sentence in findings(gone) if sentence.startswith("At birth"))
+    assert "vanished altogether before the first hidden layer in 4 of 5 nets of ReLU" in told
 
 
 def test_one_activation_alone_is_not_the_sparsest_of_any() -> None:
@@ -567,9 +589,9 @@ def test_regression_shows_losses_and_collapsed_networks() -> None:
     for name in ("test_accuracy", "probe_accuracy", "train_accuracy"):
         epochs[name] = np.nan
     headers, rows = rows_of(replace(study, epochs=epochs, trials=trials))
-    assert headers[:4] == ["activation", "test loss", "collapsed %", "dead %"]
+    assert headers[:4] == ["activation", "test loss", "collapsed", "dead %"]
     assert not any("steps" in header for header in headers)
-    assert [row[2] for row in rows] == ["100.0 ± 0.0", "0.0 ± 0.0"]
+    assert [row[2] for row in rows] == ["4 of 4", "0 of 4"]
     last = study.epochs[study.epochs["epoch"] == 3]
     assert rows[0][1].startswith(f"{last['test_loss'].iloc[:4].mean():.3g} ± ")
 
@@ -634,7 +656,7 @@ def test_the_sentence_on_speed_is_of_one_setting_and_shows_the_pairs() -> None:
     accuracy = pd.Series(np.where(deep == 4, easy, hard), index=study.epochs.index)
     own = replace(study, epochs=study.epochs.assign(probe_accuracy=accuracy, test_accuracy=accuracy))
     sentence = next(s for s in findings(own) if "fastest" in s)
-    assert sentence.startswith("By medians Tanh was fastest at depth = 2: ")
+    assert sentence.startswith("By medians Tanh was fastest at depth = 2, where the target asks most: ")
     steps = {"relu": 22 * np.array([4, 3, 3, 3, 3, 3]), "tanh": 22 * np.array([2, 4, 2, 2, 2, 2])}
     exact = {k: v - 22 * (0.8 - 0.95 * 0.8) / 0.8 for k, v in steps.items()}
     ratio = float(np.exp(np.log(exact["tanh"] / exact["relu"]).mean()))

@@ -108,6 +108,16 @@ def test_divergence_competes_with_death() -> None:
     assert found.lives["value"].tolist() == pytest.approx([(10 + 40) / 80, (10 + 3 * 40) / 160])
 
 
+def test_what_is_found_dead_after_its_net_diverged_did_not_die() -> None:
+    study = lived(
+        {("relu", 0): [10.0, 20.0, "alive"], ("relu", 1): [20.0, "alive", "alive"]}, {("relu", 1): "diverged"}
+    )
+    trials = study.trials.assign(diverged_at_step=[math.nan, 15.0])
+    lives = survival_of(Made(trials, study.epochs, study.layers, study.units)).lives.set_index("seed")
+    assert lives.loc[1, ["died", "diverged_units"]].tolist() == [0, 3]
+    assert lives.loc[0, ["died", "alive"]].tolist() == [2, 1]
+
+
 def test_bands_resample_trials_not_units() -> None:
     alike = survival_of(lived({("relu", seed): [10.0, "alive"] * 50 for seed in range(5)})).curves
     np.testing.assert_allclose(alike["survival_low"], alike["survival_high"])

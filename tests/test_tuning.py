@@ -157,7 +157,9 @@ def test_a_tuned_study_end_to_end(tmp_path: Path) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     for part in shown(study, console):
         console.print(part)
-    assert re.search("undecided +test_accuracy: elu above relu by more than 0.005 +confirmatory", console.export_text())
+    assert re.search(
+        "undecided +test accuracy: elu above relu by more than 0.5 points +confirmatory", console.export_text()
+    )
     drawn = study.plot.tuning().axes[0].get_lines()
     diamonds = {line.get_color(): line.get_xdata().tolist() for line in drawn if line.get_marker() == "D"}
     assert diamonds == {ACTIVATIONS[label].colour: own[label].tolist() for label in ("relu", "elu")}
@@ -265,7 +267,7 @@ def test_a_hypothesis_on_several_settings_says_so() -> None:
         assert ("settings" in table.headers) is several
         assert ("must hold in each" in table.caption) is several
     row = dict(zip(table.headers, table.rows[0], strict=True))
-    assert (row["settings"].text, row["mean"].text) == ("2", "0.0375")
+    assert (row["settings"].text, row["difference"].text) == ("2", "+3.75")
 
 
 @pytest.mark.usefixtures("inline")

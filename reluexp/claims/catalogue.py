@@ -18,6 +18,7 @@ CLAIMS: Registry[Claim] = Registry(
             "`cost: true` with relu, sigmoid and tanh",
             None,
             price.cost,
+            at_birth=True,
         ),
         Claim(
             "nonlinear",
@@ -42,6 +43,7 @@ CLAIMS: Registry[Claim] = Registry(
             "relu, sigmoid and tanh at depth 16, with init.gain auto and a number",
             "backprop_by_depth",
             signals.gradient,
+            at_birth=True,
         ),
         Claim(
             "convergence",
@@ -98,6 +100,7 @@ CLAIMS: Registry[Claim] = Registry(
             "selu with lecun_normal at depth 16",
             "spread_by_depth",
             signals.selu,
+            at_birth=True,
         ),
         Claim(
             "depth",

@@ -65,7 +65,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of the catalogue; `figure` names the figure of the report that shows it, if one does."""
+    """One entry of the catalogue.
+
+    `figure` names the figure of the report that shows it, if one does; `at_birth` says that networks that were never
+    trained have something to say about it.
+    """
 
     name: str
     statement: str
@@ -73,6 +77,7 @@ class Claim:
     needs: str
     figure: str | None
     decide: Callable[[Field], Evidence]
+    at_birth: bool = False
     options: type[Options] = Options
 
     @property

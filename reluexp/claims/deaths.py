@@ -42,7 +42,8 @@ def dying(field: Field) -> Evidence:
 
 def _died(field: Field, group: Group, words: str) -> Part:
     contrast = Contrast("died", field.single(group, "relu", _died_shares(_units(field, group))), "greater", 0.01)
-    return Part(f"units that died less those that revived {words} ({group.about})", [contrast], "points", 100)
+    label = f"units that died for good, less those born dead that revived, {words} ({group.about})"
+    return Part(label, [contrast], "points", 100)
 
 
 def _units(field: Field, group: Group) -> pd.DataFrame:
@@ -61,6 +62,8 @@ def _died_shares(units: pd.DataFrame) -> dict[str, float]:
     if units.empty or "confirmed_dead" not in units:
         return {}
     known = units[units["confirmed_dead"].notna()]
+    lived = (~known["born_dead"].astype(bool)).groupby(known["trial"]).transform("any")
+    known = known[lived]  # where no unit was alive at birth none can die
     born, dead, confirmed = (known[name].astype(bool) for name in ("born_dead", "dead_at_end", "confirmed_dead"))
     change = (confirmed & ~born).astype(int) - (born & ~dead).astype(int)
     return {str(trial): float(share) for trial, share in change.groupby(known["trial"]).mean().items()}

@@ -132,7 +132,7 @@ def leaky(field: Field) -> Evidence:
         parts.append(Part(f"starved leaky − relu ({group.about})", [contrast], "points", 100))
     if not parts:
         missing.append(
-            "relu and leaky_relu in a setting in which at least 20 % of relu's units die (depth ≥ 10, width ≤ 10)"
+            "relu and leaky_relu in deep narrow nets (depth ≥ 10, width ≤ 10) in which 20 % of relu's units die or more"
         )
     home = field.home("relu", "leaky_relu")
     if home:

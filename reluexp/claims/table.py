@@ -21,7 +21,9 @@ __all__ = ["claim_parts", "claim_table", "evidence_of", "told_parts"]
 def evidence_of(study: SettledResults) -> dict[str, Evidence]:
     """What the study has to say about every claim, by the claim's name."""
     field = Field(study)
-    return {claim.name: claim.decide(field) for claim in CLAIMS.entries}
+    trained = bool((study.epochs["step"] > 0).any()) if len(study.epochs) else False
+    at_birth = Evidence(missing=["networks that are trained (train.epochs)"])
+    return {claim.name: claim.decide(field) if trained or claim.at_birth else at_birth for claim in CLAIMS.entries}
 
 
 def claim_table(evidence: dict[str, Evidence]) -> pd.DataFrame:
@@ -114,7 +116,8 @@ def _shown(part: Part, decision: Decision) -> str:
         elif math.isfinite(middle) or not (ratio or math.isnan(middle)):
             told = f"median {number(middle)}{unit}"
         else:
-            told = "no median, where neither arrived" if math.isnan(middle) else f"median {number(middle)} (never)"
+            first = "the first" if middle > 0 else "the second"
+            told = f"in the median pair {'neither' if math.isnan(middle) else f'{first} never'} arrived"
         return f"{told} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"
     bounds = f" [{number(decision.low)}, {number(decision.high)}]" if not math.isnan(decision.low) else ""
     return f"{number(middle)}{unit}{bounds} against {sign} {number(decision.contrast.threshold)}, n = {decision.n}"

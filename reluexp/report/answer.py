@@ -12,7 +12,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted, percentage
-from reluexp.report.findings import at_setting
+from reluexp.report.findings import at_setting, leading, switched_off
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, settings, summary
@@ -83,20 +83,21 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     rows = table[table["activation"].isin(dying(study)) & table["dead_fraction_n"].gt(0)]
     if rows.empty:
         return ""
-    row = rows.loc[rows["dead_fraction_mean"].idxmax()]
-    name = display_name(row["activation"])
+    row, name, ahead = leading(study, rows, "dead_fraction_mean")
     if row["dead_fraction_mean"] == 0:
-        return f"No {name} unit was dead at the end on the probe set."
+        whose = " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
+        return f"No {whose} unit was dead at the end on the probe set."
     low, high = row["dead_fraction_low"], row["dead_fraction_high"]
     bounds = f" [{percentage(max(low, 0))}, {percentage(min(high, 1))}]" if math.isfinite(low) else ""
     born = row["born_dead_fraction_mean"]
-    before = f"; {percentage(born)} were dead before training" if math.isfinite(born) else ""
+    before = f"; {percentage(born)} were dead before training{switched_off(study, row)}" if math.isfinite(born) else ""
     confirmed = row["confirmed_dead_fraction_mean"]
     whole = f" ({percentage(confirmed)} on the whole training set)" if math.isfinite(confirmed) else ""
-    most = " the most" if len(rows) > 1 else ""
+    most = " the most" if ahead else ""
+    whose = "its" if name == display_name(row["activation"]) else "their"
     return (
-        f"{name} had{most} dead units{at_setting(study, row)}: {percentage(row['dead_fraction_mean'])}{bounds} of its "
-        f"hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
+        f"{name} had{most} dead units{at_setting(study, row)}: {percentage(row['dead_fraction_mean'])}{bounds} of "
+        f"{whose} hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
     )
 
 
@@ -147,11 +148,17 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The best mean, and whether it is told apart from the baseline; what the seeds leave open."""
     left, outcome = _left_open(compared), outcome_of(study)
     rows = _on_one_data_set(table[table[f"{outcome.metric}_n"] > 0], outcome)
+    others, among = other_axes(study), ""
+    if others and len(rows):
+        beside = rows.groupby(others)["activation"].transform("nunique")
+        if beside.nunique() > 1:  # what ran without most of the others is no choice among them
+            rows, among = rows[beside == beside.max()], "Where most activations were compared, the "
     if rows["activation"].nunique() < 2:
         return " ".join([*across_sentences(study), left]).strip()
     top = _best(rows, outcome)
     value, most = outcome.value(top[f"{outcome.metric}_mean"]), "highest" if outcome.sign > 0 else "lowest"
-    head = f"The {most} mean {outcome.name} had {display_name(top['activation'])}{at_setting(study, top)}, {value}"
+    whose = f"{display_name(top['activation'])}{at_setting(study, top)}"
+    head = f"{among or 'The '}{most} mean {outcome.name} had {whose}, {value}"
     if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
@@ -185,7 +192,10 @@ def _left_open(compared: pd.DataFrame) -> str:
         return ""
     seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
     half = seeds[(len(seeds) - 1) // 2]
-    many = f"more than {MANY_SEEDS:,}" if half > MANY_SEEDS else f"{half:.0f}"
-    told = f"{many} seeds would tell" + (", or fewer, for half of them" if len(seeds) > 1 else "")
+    if len(seeds) > 1:
+        many = f"more than {MANY_SEEDS:,}" if half > MANY_SEEDS else f"at most {half:.0f}"
+        told = f"half of them would need {many} seeds, if what was seen is the truth"
+    else:
+        told = f"{f'more than {MANY_SEEDS:,}' if half > MANY_SEEDS else f'{half:.0f}'} seeds would tell"
     stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
     return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."

@@ -36,7 +36,7 @@ from reluexp.stats import (
     summary,
 )
 
-__all__ = ["at_setting", "findings", "gradient_loss"]
+__all__ = ["at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
 
 _LIMIT = 6
 _REASON = 240  # characters of an error that a sentence quotes
@@ -54,7 +54,7 @@ def findings(study: Results) -> list[str]:
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *(_learned(study) if learned(final).any() else []),
+        *(_learned(study) if learned(final).any() and (study.epochs["step"] > 0).any() else []),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),
@@ -93,6 +93,30 @@ def _top(rows: pd.DataFrame, column: str, least: bool = False) -> Any:
 def at_setting(study: Results, row: Any) -> str:
     """` at depth = 8` for a study with more axes than the activation; see `setting_name`."""
     return f" at {setting_name(study, row)}" if other_axes(study) else ""
+
+
+def leading(study: Results, rows: pd.DataFrame, column: str, least: bool = False) -> tuple[Any, str, bool]:
+    """The row that is first in a column, the activations that are so in its setting, and whether others are behind."""
+    row = _top(rows, column, least)
+    equal = rows[np.isclose(rows[column].to_numpy(float), float(row[column]), rtol=1e-9, atol=1e-12)]
+    here = matching(equal, {axis: row[axis] for axis in other_axes(study)})
+    names = list(map(display_name, here["activation"]))
+    told = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return row, told, len(equal) < len(rows[rows[column].notna()])
+
+
+def switched_off(study: Results, row: Any) -> str:
+    """`, 50.0 % of all by init.dead`, where units of a setting were disabled from the start."""
+    base = (study.config.get("init") or {}).get("dead") or 0.0
+    share = row["init.dead"] if "init.dead" in other_axes(study) else base
+    return f", {percentage(float(share))} of all by init.dead" if isinstance(share, (int, float)) and share > 0 else ""
+
+
+def undying_told(study: Results) -> str:
+    """What the dagger at an activation says, whose f' is never exactly 0 in real arithmetic."""
+    base = (study.config.get("init") or {}).get("dead")
+    off = ", or was switched off by init.dead" if base or "init.dead" in other_axes(study) else ""
+    return f"cannot be dead exactly: what is counted is underflow{off}"
 
 
 def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
@@ -151,17 +175,19 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     rows = table[table["activation"].isin(dying(study)) & table["dead_fraction_n"].gt(0)]
     if rows.empty:
         return []
-    row = _top(rows, "dead_fraction_mean")
+    row, name, ahead = leading(study, rows, "dead_fraction_mean")
     own = final[(final[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)]["dead_fraction"].dropna()
-    name, where, n = display_name(row["activation"]), at_setting(study, row), int(row["dead_fraction_n"])
+    where, n = at_setting(study, row), int(row["dead_fraction_n"])
     if not own.gt(0).any():
         whose = " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
         nets = counted(int(rows["dead_fraction_n"].sum()), "net")
         return [f"No {whose} unit was dead at the end on the probe set ({nets})."]
-    born = f" ({percentage(row['born_dead_fraction_mean'])} were born dead)" if row["born_dead_fraction_n"] else ""
+    births = f"{percentage(row['born_dead_fraction_mean'])} were born dead{switched_off(study, row)}"
+    born = f" ({births})" if row["born_dead_fraction_n"] else ""
+    most = _several(study, "the most", rows) if ahead else ""
     return [
         f"{name} units were dead at the end in {own.gt(0).sum()} of {counted(n, 'net')}{where}"
-        f"{_several(study, 'the most', rows)}: {_share(row, 'dead_fraction')} of the hidden units{born}."
+        f"{most}: {_share(row, 'dead_fraction')} of the hidden units{born}."
     ]
 
 
@@ -219,13 +245,37 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
     rows = table.merge(targets, on=others) if others else table.merge(targets, how="cross")
     rows = rows[np.isfinite(rows[f"{column}_median"])]
     if rows.empty:
-        return [f"No activation reached the target in half of its nets: {rule}."]
-    row = _top(rows[rows["value"] == rows["value"].max()], f"{column}_median", least=True)
-    name, took, where = display_name(row["activation"]), _median(row, column), at_setting(study, row)
+        return [f"No activation came to hold the target at two measurements in a row in half of its nets: {rule}."]
+    if others:
+        compared = rows.groupby(others)["activation"].transform("nunique") > 1
+        rows = rows[compared] if compared.any() else rows
+    hardest = rows[rows["value"] == rows["value"].max()]
+    row, name, _ = leading(study, hardest.assign(_steps=hardest[f"{column}_median"].round()), "_steps", least=True)
+    took, where = _median(row, column), at_setting(study, row)
+    if where and targets["value"].nunique() > 1:
+        where += ", where the target asks most"
     same = matching(table, {axis: row[axis] for axis in others})
     if len(same) < 2:
         return [f"{name} reached {row['rule']} after a median of {took}{where}."]
-    return [f"By medians {name} was fastest{where}: {took} to {row['rule']}; {_rival(study, same, row, column)}."]
+    if name != display_name(row["activation"]):
+        return [
+            f"By medians {name} were fastest{where}: {took} to {row['rule']}{_elsewhere(study, rows, row, column)}."
+        ]
+    rival = _rival(study, same, row, column)
+    return [
+        f"By medians {name} was fastest{where}: {took} to {row['rule']}; {rival}{_elsewhere(study, rows, row, column)}."
+    ]
+
+
+def _elsewhere(study: Results, rows: pd.DataFrame, row: Any, column: str) -> str:
+    """In how many of the other settings it was not among the fastest."""
+    others = other_axes(study)
+    if not others:
+        return ""
+    steps = rows[f"{column}_median"].round()
+    first = steps == steps.groupby([rows[axis] for axis in others]).transform("min")
+    settings_, won = rows.groupby(others).ngroups, int((first & (rows["activation"] == row["activation"])).sum())
+    return f"; so it was in {won} of {settings_} settings" if settings_ > 1 else ""
 
 
 def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
@@ -249,16 +299,28 @@ def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
 
 
 def _median(row: Any, column: str) -> str:
-    """`140 steps (1 of 10 never)`."""
+    """`140 steps (1 of 10 never did)`."""
     median, never, n = row[f"{column}_median"], int(row[f"{column}_never"]), int(row[f"{column}_n"])
-    shown = f"{median:,.0f} steps" if math.isfinite(median) else "longer than it was trained"
-    return shown + (f" ({never} of {n} never)" if never else "")
+    shown = f"{median:,.0f} steps" if math.isfinite(median) else "longer than it was trained to hold it"
+    return shown + (f" ({never} of {n} never did)" if never else "")
 
 
 def _gradients(study: Results) -> list[str]:
     decades = gradient_loss(study)
-    rows = aggregate(decades, setting_columns(study), "decades").dropna(subset="mean")
-    if rows.empty or decades["sites"].max() < 2:
+    if decades.empty or decades["sites"].max() < 2:
+        return []
+    keys = setting_columns(study)
+    gone = decades["decades"].isna().groupby([decades[key] for key in keys], sort=False).agg(["sum", "size"])
+    rows = aggregate(decades, keys, "decades").merge(gone.reset_index(), on=keys)
+    worst = _top(rows.assign(share=rows["sum"] / rows["size"]), "share")
+    if worst["share"] > 0.5:
+        nets = f"{int(worst['sum'])} of {counted(int(worst['size']), 'net')}"
+        return [
+            f"At birth the gradient vanished altogether before the first hidden layer in {nets} of "
+            f"{display_name(worst['activation'])}{at_setting(study, worst)}{_of_base(study, rows, worst)}."
+        ]
+    rows = rows.dropna(subset="mean")
+    if rows.empty:
         return []
     row = _top(rows, "mean")
     if row["mean"] < _SMALL_LOSS:
@@ -266,17 +328,25 @@ def _gradients(study: Results) -> list[str]:
         told = f"{most:.1f} decades of gradient between its last hidden layer and its first"
         return [f"At birth no activation lost more than {told}."]
     bounds = "" if math.isnan(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]"
-    same = (decades[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)
-    sites, lost = int(decades.loc[same, "sites"].max()), int(decades.loc[same, "decades"].isna().sum())
-    gone = f"; in {lost} more it vanished altogether" if lost else ""
-    others = other_axes(study)
-    own = rows[(rows["activation"] == study.baseline) & (rows[others] == row[others]).all(axis=1)]
-    rest = f"; {display_name(study.baseline)} {_change(own['mean'].iloc[0])}" if len(own) and len(rows) > 1 else ""
-    rest = "" if row["activation"] == study.baseline else rest
+    sites = int(decades.loc[(decades[keys] == row[keys]).all(axis=1), "sites"].max())
     return [
         f"At birth {display_name(row['activation'])} lost {row['mean']:.1f} decades{bounds} of gradient from the last "
-        f"of {sites} hidden layers to the first{at_setting(study, row)} ({counted(int(row['n']), 'net')}{gone}){rest}."
+        f"of {sites} hidden layers to the first{at_setting(study, row)} ({_nets(row)}){_of_base(study, rows, row)}."
     ]
+
+
+def _nets(row: Any) -> str:
+    """`21 nets; in 29 more it vanished altogether`."""
+    return counted(int(row["n"]), "net") + (f"; in {int(row['sum'])} more it vanished altogether" if row["sum"] else "")
+
+
+def _of_base(study: Results, rows: pd.DataFrame, row: Any) -> str:
+    """`; ReLU lost 2.7 (21 nets; …)`, of the same setting's nets of the baseline."""
+    own = matching(rows, {**{axis: row[axis] for axis in other_axes(study)}, "activation": study.baseline})
+    if row["activation"] == study.baseline or len(own) != 1 or math.isnan(own["mean"].iloc[0]):
+        return ""
+    base = own.iloc[0]
+    return f"; {display_name(study.baseline)} {_change(base['mean'])}" + (f" ({_nets(base)})" if base["sum"] else "")
 
 
 def _change(decades: float) -> str:
@@ -287,9 +357,11 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
     rows = table[table["zero_fraction_mean"] > 0.01]
     if rows.empty:
         return []
-    row = _top(rows, "zero_fraction_mean")
-    was = " was the sparsest" if table["activation"].nunique() > 1 else ""
+    row, name, ahead = leading(study, rows, "zero_fraction_mean")
+    verb, whose = ("was", "its") if name == display_name(row["activation"]) else ("were", "their")
+    first = table["activation"].nunique() > 1 and (ahead or len(rows) < len(table))
+    was = f" {verb} the sparsest" if first else ""
     return [
-        f"{display_name(row['activation'])}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of its hidden "
+        f"{name}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of {whose} hidden "
         f"activations were exactly 0 at the end ({counted(int(row['zero_fraction_n']), 'net')})."
     ]

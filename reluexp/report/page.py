@@ -8,7 +8,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -248,14 +248,17 @@ def _shown(picture: Picture) -> dict[str, Any]:
 
 
 def _citation(study: Results) -> str:
-    """BibTeX for the program, with what identifies this study."""
+    """BibTeX for the program and for the study, with its year where that is known."""
     started = str(study.provenance.get("started", ""))
+    year = f"  year = {{{started[:4]}}},\n" if started else ""
+    version = version_of("reluexp") or "source tree"
+    key = re.sub(r"[^A-Za-z0-9]+", "-", study.name)
     return (
-        "@software{reluexp,\n"
-        "  title = {reluexp: experiments on dying ReLUs and convergence},\n"
-        f"  version = {{{version_of('reluexp') or 'source tree'}}},\n"
-        f"  note = {{study {study.name}{', run ' + started if started else ''}}}\n"
-        "}"
+        f"@software{{reluexp,\n  title = {{reluexp: experiments on dying ReLUs and convergence}},\n{year}"
+        f"  version = {{{version}}}\n}}\n\n"
+        f"@misc{{reluexp-{key},\n  title = {{Results of the study {study.name}}},\n{year}"
+        f"  note = {{{len(study.trials)} trials, trained with reluexp {version}{f', {started}' if started else ''}}}"
+        "\n}"
     )
 
 
@@ -290,21 +293,32 @@ def _facts(study: Results) -> list[tuple[str, str]]:
         facts.append((name, str(len(values)) if several else ", ".join(values)))
     stuck = int(frame["stuck"].sum())
     counts = [(o, int(frame["outcome"].eq(o).sum())) for o in ("finished", "diverged", "failed")]
-    return [*facts, *((name, str(count)) for name, count in [*counts, ("stuck", stuck)])]
+    counts += [("stuck", stuck)] if outcome_of(study).share else []
+    return [*facts, *((name, str(count)) for name, count in counts)]
 
 
-def _flat(mapping: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested provenance as dotted names and texts.
 
-    >>> _flat({"versions": {"python": "3.11"}, "command": ["reluexp", "run"]})
-    [('versions.python', '3.11'), ('command', 'reluexp run')]
+    >>> _flat({"versions": {"python": "3.11"}, "command": ["reluexp", "run"], "runs": [{"host": "a"}]})
+    [('versions.python', '3.11'), ('command', 'reluexp run'), ('runs.1.host', 'a')]
     """
     rows: list[tuple[str, str]] = []
     for key, value in mapping.items():
+        if isinstance(value, list) and any(isinstance(own, dict) for own in value):
+            value = {str(number): own for number, own in enumerate(value, 1)}
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}.")
         else:
-            rows.append(
-                (f"{prefix}{key}", " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
-            )
+            told = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            rows.append((f"{prefix}{_of_data(key)}", told))
     return rows
+
+
+def _of_data(key: str) -> str:
+    """The options of a data set in fewer words, where a key is made of them; those that are not set left out."""
+    if not key.startswith("{"):
+        return key
+    options = json.loads(key)
+    more = ", ".join(f"{name}={value}" for name, value in options.items() if name != "name" and value not in (None, 0))
+    return f"{options['name']}({more})" if more else str(options["name"])

@@ -41,11 +41,11 @@ _COLOURS = {
     "undecided": "yellow",
 }
 _MOST_COLUMNS, _MOST_ROWS = 14, 60
-_DISPENSABLE = ("trials", "zero %", "off %", "failed", "stuck", "diverged", "… of those that learned", "collapsed %")
+_DISPENSABLE = ("trials", "zero %", "off %", "… of those that learned", "failed", "diverged", "stuck", "collapsed")
 """columns that a narrow terminal goes without, the first first"""
 _LEAST = 12  # characters that are left of an activation's label
 _NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
-_SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "learned %"}
+_SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "if learned %"}
 
 
 def as_data(study: Results, path: Path | None) -> dict[str, Any]:

@@ -41,9 +41,12 @@ def axis_names(axes: Sequence[str]) -> dict[str, str]:
 
     >>> axis_names(["architecture.depth", "train.optimizer.lr", "init.name"])
     {'architecture.depth': 'depth', 'train.optimizer.lr': 'lr', 'init.name': 'init'}
+    >>> axis_names(["init.dead"])
+    {'init.dead': 'init.dead'}
     """
     last = [axis.removesuffix(".name").rpartition(".")[2] for axis in axes]
-    return {axis: part if last.count(part) == 1 else axis for axis, part in zip(axes, last, strict=True)}
+    told = {axis: part if last.count(part) == 1 else axis for axis, part in zip(axes, last, strict=True)}
+    return {axis: axis if part == "dead" else part for axis, part in told.items()}  # beside shares of dead units
 
 
 def other_axes(study: Results) -> list[str]:

@@ -20,7 +20,7 @@ from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
-from reluexp.stats.intervals import curves
+from reluexp.stats.intervals import curves, finite
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order, settings
 
@@ -104,11 +104,14 @@ def _fates(units: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """When and how units left the ranks of the living: a row, with their number, for all of a trial that did alike."""
     told = ["trial", "born_dead", "dead_at_end", "dead_since_step"]
     counted = units.groupby(told, dropna=False, sort=False).size().rename("units").reset_index()
-    found = counted.merge(trials[["trial", "outcome", "end", "horizon"]], on="trial")
+    about = trials.reindex(columns=["trial", "outcome", "diverged_at_step", "end", "horizon"])
+    found = counted.merge(about, on="trial")
+    left = finite(found["diverged_at_step"]).where(found["outcome"].eq("diverged"))
     died = found["dead_at_end"].astype(bool) & found["dead_since_step"].notna()
+    died &= ~(found["dead_since_step"] > left)  # what is found dead after its net diverged was not followed till then
     diverged = found["outcome"].eq("diverged") & ~died
     found["fate"] = np.select([died, diverged], [_DIED, _DIVERGED], _CENSORED)
-    found["step"] = found["dead_since_step"].where(died, found["end"])
+    found["step"] = found["dead_since_step"].where(died, found["end"].where(~(left < found["end"]), left))
     found["born_dead"] = found["born_dead"].astype(bool)
     return found[["trial", "born_dead", "fate", "step", "horizon", "units"]]
 

@@ -12,6 +12,7 @@ from reluexp.catalogue.metrics import REACHED, TIME, better_sign
 from reluexp.stats.ends import end_of_training
 from reluexp.stats.intervals import finite, sound
 from reluexp.stats.memory import remembered
+from reluexp.stats.outcomes import outcome_of
 from reluexp.stats.results import Results
 from reluexp.stats.settings import groups, matching, other_axes, settings
 
@@ -51,7 +52,9 @@ def steps_to_level(study: Results, metric: str, level: float) -> dict[str, float
 
 
 def describe_targets(study: Results) -> str:
-    """The rule behind every target, for a table's caption."""
+    """The rule behind every target, for a table's caption; empty for a regression without targets of its own."""
+    if not (study.targets or outcome_of(study).share):
+        return ""
     rules = [rule for metric in study.targets or ("probe_accuracy",) for rule in _targets(study, metric)["rule"]]
     chosen = [rule for rule in dict.fromkeys(rules) if not study.targets] or list(dict.fromkeys(rules))
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from reluexp.plain import counted
+from reluexp.report.findings import undying_told
 from reluexp.report.lines import facets_of, faint_limit, lines_of
 from reluexp.report.style import Style
 from reluexp.stats import Results, dying, groups, settings
@@ -72,7 +73,7 @@ def dagger_note(study: Results) -> str:
     """What the dagger at an activation means."""
     if dying(study).issuperset(settings(study)["activation"]) or lines_of(study).by != "activation":
         return ""
-    return " † The derivative is never exactly 0 in real arithmetic: what is counted as dead is underflow, not death."
+    return f" † {undying_told(study)}."
 
 
 def kept_note(study: Results) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from reluexp.catalogue.metrics import METRICS
 from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
-from reluexp.report.figures.captions import count_note, dagger_note, facet_note
+from reluexp.report.figures.captions import count_note, facet_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import (
     along,
@@ -43,13 +43,13 @@ def _share_figure(
     style: Style,
     variants: list[tuple[str, pd.DataFrame, str]],
     x: str,
-    labels: list[str],
+    labels: dict[str, str],
     log: bool,
-    finish: Callable[[Axes], None] = lambda _: None,
+    finish: Callable[[Axes, Panel], None] = lambda ax, panel: None,
 ) -> Figure | None:
     """Shares of units over x for each facet and variant, without the single trials.
 
-    `labels` name the x axes; `finish` is what is left to do with each.
+    `labels` name the x axes by the rows' `shares`; `finish` is what is left to do with each.
     """
     facets, _ = facets_of(study, style.facets // 4)
     panels = panels_of(study, facets, variants)
@@ -64,8 +64,8 @@ def _share_figure(
         draw_curves(ax, panel, lines, replace(style, seeds=0), x=x, share=True)
         _share_axes(ax, log, i % columns == 0)
         if i + columns >= len(axes):
-            ax.set_xlabel(labels[i % len(labels)])
-        finish(ax)
+            ax.set_xlabel(labels[panel.rows["shares"].iloc[0]])
+        finish(ax, panel)
     legend(figure, lines, style)
     return figure
 
@@ -86,7 +86,11 @@ def _titled(study: Results, frames: dict[str, pd.DataFrame], metric: str) -> lis
     """A variant for each frame and kind of site."""
     kinds = kinds_of(study.layers)
     return [
-        (" · ".join(filter(None, [name, KINDS.get(kind, kind) if len(kinds) > 1 else ""])), rows, metric)
+        (
+            " · ".join(filter(None, [name, KINDS.get(kind, kind) if len(kinds) > 1 else ""])),
+            rows.assign(shares=name),
+            metric,
+        )
         for kind in kinds
         for name, frame in frames.items()
         if "kind" in frame and len(rows := frame[frame["kind"] == kind])
@@ -98,13 +102,12 @@ def _thresholds(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, frames, "share")
     if not variants:
         return None
-    labels = ["max |f′(z)| / s_f below", "mean |h| / layer's mean at most"]
+    labels = {"saturated": "max |f′(z)| / s_f below", "dormant": "mean |h| / layer's mean at most"}
     return _share_figure(study, style, variants, "threshold", labels, log=True, finish=_mark_thresholds)
 
 
-def _mark_thresholds(ax: Axes) -> None:
-    name = "saturated" if "saturated" in ax.get_title(loc="left") else "dormant"
-    for place, text in _MARKS[name]:
+def _mark_thresholds(ax: Axes, panel: Panel) -> None:
+    for place, text in _MARKS[panel.rows["shares"].iloc[0]]:
         ax.axvline(place, color="#777777", lw=0.9, ls=":")
         ax.annotate(f" {text}", (place, 0.99), xycoords=("data", "axes fraction"), size=7.5, ha="left", va="top")
 
@@ -114,10 +117,12 @@ def _probe(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, {"": frame}, "share")
     if not variants:
         return None
-    return _share_figure(study, style, variants, "samples", ["samples in the probe"], log=True, finish=_small_shares)
+    return _share_figure(
+        study, style, variants, "samples", {"": "samples in the probe"}, log=True, finish=_small_shares
+    )
 
 
-def _small_shares(ax: Axes) -> None:
+def _small_shares(ax: Axes, panel: Panel) -> None:
     """A y axis that is linear below 1 %, so that 0 and small shares are seen."""
     ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
     ax.set_ylim(0, 1)
@@ -127,7 +132,7 @@ def _small_shares(ax: Axes) -> None:
 
 def _firing(study: Results, style: Style) -> Figure | None:
     variants = _titled(study, {"": firing_rates(study)}, "share")
-    return _share_figure(study, style, variants, "rate", ["firing rate at most"], log=False) if variants else None
+    return _share_figure(study, style, variants, "rate", {"": "firing rate at most"}, log=False) if variants else None
 
 
 def _axis(study: Results, style: Style) -> Figure | None:
@@ -219,9 +224,9 @@ CHOICES: tuple[FigureSpec, ...] = (
         "sensitivity",
         lambda study: (
             "Share of hidden units that would be called dead on a probe of the first n training samples, at the end of "
-            "training, up to where the last unit responded on the whole training set. Below 1 % the axis is linear. "
-            "What is 0 throughout is not drawn. "
-            f"{_bands(study)}{dagger_note(study)}{facet_note(study, 4)}"
+            "training, up to where the last unit responded on the whole training set."
+            f"{of_picture(' Below 1 % the axis is linear. What is 0 throughout is not drawn.')} "
+            f"{_bands(study)}{facet_note(study, 4)}"
         ),
         _probe,
         View("curves", "probe", "share"),

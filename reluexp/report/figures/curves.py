@@ -25,7 +25,7 @@ from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
 from reluexp.report.style import Style
-from reluexp.stats import Results, outcome_of, over_sites, sound
+from reluexp.stats import Results, outcome_of, over_sites
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +48,8 @@ def curve_figure(
     """
     facets, _ = facets_of(study, style.facets if len(variants) == 1 else style.facets // 2)
     panels = panels_of(study, facets, variants)
-    if not panels:
-        return None
+    if not any(panel.rows["epoch"].nunique() > 1 for panel in panels):
+        return None  # networks at birth, or diverged before anything else was measured: the tables say as much
     finished = pd.concat([p.rows.loc[p.rows["outcome"] == "finished", p.metric].astype(float) for p in panels])
     log = log_range(finished) if log is None else log
     lines = _lines(study, panels, share)
@@ -77,10 +77,8 @@ def _loss(study: Results, style: Style) -> Figure | None:
 
 
 def _accuracy(study: Results, style: Style) -> Figure | None:
-    epochs = (
-        study.epochs.assign(test_accuracy=sound(study.epochs, "test_accuracy")) if len(study.epochs) else study.epochs
-    )
-    return curve_figure(study, style, [("", epochs, "test_accuracy")], METRICS["test_accuracy"].label, share="correct")
+    variants = [("", study.epochs, "test_accuracy")]
+    return curve_figure(study, style, variants, METRICS["test_accuracy"].label, share="correct")
 
 
 def _grad_norm(study: Results, style: Style) -> Figure | None:

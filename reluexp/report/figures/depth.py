@@ -69,8 +69,14 @@ def _measured(study: Results, metric: str) -> pd.DataFrame:
 
 
 def _draw_depth(ax: Axes, panel: Panel, lines: Lines, style: Style) -> Axes:
-    """Lines over depth that break between convolutional and dense sites, whose units are seen at unlike many places."""
+    """Lines over depth that break between convolutional and dense sites, whose units are seen at unlike many places.
+
+    Kinds that alternate, as sums of branches do with what feeds them, are one line.
+    """
     kinds = panel.rows.groupby("kind", sort=False)["depth"].agg(["min", "max"]).sort_values("min")
+    if (kinds["max"].to_numpy()[:-1] > kinds["min"].to_numpy()[1:]).any():
+        panel = Panel(panel.title, panel.rows.assign(kind=""), panel.metric)
+        kinds = panel.rows.groupby("kind")["depth"].agg(["min", "max"])
     for kind, _ in kinds.iterrows():
         rows = panel.rows[panel.rows["kind"] == kind]
         draw_curves(ax, Panel(panel.title, rows, panel.metric), lines, style, x="depth", log=True, crosses=False)

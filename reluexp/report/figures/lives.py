@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
+from reluexp.plain import counted
 from reluexp.report.figures.axes import KINDS, comparable, kinds_of
 from reluexp.report.figures.captions import band_note, count_note, dagger_note, facet_note, kept_note, of_picture
 from reluexp.report.figures.curves import curve_figure, none_note, site_curves
@@ -27,13 +28,15 @@ from reluexp.report.frames.lives import (
 from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
 from reluexp.report.style import Style
-from reluexp.stats import Results, dying
+from reluexp.stats import Results, dying, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["LIVES"]
+
+_CAUSE_PANELS = 12
 
 # Colours: Okabe & Ito 2008; hatches repeat the distinction.
 _FATE_LOOKS = {
@@ -85,8 +88,8 @@ def _fates(study: Results, style: Style) -> Figure | None:
     if frame.empty:
         return None
     lines = _mortal(frame, mark_undying(study, lines_of(study)))
-    facets, _ = facets_of(study, style.facets // 2)
     kinds = kinds_of(study.layers)
+    facets, _ = facets_of(study, style.facets // _panels_each(study))
     panels = [
         Panel(" · ".join(filter(None, [facet.title, KINDS.get(kind, kind) if len(kinds) > 1 else ""])), rows, kind)
         for facet in facets
@@ -96,15 +99,24 @@ def _fates(study: Results, style: Style) -> Figure | None:
     columns = min(2, len(panels))
     figure, axes = grid_of(panels, style, columns, height=max(0.45, (0.4 + 0.3 * len(lines.looks)) / style.row_height))
     looks = {fate: look for fate, look in _FATE_LOOKS.items() if fate != "never" and frame[fate].gt(0).any()}
+    longest = 0.0
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         means = panel.rows.groupby(lines.by, sort=False)[list(FATES)].mean().reindex(list(lines.looks))
         _stacked(ax, means, looks)
+        longest = max(longest, ax.get_xlim()[1])
         labels = [look[0] for look in lines.looks.values()] if i % columns == 0 else [""] * len(lines.looks)
         ax.set_yticks(range(len(lines.looks)), labels)
+    for i, ax in enumerate(axes):
+        ax.set_xlim(0, longest)
         _percent_axis(ax, "share of units", i + columns >= len(axes))
     if looks:
         _key(figure, looks, FATES, style)
     return figure
+
+
+def _panels_each(study: Results) -> int:
+    """Panels that a setting takes: one for each kind of site, for two kinds at most."""
+    return max(1, min(2, len(kinds_of(study.layers))))
 
 
 def _mortal(frame: pd.DataFrame, lines: Lines) -> Lines:
@@ -137,13 +149,7 @@ def _causes(study: Results, style: Style) -> Figure | None:
     frame, lines = causes(study), lines_of(study)
     if frame.empty:
         return None
-    facets, _ = facets_of(study, style.facets)
-    panels = [
-        Panel("\n".join(filter(None, [short(label, 30), facet.title])), rows, "deaths")
-        for facet in facets
-        for value, (label, _, _) in lines.looks.items()
-        if len(rows := facet.of(frame[frame[lines.by] == value]))
-    ][:12]
+    panels = _of_causes(study, frame, lines)[:_CAUSE_PANELS]
     if not panels:
         return None
     columns = min(2, len(panels))
@@ -158,6 +164,24 @@ def _causes(study: Results, style: Style) -> Figure | None:
             ax.set_xlabel("deaths of units")
     _key(figure, looks, CAUSES, style)
     return figure
+
+
+def _of_causes(study: Results, frame: pd.DataFrame, lines: Lines) -> list[Panel]:
+    """A panel for each line and facet in which units died."""
+    facets, _ = facets_of(study, len(settings(study)))
+    return [
+        Panel("\n".join(filter(None, [short(label, 30), facet.title])), rows, "deaths")
+        for facet in facets
+        for value, (label, _, _) in lines.looks.items()
+        if len(rows := facet.of(frame[frame[lines.by] == value]))
+    ]
+
+
+def _causes_note(study: Results) -> str:
+    """How many combinations with deaths are not drawn."""
+    frame = causes(study)
+    left = len(_of_causes(study, frame, lines_of(study))) - _CAUSE_PANELS if len(frame) else 0
+    return of_picture(f" {counted(left, 'more panel')} would show the rest." if left > 0 else "")
 
 
 def _draw_causes(ax: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> Axes:
@@ -186,7 +210,7 @@ def _lasting(study: Results, style: Style) -> Figure | None:
 def _survival(study: Results, style: Style) -> Figure | None:
     """Kaplan-Meier curves as stairs with their bands; lines that no unit left are not drawn."""
     frame = survival_curves(study)
-    if frame.empty:
+    if frame.empty or not (frame["step"] > 0).any():
         return None
     lines = _falling(frame, mark_undying(study, lines_of(study)))
     facets, _ = facets_of(study, style.facets)
@@ -298,7 +322,8 @@ LIVES: tuple[FigureSpec, ...] = (
         "life",
         lambda study: (
             "Share of hidden units, mean over trials; what is missing to 100 % was alive at every measurement. "
-            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}{facet_note(study, 2)}"
+            f"{count_note(study, False)}{_undying_note(study)}{_never_note(study)}"
+            f"{facet_note(study, _panels_each(study))}"
         ),
         _fates,
         terms=("born dead", "revived"),
@@ -311,7 +336,7 @@ LIVES: tuple[FigureSpec, ...] = (
             f"{_sentences(study)} Each unit that died after birth counts once, with the cause of its last death, "
             "pooled over trials: what at least half of the fall of its largest pre-activation came from (Shapley "
             f"values over bias, incoming weights and input), else several together.{_spike_note(study)} "
-            f"{count_note(study, False)}"
+            f"{count_note(study, False)}{_causes_note(study)}"
         ),
         _causes,
         terms=("cause of a death",),

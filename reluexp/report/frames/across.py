@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.plain import p_told
-from reluexp.stats import Across, Ranks, Results, across_tasks, axis_names, final_metrics
+from reluexp.stats import Across, Ranks, Results, across_tasks, axis_names, final_metrics, other_axes
 from reluexp.stats.memory import remembered
 
 __all__ = ["across_sentences", "across_summary", "nemenyi", "profiles", "ranks", "ranks_of", "tasks_told"]
@@ -84,8 +84,6 @@ def across_sentences(study: Results) -> list[str]:
     if found is None or study.baseline not in set(study.trials["activation"]):
         return []
     base, table = display_name(study.baseline), found.summary
-    if table.columns[0] != "activation":  # another axis: one row for each of its values
-        return [f"The values of {tasks_told(study)} are taken together, apart for each value of the other axes."]
     apart = table[(table["iqm_low"] > 0) | (table["iqm_high"] < 0)].sort_values("iqm", ascending=False)
     what = "data sets" if found.tasks == ("dataset",) else f"settings of {tasks_told(study)}"
     where = f"Over {int(table['tasks'].max())} {what} together"
@@ -94,16 +92,19 @@ def across_sentences(study: Results) -> list[str]:
     rows = apart.to_dict("records")
     shown = rows if len(rows) <= 3 else [rows[0], rows[-1]]
     more = f" ({len(rows)} of {len(table)} differ)" if len(rows) > 3 else ""
-    told = "; ".join(_told(row) for row in shown)
+    told = "; ".join(_told(study, row) for row in shown)
     how = "by bootstrap intervals that are not corrected for their number"
     return [f"{where}, against {base}, {how}: {told}{more}.", *_ranked(found.ranks)]
 
 
-def _told(row: dict[Any, Any]) -> str:
+def _told(study: Results, row: dict[Any, Any]) -> str:
     size, low, high = (f"{100 * row[f'iqm{end}']:+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     chance = row["improvement"]
     better = f", a better run in {100 * chance:.0f} % of all combinations of two runs" if math.isfinite(chance) else ""
-    return f"{display_name(row['activation'])} {size} points of test accuracy [{low}, {high}]{better}"
+    names = axis_names(other_axes(study))
+    where = ", ".join(f"{name} = {row[axis]}" for axis, name in names.items() if axis in row)  # what is no task
+    who = display_name(row["activation"]) + (f" at {where}" if where else "")
+    return f"{who} {size} points of test accuracy [{low}, {high}]{better}"
 
 
 def _ranked(found: Ranks | None) -> list[str]:

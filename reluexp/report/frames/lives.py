@@ -196,12 +196,13 @@ def cause_sentences(study: Results, frame: pd.DataFrame, name: Any = str) -> lis
     keys = [*frame.columns[: frame.columns.get_loc("site")], "site"]
     sentences = []
     for _, part in frame.groupby(keys, sort=False, dropna=False):
-        top = part.loc[part["deaths"].idxmax()]
+        top, *equal = part[part["deaths"] == part["deaths"].max()].to_dict("records")
+        told = ", as many: ".join(CAUSES.get(own["cause"], own["cause"]) for own in [top, *equal])
         where = f", {setting_name(study, top)}" if other_axes(study) else ""
         total, nets = int(part["deaths"].sum()), int(top["trials"])
         text = (
             f"{100 * top['share']:.0f} % of deaths in {top['site_name']} ({name(top['activation'])}{where}): "
-            f"{CAUSES.get(top['cause'], top['cause'])} (n = {counted(total, 'unit')} in {counted(nets, 'net')})."
+            f"{told} (n = {counted(total, 'unit')} in {counted(nets, 'net')})."
         )
         sentences.append((total, text))
     return [text for _, text in sorted(sentences, key=lambda pair: -pair[0])]

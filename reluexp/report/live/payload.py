@@ -25,7 +25,7 @@ from reluexp.report.frames.choices import (
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
 from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
 from reluexp.report.live.curves import Curve, Source, curve_rows, curves_of
-from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, outcomes_told, sound
+from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, outcomes_told
 
 __all__ = ["Live", "live_data", "packed"]
 
@@ -98,9 +98,6 @@ def _add_epochs(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
     epochs = study.epochs
     if epochs.empty:
         return
-    epochs = epochs.assign(
-        **{name: sound(epochs, name) for name in ("test_accuracy", "train_accuracy") if name in epochs}
-    )
     source = Source(study, epochs, "epoch", lines, facets)
     _add(live, "epochs", source, _of(_EPOCHS), lines, facets, "epoch", "epoch")
 

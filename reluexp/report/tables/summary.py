@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
-from reluexp.report.findings import at_setting
+from reluexp.catalogue.metrics import times_of
+from reluexp.report.findings import at_setting, undying_told
 from reluexp.report.tables.cells import (
     Cell,
     Table,
@@ -36,32 +37,29 @@ from reluexp.stats import (
 __all__ = ["caption_parts", "gains_told", "summary_table"]
 
 _APART, _SHOWN = 0.005, 3
+_TARGETS = 4  # columns of times, at most
 
 
 def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     """One row per setting: mean ± half of the 95 % t interval over seeds, the median steps to the headline target."""
-    column, _ = headline_target(study)
-    best = _best(frame, other_axes(study), column)
+    columns_ = _targets(study, frame)
+    best = _best(frame, other_axes(study), columns_)
     found = differences(study)
     found = found[[not idle for idle in unlearned(study, found)]]  # accuracies of nets that learned nothing get none
     outcome = outcome_of(study)
-    verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", column)}
+    verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", *columns_)}
     columns = {
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
         "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
-        **(
-            {f"steps to {target_name(column)}": _steps(frame, column, best, verdicts[column])}
-            if _has_steps(study)
-            else {}
-        ),
+        **{f"steps to {target_name(own)}": _steps(frame, own, best, verdicts[own]) for own in columns_},
         "trials": whole_cells(frame["trials"]),
         **{
             name: whole_cells(frame[name])
             for name in ("diverged", "stuck", "failed")
-            if name != "failed" or frame[name].any()
+            if frame[name].any() or name == "diverged" or (name == "stuck" and outcome.share)
         },
     }
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
@@ -79,10 +77,19 @@ def gains_told(study: Results) -> str:
     return ", ".join(f"{display_name(label)} {gain}" for label, gain in found.items())
 
 
-def _best(frame: pd.DataFrame, group: list[str], steps: str) -> dict[str, pd.Series]:
+def _targets(study: Results, frame: pd.DataFrame) -> list[str]:
+    """The times to targets that have a column: the headline's, or those that the config gives, if they are few."""
+    if not _has_steps(study):
+        return []
+    given = [name for name in times_of(study.targets) if study.targets and f"{name}_median" in frame]
+    return given if 0 < len(given) <= _TARGETS else [headline_target(study)[0]]
+
+
+def _best(frame: pd.DataFrame, group: list[str], steps: list[str]) -> dict[str, pd.Series]:
     """Which rows are best among several of a group, for the columns in which better has a meaning."""
     found = {}
-    for column, sign in (("test_accuracy_mean", 1.0), ("test_loss_mean", -1.0), (f"{steps}_median", -1.0)):
+    times = [(f"{name}_median", -1.0) for name in steps]
+    for column, sign in (("test_accuracy_mean", 1.0), ("test_loss_mean", -1.0), *times):
         values = (sign * frame[column]).replace([np.inf, -np.inf], np.nan)
         keys = [frame[axis] for axis in group] or [pd.Series(0, index=frame.index)]
         top, size = values.groupby(keys).transform("max"), values.groupby(keys).transform("size")
@@ -96,9 +103,7 @@ def _reached(
     frame: pd.DataFrame, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]], outcome: Outcome
 ) -> dict[str, list[Cell]]:
     """What was learned: accuracy where there are classes, else the loss; and networks that are constant by the end."""
-    collapsed = (
-        {"collapsed %": share_cells(frame, "collapsed_at_end", {})} if frame["collapsed_at_end_mean"].any() else {}
-    )
+    collapsed = {"collapsed": _counts(frame, "collapsed_at_end")} if frame["collapsed_at_end_mean"].any() else {}
     if not outcome.share:
         return {outcome.name: loss_cells(frame, outcome.metric, best, verdicts), **collapsed}
     return {
@@ -106,6 +111,13 @@ def _reached(
         **_learned(frame),
         **collapsed,
     }
+
+
+def _counts(frame: pd.DataFrame, metric: str) -> list[Cell]:
+    """How many nets of how many, of what each is or is not."""
+    means, counts = frame[f"{metric}_mean"], frame[f"{metric}_n"]
+    told = [f"{mean * n:.0f} of {n:.0f}" if n else "–" for mean, n in zip(means, counts, strict=True)]
+    return [Cell(text, sort=float(mean)) for text, mean in zip(told, means, strict=True)]
 
 
 def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
@@ -145,9 +157,16 @@ def _fewer(study: Results, frame: pd.DataFrame) -> str:
     return f" (dead on the whole training set, in %: {', '.join(told)}{more})" if told else ""
 
 
+def _rules(study: Results, frame: pd.DataFrame) -> list[str]:
+    """What the columns of times are the times to."""
+    if len(names := _targets(study, frame)) < 2:
+        return [headline_target(study)[1]]
+    return [target_name(name) for name in names]
+
+
 def _has_steps(study: Results) -> bool:
     """Whether steps to a target are told: the default one is of accuracy."""
-    return outcome_of(study).share or bool(study.targets)
+    return (outcome_of(study).share or bool(study.targets)) and bool((study.epochs["step"] > 0).any())
 
 
 def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
@@ -160,7 +179,7 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
     if frame["collapsed_at_end_mean"].any():
         found.append("Collapsed: output range below 0.001.")
     if _has_steps(study):
-        found.append(f"Steps: median to {headline_target(study)[1]}.")
+        found.append(f"Steps: median to {'; '.join(_rules(study, frame))}.")
     if has_many_axes(study):
         found.append(f"The common setting: {common_setting(study)}.")
     if gains := gains_told(study):
@@ -169,7 +188,7 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
         base = display_name(study.baseline)
         found.append(f"* differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05.")
     if frame["dead_fraction_n"].any() and not dying(study).issuperset(frame["activation"]):
-        found.append("† cannot be dead exactly: underflow, not compared.")
+        found.append(f"† {undying_told(study)}; not compared.")
     if (frame["diverged"] + frame["failed"]).any():
         found.append("Diverged trials stay in with their last finite values, else chance; failed ones are left out.")
     return found

@@ -8,14 +8,15 @@ import pandas as pd
 
 from reluexp.catalogue.metrics import is_time
 from reluexp.report.tables.cells import Cell, Table, number, setting_cells, step, target_name, whole_cells
-from reluexp.stats import Results, final_metrics, other_axes, outcomes_told
+from reluexp.stats import Results, final_metrics, other_axes, outcome_of, outcomes_told
 
 __all__ = ["by_outcome", "trials_table"]
 
 
 def trials_table(study: Results, frame: pd.DataFrame) -> Table:
     """One row per trial; within a setting the diverged stand after the finished and the failed last."""
-    steps = list(filter(is_time, map(str, frame.columns)))
+    share = outcome_of(study).share
+    steps = list(filter(is_time, map(str, frame.columns))) if share or study.targets else []
     columns = {
         **setting_cells(study, frame),
         "seed": whole_cells(frame["seed"]),
@@ -34,6 +35,7 @@ def trials_table(study: Results, frame: pd.DataFrame) -> Table:
                 ("off %", "off_fraction"),
                 ("zero %", "zero_fraction"),
             )
+            if share or not metric.endswith("_accuracy")
         },
         "test loss": [Cell(f"{value:.4g}" if math.isfinite(value) else "–") for value in frame["test_loss"]],
         **{

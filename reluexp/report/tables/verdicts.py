@@ -9,6 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table
+from reluexp.report.tables.differences import interval_cell, size_of
 from reluexp.stats import Results, axis_names, other_axes, tuned_by
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
@@ -41,17 +42,26 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
     if frame.empty:
         return Table([], [], "")
     several = ["settings"] if (frame["settings"] > 1).any() else []
-    shown = ["statement", "metric", "level", "against", "direction", *several]
-    shown += ["n", "mean", "low", "high", "verdict", "kind"]
+    rows = frame.to_dict("records")
     caption = (
-        "Put down in the config before any trial had ended: confirmatory; later: exploratory. Differences of level "
-        "minus against, with the 95 % t interval; verdicts by exact signed-rank tests, Holm-corrected over all of them."
+        "Put down in the config before any trial had ended: confirmatory; later: exploratory. Differences are those of "
+        "the first minus the second, shares in points, times as a ratio, with the 95 % t interval; verdicts by exact "
+        "signed-rank tests, Holm-corrected over all of them."
     )
     if several:
         caption += (
             " One about several settings must hold in each; its numbers are of the one that speaks most against it."
         )
-    return _plain(frame[[column for column in shown if column in frame]], caption)
+    columns = {
+        "what was expected": [Cell(row["statement"], number=False) for row in rows],
+        **{name: [Cell(f"{row[name]:.0f}", sort=float(row[name])) for row in rows] for name in several},
+        "pairs": [Cell(f"{row['n']:.0f}", sort=float(row["n"])) for row in rows],
+        "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
+        "95 % interval": [interval_cell(row) for row in rows],
+        "verdict": [Cell(row["verdict"], number=False, mark=row["verdict"]) for row in rows],
+        "kind": [Cell(row["kind"], number=False) for row in rows],
+    }
+    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], caption)
 
 
 def choice_table(study: Results, frame: pd.DataFrame) -> Table:
