@@ -41,8 +41,12 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class Flatten(nn.Module):
-    """[..., channel, height, width] → [..., channel·height·width], whatever stands before."""
+    """[..., channel, height, width] → [..., channel·height·width], whatever stands before; or other dimensions."""
+
+    def __init__(self, dimensions: int = 3) -> None:
+        super().__init__()
+        self.dimensions = dimensions
 
     def forward(self, x: Tensor) -> Tensor:
-        """The three last dimensions as one."""
-        return x.flatten(-3)
+        """The last dimensions as one."""
+        return x.flatten(-self.dimensions)

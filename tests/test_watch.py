@@ -413,7 +413,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "scripted": (lambda: torch.jit.script(network()), "ScriptModule"),
     "traced": (lambda: torch.jit.trace(network(), probe()[0]), "ScriptModule"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3), nn.ReLU()), "lazy"),
-    "mapped": (lambda: Mapped(), "inside torch.func.vmap"),
+    "mapped": (lambda: Mapped(), "inside a transform of torch.func"),
     "no module": (lambda: torch.relu, "torch.nn.Module"),
 }
 

@@ -147,7 +147,7 @@ def _sequential(shape: Shape, features: dict[str, nn.Module], head: dict[str, nn
 
     from reluexp.layers import Flatten
 
-    flatten = {"flatten": Flatten()} if len(shape) == 3 else {}
+    flatten = {"flatten": Flatten(len(shape))} if len(shape) > 1 else {}
     return nn.Sequential(OrderedDict({**features, **flatten, **head}))
 
 

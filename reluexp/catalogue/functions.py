@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 __all__ = [
     "Elementwise",
@@ -46,7 +46,7 @@ _threshold_backward = _aten.threshold_backward.grad_input
 class Function(nn.Module):
     """An elementwise function that knows its derivative.
 
-    A subclass gives `value` and `pull`, or overrides `forward` alone, and then autograd differentiates it.
+    A subclass gives `value`, `pull` and `plain`, or overrides `forward` alone, and then autograd differentiates it.
     """
 
     piecewise_linear = False
@@ -67,8 +67,14 @@ class Function(nn.Module):
         """The gradient of each learned parameter, for the gradient g of h."""
         return ()
 
+    def plain(self, z: Tensor) -> Tensor:
+        """h by torch's own operations, for what looks into them: second derivatives, torch.func, tracing, compiling."""
+        raise NotImplementedError
+
     def forward(self, z: Tensor) -> Tensor:
         """h = f(z)."""
+        if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self.plain(z)
         result: Tensor = _Apply.apply(z, self, *self.parameters())
         return result
 
@@ -80,7 +86,7 @@ class Function(nn.Module):
         if type(self).pull is Function.pull:
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
-                return torch.autograd.grad(self(z).sum(), z)[0]
+                return torch.autograd.grad(self(z.clone()).sum(), z)[0]  # the user's own may work in place
         with torch.no_grad():
             slope = torch.empty_like(z)
             if h is None:
@@ -118,9 +124,13 @@ class _Apply(torch.autograd.Function):
         return h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         z, h = ctx.saved_tensors
+        if torch.is_grad_enabled():  # with create_graph, where the derivative must have one, too
+            inputs = [own for own in (z, *ctx.function.parameters()) if own.requires_grad]
+            found = iter(torch.autograd.grad(ctx.function.plain(z), inputs, g, create_graph=True))
+            every = [next(found) if own.requires_grad else None for own in (z, *ctx.function.parameters())]
+            return every[0], None, *every[1:]
         result = torch.empty_like(z)
         ctx.function.pull(z, h, g, result)
         return result, None, *(ctx.function.pull_parameters(z, g) if ctx.learns else ())
@@ -144,6 +154,11 @@ class Mixed(Function):
         """The functions in the order of their replicas."""
         return list(self.parts)  # type: ignore[arg-type]
 
+    def plain(self, z: Tensor) -> Tensor:
+        """Each replica's own h, by torch's operations."""
+        both = zip(self.functions, z.split(self.sizes), strict=True)
+        return torch.cat([function.plain(own) for function, own in both])
+
     def value(self, z: Tensor, out: Tensor) -> None:
         """Each replica's own h."""
         for function, *own in zip(self.functions, z.split(self.sizes), out.split(self.sizes), strict=True):
@@ -164,6 +179,10 @@ class Relu(Function):
     """max(z, 0)."""
 
     piecewise_linear = rises = True
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's relu."""
+        return torch.relu(z)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """0 below 0."""
@@ -186,6 +205,10 @@ class LeakyRelu(Function):
     def __init__(self, negative_slope: float) -> None:
         super().__init__()
         self.negative_slope, self.rises = negative_slope, negative_slope >= 0
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's leaky_relu."""
+        return F.leaky_relu(z, self.negative_slope)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """a·z below 0."""
@@ -215,18 +238,23 @@ class Prelu(Function):
         return self.slope.detach().double().abs().clamp_min(1)
 
     def _slope(self, z: Tensor) -> Tensor:
-        slope = self.slope.detach().to(z.dtype).unsqueeze(-2)
+        """The slopes, shaped to multiply z."""
+        slope = self.slope.to(z.dtype).unsqueeze(-2)
         return slope[(..., *([None] * (z.dim() - slope.dim())))]
+
+    def plain(self, z: Tensor) -> Tensor:
+        """max(z, 0) + a·min(z, 0)."""
+        return torch.relu(z) - self._slope(z) * torch.relu(-z)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """max(z, 0) + a·min(z, 0): one of the two is 0."""
-        torch.mul(z.clamp_max(0), self._slope(z), out=out)
+        torch.mul(z.clamp_max(0), self._slope(z).detach(), out=out)
         out.add_(z.clamp_min(0))
 
     def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
         """g above 0, else a·g."""
         above = _threshold_backward(g, z, 0, grad_input=torch.empty_like(g))
-        torch.mul(g - above, self._slope(z), out=out)
+        torch.mul(g - above, self._slope(z).detach(), out=out)
         out.add_(above)
 
     def pull_parameters(self, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
@@ -246,6 +274,10 @@ class Elu(Function):
     def __init__(self, alpha: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
         self.alpha, self.scale, self.rises = alpha, scale, alpha * scale >= 0 and scale >= 0
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's elu, times the scale."""
+        return self.scale * F.elu(z, self.alpha)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """scale·max(z, 0) + scale·α·(exp(min(z, 0)) − 1): one of the two is 0."""
@@ -281,6 +313,10 @@ class Sigmoid(Function):
     """1/(1 + e⁻ᶻ)."""
 
     rises = True
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's sigmoid."""
+        return torch.sigmoid(z)
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """The logistic function, every element by the vectorised loop."""
@@ -321,6 +357,10 @@ class Tanh(Function):
         """1 − h², in float64 4·σ(2z)·σ(−2z), which is not 0 where h is 1 but for rounding."""
         return _logistic_slope(2 * z).mul_(4) if z.dtype == torch.float64 else super().derivative(z, h)
 
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's tanh."""
+        return torch.tanh(z)
+
     def value(self, z: Tensor, out: Tensor) -> None:
         """tanh z."""
         torch.tanh(z, out=out)
@@ -335,6 +375,10 @@ class Relu6(Function):
 
     piecewise_linear = rises = True
 
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's relu6."""
+        return F.relu6(z)
+
     def value(self, z: Tensor, out: Tensor) -> None:
         """Cut at 0 and 6."""
         torch.clamp(z, 0, 6, out=out)
@@ -348,6 +392,10 @@ class Identity(Function):
     """z itself, the linear control."""
 
     piecewise_linear = rises = True
+
+    def plain(self, z: Tensor) -> Tensor:
+        """A copy of z."""
+        return z.clone()
 
     def value(self, z: Tensor, out: Tensor) -> None:
         """z."""
@@ -366,5 +414,5 @@ class Elementwise(Function):
         self.function, self.options = function, options or {}
 
     def forward(self, z: Tensor) -> Tensor:
-        """f(z) with the given options."""
-        return self.function(z, **self.options)
+        """f(z) with the given options; of a copy, since it may work in place."""
+        return self.function(z.clone(), **self.options)

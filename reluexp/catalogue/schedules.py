@@ -17,7 +17,12 @@ __all__ = ["SCHEDULES", "Schedule", "factor"]
 class ScheduleOptions(Options):
     """What every schedule has."""
 
-    warmup: float = Field(0.0, ge=0, le=1_000_000, description="epochs of linear warm-up from 0")
+    warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="epochs of linear warm-up from 0, a factor of the schedule, which begins with the first step",
+    )
 
 
 class Cosine(ScheduleOptions):
@@ -65,7 +70,10 @@ SCHEDULES: Registry[Schedule] = Registry(
 
 
 def factor(options: Any, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The factor of the learning rate for the update number `step` (from 0)."""
+    """The factor of the learning rate for the update number `step` (from 0).
+
+    Warm-up is a factor of its own: the schedule beneath it begins with the first step, not after it.
+    """
     epoch = step / steps_per_epoch
     warm = min(1.0, (epoch + 1 / steps_per_epoch) / options.warmup) if options.warmup else 1.0
     return warm * SCHEDULES[options.name].shape(options, epoch, epochs)

@@ -11,7 +11,7 @@ from reluexp.claims.catalogue import CLAIMS
 from reluexp.claims.claim import Claim, Evidence, Part
 from reluexp.claims.field import Field, SettledResults
 from reluexp.plain import counted
-from reluexp.stats import ALPHA, Decision, page
+from reluexp.stats import ALPHA, Decision, page, was_trained
 from reluexp.stats.contrasts import MANY_SEEDS, seeds_for
 from reluexp.stats.intervals import median_with
 
@@ -21,7 +21,7 @@ __all__ = ["claim_parts", "claim_table", "evidence_of", "told_parts"]
 def evidence_of(study: SettledResults) -> dict[str, Evidence]:
     """What the study has to say about every claim, by the claim's name."""
     field = Field(study)
-    trained = bool((study.epochs["step"] > 0).any()) if len(study.epochs) else False
+    trained = was_trained(study)
     at_birth = Evidence(missing=["networks that are trained (train.epochs)"])
     return {claim.name: claim.decide(field) if trained or claim.at_birth else at_birth for claim in CLAIMS.entries}
 

@@ -41,7 +41,7 @@ class Watched:
 
     def __init__(self, module: nn.Module, trace: Trace, chunk: int | None) -> None:
         self.module, self.trace, self.chunk = module, trace, chunk
-        self.masks: list[Tensor] = list(getattr(module, "disabled_units", []))
+        self.masks: list[Tensor] = list(getattr(module, "reluexp_disabled", []))
         self.output: Any = None
         self._reading = Reading(None, self.masks, copies=True)
 

@@ -23,6 +23,7 @@ from reluexp.measuring.subject import Measured
 from reluexp.measuring.totals import Place, Totals, accuracy, place
 from reluexp.networks.gains import exact_slope, reference_slope, slopes_of
 from reluexp.networks.mode import throwaway_buffers
+from reluexp.networks.operations import Operation
 
 __all__ = [
     "Measurement",
@@ -352,7 +353,12 @@ class Probe:
         """
         while values.dim() < 2 + int(self.network.stacked):
             values = values.unsqueeze(-1)
-        values = self.network.per_replica(values).movedim(self.network.sites[site].axis + 1, 2)
+        values, axis = self.network.per_replica(values), self.network.sites[site].axis + 1
+        if values.shape[1] != self._samples:  # samples second, as torch's own recurrent layers have them
+            places = [d for d in range(2, values.dim()) if d != axis and values.shape[d] == self._samples]
+            if places:
+                values, axis = values.movedim(places[0], 1), axis + (axis < places[0])
+        values = values.movedim(axis, 2)
         values = values.flatten(3) if values.dim() > 3 else values.unsqueeze(-1)
         each, left = divmod(values.shape[1], self._samples)
         if each > 1 and not left:
@@ -361,15 +367,16 @@ class Probe:
 
     def _reference(self, site: int, z: Tensor, function: Any) -> Tensor:
         """s_f as [replica or 1, channel or 1]; worked out again only for learned parameters."""
-        learned = isinstance(function, nn.Module) and next(function.parameters(), None) is not None
+        known = isinstance(function, (nn.Module, Operation))  # any other may hold tensors that are learned
+        learned = not known or (isinstance(function, nn.Module) and next(function.parameters(), None) is not None)
         if site in self._references and not learned:
             return self._references[site]
         if site in self._references and isinstance(function, Mixed):
-            known = self._references[site].clone()
+            found = self._references[site].clone()
             for rows, own in self._parts(function):
                 if next(own.parameters(), None) is not None:
-                    known[rows] = self._reference_of(site, own, z[rows])
-            return known
+                    found[rows] = self._reference_of(site, own, z[rows])
+            return found
         return self._reference_of(site, function, z)
 
     def _reference_of(self, site: int, function: Any, z: Tensor) -> Tensor:

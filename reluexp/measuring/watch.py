@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from types import TracebackType
@@ -60,15 +61,19 @@ def watch(
     return Watch(model, probe, loss, causes=causes, spectra=spectra, chunk=chunk)
 
 
+_TRANSFORMED = ("vmap:", "functorch", "saved tensor hooks", "inside of a function being vmapped")
+
+
 def _traced(module: nn.Module, x: Tensor) -> Trace:
     try:
         return trace(module, x.to(device_of(module), copy=True))
     except Exception as error:  # whatever the model raises
-        if not str(error).startswith("vmap:"):
+        if not any(words in str(error) for words in _TRANSFORMED):
             text = "a model of several inputs is watched as a module of one that takes them apart"
             told = f"the model fails on the probe: {type(error).__name__}: {error}"
-            raise WatchError(f"{told}; {text}" if isinstance(error, (TypeError, ValueError)) else told) from error
-        text = "an activation of the model is inside torch.func.vmap, where values cannot be looked at"
+            several = isinstance(error, TypeError) and "positional argument" in str(error)
+            raise WatchError(f"{told}; {text}" if several else told) from error
+        text = "an activation of the model is inside a transform of torch.func, where values cannot be looked at"
         raise WatchError(f"{text}; write the model for a batch of samples to watch it") from error
 
 
@@ -93,7 +98,7 @@ class Watch:
             raise WatchError(f"loss: got {loss!r}; give a function of output and targets, such as torch.nn.MSELoss()")
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
-        found = _traced(module, x[:2])
+        found = _traced(module, x[: chunk or 2])  # a model may be written for batches of one size
         self._watched: Watched | None = Watched(module, found, chunk)
         self._probe: Probe | None = self._probing(x, y)
         self._records, self._lives = Records(), Lives()
@@ -216,10 +221,11 @@ class Watch:
 
     def _refuse_sum(self, output: Any, targets: Tensor, value: Tensor) -> None:
         """Each sample twice: a mean stays what it is, a sum doubles, and gradients of samples would be too large."""
-        if self._loss is None or not isinstance(output, Tensor) or not 0 < abs(float(value)) < float("inf"):
+        if self._loss is None or not 0 < abs(float(value)) < float("inf"):
             return
+        count = first_tensor(output).shape[0]
         with torch.no_grad():
-            both = (torch.cat([own, own]) for own in ((output, targets) if self._targets else (output,)))
+            both = (_twice(own, count) for own in ((output, targets) if self._targets else (output,)))
             ratio = float(self._loss(*both) / value)
         if abs(ratio - 2) < 1e-3:
             raise WatchError(
@@ -257,6 +263,20 @@ def _measuring(watched: Watched, probe: Probe) -> Iterator[None]:
             yield
         finally:
             watched.output = None
+
+
+def _twice(values: Any, count: int) -> Any:
+    """Outputs of a model with each sample once more; what has no such number of rows as it is."""
+    if isinstance(values, Tensor):
+        return torch.cat([values, values]) if values.dim() and len(values) == count else values
+    if isinstance(values, Mapping):
+        found: Any = copy.copy(values)
+        for key, own in values.items():
+            found[key] = _twice(own, count)
+        return found
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*(_twice(own, count) for own in values))
+    return type(values)(_twice(own, count) for own in values) if isinstance(values, (tuple, list)) else values
 
 
 def _pair(samples: Samples) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from reluexp.catalogue.activations import build_activation, dies
 from reluexp.catalogue.functions import Function, Mixed
 from reluexp.catalogue.registry import is_own
+from reluexp.errors import WatchError
+from reluexp.networks.mode import own_random_state
 
 __all__ = [
     "FAR_BELOW",
@@ -53,8 +56,15 @@ def auto_gain(function: nn.Module) -> float:
 def _on_grid(function: nn.Module, z: Tensor) -> Tensor:
     """f(z) [point, channel] for a module that may hold one parameter for each channel."""
     channels = max((parameter.numel() for parameter in function.parameters()), default=1)
-    h: Tensor = function(z.unsqueeze(-1).repeat(1, channels))  # a copy: the user's own may work in place
+    h: Tensor = in_double(function)(z.unsqueeze(-1).repeat(1, channels))  # a copy: the user's own may work in place
     return h.double()
+
+
+def in_double(function: Any) -> Any:
+    """The function for inputs in float64: of a module of the user's a copy whose parameters and buffers are so, too."""
+    if not isinstance(function, nn.Module) or isinstance(function, Function):
+        return function
+    return copy.deepcopy(function).double()
 
 
 def derivative(function: nn.Module, z: Tensor) -> Tensor:
@@ -65,7 +75,10 @@ def derivative(function: nn.Module, z: Tensor) -> Tensor:
         return slope
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        return torch.autograd.grad(function(z.clone()).sum(), z)[0]  # the user's own may work in place
+        h = function(z.clone()).sum()  # the user's own may work in place
+        if not h.requires_grad:
+            raise WatchError("what was given to reluexp.layers.activate has no derivative that autograd knows of")
+        return torch.autograd.grad(h, z)[0]
 
 
 def exact_slope(function: Any, z: Tensor) -> Tensor:
@@ -76,7 +89,14 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
     if isinstance(function, Mixed) and not function.piecewise_linear:
         both = zip(function.functions, z.split(function.sizes), strict=True)
         return torch.cat([exact_slope(own, part).double() for own, part in both])
-    return derivative(function, z if getattr(function, "piecewise_linear", False) else z.double())
+    if getattr(function, "piecewise_linear", False):
+        return derivative(function, z)
+    try:
+        return derivative(in_double(function), z.double())
+    except RuntimeError:
+        if z.dtype == torch.float64:
+            raise
+        return derivative(function, z)  # one with tensors of its own that do not go with float64
 
 
 def off_below(options: Any) -> bool:
@@ -100,7 +120,8 @@ def can_be_dead(options: Any) -> bool:
 
 def _tried(options: Any, test: Callable[[nn.Module], bool], otherwise: bool) -> bool:
     try:
-        return test(build_activation(options, 4).double())
+        with own_random_state():
+            return test(build_activation(options, 4).double().eval())
     except Exception:  # whatever the user's code raises: it may be for images alone; its trials say what is wrong
         return otherwise
 
@@ -135,28 +156,27 @@ def reference_slope(
         slopes = [reference_slope(own, sizes, axis, samples, device) for own, sizes in parts]
         width = max(slope.shape[-1] if slope.dim() else 1 for slope in slopes)
         return torch.cat([slope.expand(sizes[0], width) for slope, (_, sizes) in zip(slopes, parts, strict=True)])
-    if not isinstance(function, nn.Module) or next(function.parameters(), None) is None:
-        return _known_slope(function).to(device) if isinstance(function, Function) else _slope_on_grid(function, device)
-    known = function.steepest() if isinstance(function, Function) else None
-    if known is not None:
-        return known.to(device)
+    if isinstance(function, Function):
+        if next(function.parameters(), None) is None:
+            return _known_slope(function).to(device)
+        known = function.steepest()
+        if known is not None:
+            return known.to(device)
     lead = shape[:samples]
     sizes = [*lead, *([1] * (len(shape) - samples))]
     sizes[samples] = len(GRID)
-    sizes[axis] = next(function.parameters()).shape[-1] if isinstance(function, Function) else shape[axis]
+    if axis < len(shape):
+        sizes[axis] = next(function.parameters()).shape[-1] if isinstance(function, Function) else shape[axis]
     columns = [1] * len(shape)
     columns[samples] = len(GRID)
-    grid = GRID.to(next(function.parameters()).device).view(columns).expand(sizes)
-    return derivative(function, grid).detach().abs().amax(samples).reshape(*lead, -1).to(device)
-
-
-def _slope_on_grid(function: Any, device: torch.device | str = "cpu") -> Tensor:
-    return derivative(function, GRID.to(device)).detach().abs().amax()
+    where = next(function.parameters()).device if isinstance(function, Function) else device
+    slope = exact_slope(function, GRID.to(where).float().view(columns).expand(sizes))
+    return slope.detach().double().abs().amax(samples).reshape(*lead, -1).to(device)
 
 
 @lru_cache(256)
 def _known_slope(function: Function) -> Tensor:
-    return _slope_on_grid(function)
+    return derivative(function, GRID).detach().abs().amax()
 
 
 def _parts(function: Mixed) -> list[tuple[Function, int]]:

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from reluexp.networks.convolution import convolve
 from reluexp.networks.linear import linear
-from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
+from reluexp.networks.operations import CONVOLUTIONS, MAX_POOLS, Applied, Recogniser, bound
 from reluexp.networks.pooling import both, max_pool2d
 from reluexp.seeds import generator
 
@@ -176,10 +176,10 @@ class _Disabling(Reading):
 def disable(module: nn.Module, masks: list[Tensor]) -> None:
     """Keeps the units of each site [1, channel] that a mask says 0 for disabled in every pass from now on.
 
-    The module says which these are, as `disabled_units`, so that `watch` counts them among the dead.
+    The module says which these are, as `reluexp_disabled`, so that `watch` counts them among the dead.
     """
     reading = _Disabling(None, masks)
-    module.disabled_units, module.disabling = masks, reading  # type: ignore[assignment]
+    module.reluexp_disabled, module.reluexp_disabling = masks, reading  # type: ignore[assignment]
     module.register_forward_pre_hook(lambda *_: None if reading.off else _none(reading.begin(None).__enter__()))
     module.register_forward_hook(
         lambda *_: None if reading.off else reading.__exit__(None, None, None), always_call=True
@@ -192,7 +192,7 @@ def _none(_: Any) -> None:
 
 def _in_precision(func: Any, args: Any, kwargs: dict[str, Any], half: torch.dtype) -> tuple[Any, dict[str, Any]]:
     """Arguments of a product in half precision, those of a norm in single precision, others as they are."""
-    wanted = half if func in _PRODUCTS else torch.float32 if func in _NORMS else None
+    wanted = half if func in _IN_HALF else torch.float32 if func in _NORMS else None
     if wanted is None:
         return args, kwargs
 
@@ -283,7 +283,7 @@ def _group_norm(
     return _affine((centred / (var + eps).sqrt()).reshape(x.shape), weight, bias)
 
 
-_PRODUCTS = {F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+_IN_HALF = {F.linear, *CONVOLUTIONS}
 _NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm, torch.layer_norm}
 _BATCHED: dict[Any, Callable[..., Tensor]] = {
     F.linear: linear,

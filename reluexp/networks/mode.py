@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-__all__ = ["measuring_mode", "throwaway_buffers", "unstepped_norms"]
+__all__ = ["measuring_mode", "own_random_state", "throwaway_buffers", "unstepped_norms"]
+
+
+_FILLED = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def measuring_mode(module: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(_own_random_state(module))
+        stack.enter_context(own_random_state(module))
         stack.enter_context(_uncached_autocast(module))
         stack.enter_context(_uncached_parametrizations())
         stack.enter_context(_nothing_compiled())
@@ -92,9 +97,11 @@ def _evaluation(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _same_attributes(module: nn.Module) -> Iterator[None]:
-    """Puts plain attributes back, which a forward pass may set together with buffers or count in."""
+    """Puts plain attributes back, which a forward pass may set together with buffers, count in, or fill."""
     others = set(vars(nn.Module()))  # which are torch's own
     kept = {own: {name: value for name, value in vars(own).items() if name not in others} for own in module.modules()}
+    values = (value for before in kept.values() for value in before.values())
+    filled = [(value, copy.copy(value)) for value in values if type(value) in _FILLED]
     try:
         yield
     finally:
@@ -102,12 +109,15 @@ def _same_attributes(module: nn.Module) -> Iterator[None]:
             for name in set(vars(own)) - others - set(before):
                 del vars(own)[name]
             vars(own).update(before)
+        for value, content in filled:
+            value.clear()
+            (value.extend if isinstance(value, (list, deque)) else value.update)(content)
 
 
 @contextmanager
 def _disabled_by_the_watch(module: nn.Module) -> Iterator[None]:
     """Units that `init.dead` disabled are left to whoever measures."""
-    disabling: Any = getattr(module, "disabling", None)
+    disabling: Any = getattr(module, "reluexp_disabling", None)
     if disabling is None:
         yield
         return
@@ -125,13 +135,17 @@ def _aliases(module: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _own_random_state(module: nn.Module) -> Iterator[None]:
-    """What a module draws even in evaluation mode is the same in every measurement, and costs nobody a number."""
-    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+def own_random_state(module: nn.Module | None = None) -> Iterator[None]:
+    """What is drawn meanwhile is the same each time, and costs nobody a number; so are the module's own generators."""
+    parts = list(module.modules()) if module else []
+    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())} if module else set()
     forked = sorted({device.index or 0 for device in devices if device.type == "cuda"})
+    owned = [value for own in parts for value in vars(own).values() if isinstance(value, torch.Generator)]
+    states = [own.get_state() for own in owned]
     pythons, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=forked):
-        torch.default_generator.manual_seed(0)
+        for own in (torch.default_generator, *owned):
+            own.manual_seed(0)
         for index in forked:
             torch.cuda.default_generators[index].manual_seed(0)
         random.seed(0)
@@ -141,6 +155,8 @@ def _own_random_state(module: nn.Module) -> Iterator[None]:
         finally:
             random.setstate(pythons)
             np.random.set_state(numpys)
+            for own, state in zip(owned, states, strict=True):
+                own.set_state(state)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from reluexp.errors import ConfigError
 from reluexp.layers import Site as Marked
 from reluexp.networks.gains import auto_gain, off_below
 from reluexp.networks.intercept import Reading, SiteListener
+from reluexp.networks.mode import own_random_state
 from reluexp.networks.sites import Site, Trace, trace
 from reluexp.planning.plan import own_key, stackable
 from reluexp.seeds import derive, generator
@@ -464,4 +465,5 @@ class Network:
 
 @cache
 def _auto_gain(activation: Options) -> float:
-    return auto_gain(build_activation(activation, 1))
+    with own_random_state():  # what the user's own draws must not make the initial weights another trial's
+        return auto_gain(build_activation(activation, 1).eval())

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from reluexp.catalogue.functions import Function, Sigmoid, Tanh
 from reluexp.layers import activate
 
-__all__ = ["MAX_POOLS", "Applied", "Operation", "Recogniser", "bound"]
+__all__ = ["CONVOLUTIONS", "LINEAR_MAPS", "MAX_POOLS", "TRANSPOSED", "Applied", "Operation", "Recogniser", "bound"]
 
 _NAMES = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -74,6 +74,12 @@ class _Prelu(Function):
 
 
 MAX_POOLS = {torch.max_pool2d, F.max_pool2d}
+CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+TRANSPOSED = {
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+}
+LINEAR_MAPS = {F.linear, *CONVOLUTIONS, *TRANSPOSED}
 
 
 class Applied(NamedTuple):
@@ -145,7 +151,7 @@ class Recogniser:
         elif func in _COMPARISONS and len(args) > 1 and _is_number(args[1], 0):
             z = self._detached.get(args[0], args[0])
             self._masks[out] = _Made(z, z._version, _COMPARISONS[func])
-        elif func in _PRODUCTS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
+        elif func in _MULTIPLICATIONS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
             self._masks[out] = self._masks[args[0]]
@@ -201,6 +207,8 @@ def bound(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, 
         return args, kwargs
     rest = dict(kwargs)
     names = ("condition", "input", "other") if func is torch.where else ("input", "other")
+    if func in LINEAR_MAPS:
+        names = ("input", "weight", "bias")
     if func is Tensor.where:
         names = ("self", "condition", "other")
     placed = list(args)
@@ -249,6 +257,9 @@ def _named(name: str, func: Any, twin: Any) -> Reader:
         if place is not None and len(args) > place:
             inplace, rest[place - 1] = bool(args[place]), False
         target = z if inplace else kwargs.get("out")
+        bounds = _argument(args, kwargs, 1, "min_val"), _argument(args, kwargs, 2, "max_val")
+        if name == "hardtanh" and bounds == (0, 6):  # by which nn.ReLU6 is computed
+            return Applied("relu6", z, Operation("relu6", twin, *rest, **options), target)
         if name == "prelu":
             return Applied(name, z, _Prelu(_argument(args, kwargs, 1, "weight")), target)
         kind = _Sigmoidal if name in _SIGMOIDAL else Operation
@@ -384,6 +395,6 @@ def _table() -> dict[Any, Reader]:
 
 
 _READERS = _table()
-_PRODUCTS = {func for name in _PRODUCT_NAMES for func in _found(name)}
+_MULTIPLICATIONS = {func for name in _PRODUCT_NAMES for func in _found(name)}
 _COMPARISONS = {func: name for name in _ORDERS for func in _found(name)}
 _COMPARISONS |= {func: name for alias, name in _ALIASES.items() for func in _found(alias)}

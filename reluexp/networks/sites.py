@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,20 +17,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from reluexp.networks.gains import FAR_BELOW
 from reluexp.networks.mode import measuring_mode
-from reluexp.networks.operations import MAX_POOLS, Applied, Recogniser, bound
+from reluexp.networks.operations import LINEAR_MAPS, MAX_POOLS, TRANSPOSED, Applied, Recogniser, bound
 
 __all__ = ["Kind", "Site", "Trace", "trace"]
 
 Kind = Literal["dense", "conv", "token", "sum", "concat"]
 
-_CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
-_TRANSPOSED = {
-    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
-    *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
-}
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
-_NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm}
+_NORMS = {F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm, F.rms_norm}
 _POOLINGS = {
     *(*MAX_POOLS, F.avg_pool2d, torch.max_pool1d, F.max_pool1d, F.avg_pool1d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
@@ -42,7 +38,7 @@ _TRANSPARENT = {
 }
 
 
-_PRODUCTS = {
+_OF_BOTH = {
     *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.baddbmm),
     *(torch.einsum, F.scaled_dot_product_attention),
 }
@@ -137,6 +133,8 @@ class _Tracer(TorchFunctionMode):
         if not applied:
             self.known.note(func, args, out)
         self.latest = out if applied else None
+        if origin and origin.axis and func in _TRANSPARENT:
+            origin = replace(origin, axis=_reshaped(args[0].shape, origin.axis, out.shape))
         for part in _tensors((out,)):
             self.origins[part] = origin or self._along(func, args, kwargs, part)
             if weighed:
@@ -147,20 +145,19 @@ class _Tracer(TorchFunctionMode):
 
     def _along(self, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> _Origin | None:
         """Of what any other operation gives only the channel axis is known: that of what it got, unless it moved."""
-        known = [a for a in args if isinstance(a, Tensor) and a.dim() == out.dim() > 2]
+        known = [a for a in args if isinstance(a, Tensor) and a.dim() > 2 and out.dim() > 1]
         axes = [(a, origin.axis) for a in known if (origin := self._of(a)) and origin.axis]
-        if not axes or func in _PRODUCTS:
+        if not axes or func in _OF_BOTH:
             return None
         given, axis = axes[0]
-        if func in _PERMUTATIONS:
-            sizes = range(given.dim())  # by which each axis is known again
-            axis = func(torch.empty(*sizes), *args[1:], **kwargs).shape.index(sizes[axis])
-            axis = axis - out.dim() if axis == out.dim() - 1 else axis
-        return _Origin(axis=axis or None)
+        place: int | None = axis
+        if func in _PERMUTATIONS or given.dim() != out.dim():
+            place = _moved(func, given.dim(), axis, args[1:], kwargs)
+        return _Origin(axis=place or None)
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
         before = self._of(args[0]) if args else None
-        if func is F.linear or func in _CONVOLUTIONS or func in _TRANSPOSED:
+        if func in LINEAR_MAPS:
             return self._linear(before, func, *args[1:3], **kwargs)
         if func in _CONCATENATIONS:
             parts = [self._of(part) for part in (args[0] if args else kwargs["tensors"])]
@@ -180,7 +177,7 @@ class _Tracer(TorchFunctionMode):
         layer = name.removesuffix(".weight") if name.endswith(".weight") else None
         self.uses[layer or ""] += 1
         below = before.below if before else None
-        if func in _TRANSPOSED:
+        if func in TRANSPOSED:
             return _Origin("conv", layer, 1, self._name(bias) or None, below=below)
         shift = self._name(weight if bias is None else bias) or None
         kind: Kind | None = None if func is F.linear else "conv"
@@ -194,6 +191,8 @@ class _Tracer(TorchFunctionMode):
         return _Origin("sum", axis=axis)
 
     def _normalised(self, before: _Origin, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin:
+        if func is F.rms_norm:  # which has no shift, and in which each unit's gradient depends on the others
+            return replace(before, axis=before.axis or -1, shift=None, affine=False)
         place = 4 if func is F.batch_norm else 3
         shift = self._name(args[place] if len(args) > place else kwargs.get("bias")) or before.shift
         if func is F.layer_norm:
@@ -201,7 +200,8 @@ class _Tracer(TorchFunctionMode):
         if func is not F.batch_norm:
             return replace(before, axis=1, shift=shift, affine=False)
         norm = self._name(args[1] if len(args) > 1 else kwargs.get("running_mean")).rpartition(".")[0] or None
-        affine = before.affine and before.norm is None and norm is not None
+        rows = args[0].dim() == 2 or before.axis == 1  # else the norm's channels are no rows of the weights
+        affine = before.affine and before.norm is None and norm is not None and rows
         return replace(before, axis=1, shift=shift, norm=norm, affine=affine)
 
     def _of(self, tensor: Any) -> _Origin | None:
@@ -232,6 +232,37 @@ class _Tracer(TorchFunctionMode):
         weighed = applied.origin in self.weighed
         self.sites.append(Site(name, kind, width, axis, origin.layer, positions, *rest, weighed=weighed))
         return _Origin(axis=origin.axis, below=len(self.sites) - 1)
+
+
+def _reshaped(before: Sequence[int], axis: int, after: Sequence[int]) -> int | None:
+    """Where an axis is in another shape of the same numbers in the same order, from the end if it is the last.
+
+    >>> _reshaped([2, 8, 6, 5], 1, [2, 240]), _reshaped([6, 8, 4, 4], 1, [2, 3, 8, 4, 4])
+    (None, 2)
+    >>> _reshaped([2, 3, 7], -1, [6, 7])
+    -1
+    """
+    ahead = math.prod(before[: axis % len(before)])
+    for place, size in enumerate(after):
+        if size == before[axis] and math.prod(after[:place]) == ahead:
+            return -1 if place == len(after) - 1 else place
+    return None
+
+
+def _moved(func: Any, dimensions: int, axis: int, args: Any, kwargs: dict[str, Any]) -> int | None:
+    """Where an operation that only moves, drops or adds axes puts one of them: what it does to one of known sizes."""
+    sizes = _SIZES[:dimensions]
+    try:
+        out = func(torch.empty(sizes, device="meta"), *args, **kwargs)
+        shape = list(next(_tensors((out,))).shape)
+        place = shape.index(sizes[axis])
+    except Exception:  # not such an operation, or one that has lost the axis
+        return None
+    return -1 if place == len(shape) - 1 else place
+
+
+_SIZES = (101, 103, 107, 109, 113, 127, 131, 137)
+"""sizes that no two axes share, by which each is known again"""
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -15,7 +15,18 @@ from reluexp.plain import counted, percentage
 from reluexp.report.findings import at_setting, leading, switched_off
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
-from reluexp.stats import ALPHA, Outcome, Results, differences, dying, other_axes, outcome_of, settings, summary
+from reluexp.stats import (
+    ALPHA,
+    Outcome,
+    Results,
+    differences,
+    dying,
+    other_axes,
+    outcome_of,
+    settings,
+    summary,
+    was_trained,
+)
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["answer"]
@@ -31,7 +42,7 @@ def answer(study: Results, table: pd.DataFrame | None = None, compared: pd.DataF
     compared = differences(study) if compared is None else compared
     rows = compared[compared["metric"] == outcome_of(study).metric] if len(compared) else compared
     idle, some = _unlearned(study)
-    if not (study.epochs["step"] > 0).any():
+    if not was_trained(study):
         idle, some = "Nothing was trained: these are networks at birth.", False
     told = (idle, _died(study, table), *((_mattered(study, rows), _choice(study, table, rows)) if some else ()))
     sentences = [sentence for sentence in told if sentence] or [_alone(study, table)]

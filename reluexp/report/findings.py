@@ -34,6 +34,7 @@ from reluexp.stats import (
     setting_name,
     settings,
     summary,
+    was_trained,
 )
 
 __all__ = ["at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
@@ -54,7 +55,7 @@ def findings(study: Results) -> list[str]:
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *(_learned(study) if learned(final).any() and (study.epochs["step"] > 0).any() else []),
+        *(_learned(study) if learned(final).any() and was_trained(study) else []),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),

@@ -16,7 +16,7 @@ from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
 from reluexp.stats.intervals import Interval, aggregate, column_intervals, curves, mean_interval, sound
-from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of, tuned_by
+from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of, tuned_by, was_trained
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import MOMENTS, readings
@@ -110,4 +110,5 @@ __all__ = [
     "survival_of",
     "together",
     "tuned_by",
+    "was_trained",
 ]

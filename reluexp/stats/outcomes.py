@@ -9,7 +9,7 @@ from reluexp.catalogue.metrics import METRICS
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
-__all__ = ["ACCURACY", "LOSS", "Outcome", "outcome_of", "tuned_by"]
+__all__ = ["ACCURACY", "LOSS", "Outcome", "outcome_of", "tuned_by", "was_trained"]
 
 
 class Outcome(NamedTuple):
@@ -55,6 +55,11 @@ class Outcome(NamedTuple):
 
 ACCURACY = Outcome("test_accuracy")
 LOSS = Outcome("test_loss")
+
+
+def was_trained(study: Results) -> bool:
+    """Whether any network made a step; else all are networks at birth."""
+    return "step" in study.epochs and bool((study.epochs["step"] > 0).any())
 
 
 @remembered

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.registry import nearest
+from reluexp.config.answers import level_label
 from reluexp.config.models import CHOICES
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.stats.memory import remembered
@@ -67,6 +68,8 @@ def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]
     axes = setting_columns(study)
     if by not in axes:
         raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(str(by), axes)}")
+    if isinstance(baseline, dict):
+        baseline = level_label(by, baseline)
     base = study.baseline if baseline is None and by == "activation" else baseline
     levels = in_order(settings(study)[by], by)
     if base is not None and base not in levels:

@@ -7,7 +7,7 @@ from scipy import stats
 
 from reluexp.catalogue.datasets import hints_of
 from reluexp.catalogue.inits import symmetric
-from reluexp.stats import Results, other_axes, settings
+from reluexp.stats import Results, other_axes, settings, was_trained
 from reluexp.stats.theory import dead_for_one_input, least_born_dead
 
 __all__ = ["born_dead"]
@@ -44,7 +44,7 @@ def _of_theory(study: Results) -> bool:
     base = study.base
     if base is None or set(other_axes(study)) != {_DEPTH, _WIDTH}:
         return False
-    alone = set(study.trials["activation"]) == {"relu"} and not (study.epochs["step"] > 0).any()
+    alone = set(study.trials["activation"]) == {"relu"} and not was_trained(study)
     plain = base.architecture.name == "mlp" and base.architecture.normalization == "none" and not base.init.dead
     single = base.dataset.name == "point" or hints_of(base.dataset).shape == (1,)
     return alone and plain and symmetric(base.init) and single

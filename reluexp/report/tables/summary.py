@@ -32,6 +32,7 @@ from reluexp.stats import (
     headline_target,
     other_axes,
     outcome_of,
+    was_trained,
 )
 
 __all__ = ["caption_parts", "gains_told", "summary_table"]
@@ -166,7 +167,7 @@ def _rules(study: Results, frame: pd.DataFrame) -> list[str]:
 
 def _has_steps(study: Results) -> bool:
     """Whether steps to a target are told: the default one is of accuracy."""
-    return (outcome_of(study).share or bool(study.targets)) and bool((study.epochs["step"] > 0).any())
+    return (outcome_of(study).share or bool(study.targets)) and was_trained(study)
 
 
 def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
