@@ -91,12 +91,14 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
         return torch.cat([exact_slope(own, part).double() for own, part in both])
     if getattr(function, "piecewise_linear", False):
         return derivative(function, z)
+    return _in_float64(function, z)
+
+
+def _in_float64(function: Any, z: Tensor) -> Tensor:
     try:
         return derivative(in_double(function), z.double())
-    except RuntimeError:
-        if z.dtype == torch.float64:
-            raise
-        return derivative(function, z)  # one with tensors of its own that do not go with float64
+    except RuntimeError:  # one with tensors of its own that do not go with float64
+        return derivative(function, z.float())
 
 
 def off_below(options: Any) -> bool:
@@ -170,7 +172,7 @@ def reference_slope(
     columns = [1] * len(shape)
     columns[samples] = len(GRID)
     where = next(function.parameters()).device if isinstance(function, Function) else device
-    slope = exact_slope(function, GRID.to(where).float().view(columns).expand(sizes))
+    slope = _in_float64(function, GRID.to(where).view(columns).expand(sizes))
     return slope.detach().double().abs().amax(samples).reshape(*lead, -1).to(device)
 
 
