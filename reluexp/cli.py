@@ -133,14 +133,19 @@ def report(
     earlier: Annotated[
         bool, typer.Option("--earlier", help="With the trials that only earlier configs of the study asked for.")
     ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="AXIS=VALUE,…", help="A part of the study; can be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
     """Draw figures and tables and one page of what was found, and say it here.
 
     Example: reluexp report quickstart --format html,pdf
     """
+    if only and out is None:
+        raise ConfigError("--only: say with --out where the report of a part goes; the study's own is of the whole")
     with _saying("stopped; every file of a report is written whole or not at all, and the same command makes the rest"):
-        _report(_loaded(studies or [""], results, earlier), out, formats, style, as_json)
+        _report(_loaded(studies or [""], results, earlier, only or []), out, formats, style, as_json)
 
 
 def _report(found: list[Any], out: Path | None, formats: str, style: Path | None, as_json: bool) -> None:
@@ -283,17 +288,20 @@ def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{what}: got {given!r}; allowed: {', '.join(allowed)}{nearest(given, list(allowed))}")
 
 
-def _loaded(names: list[str], results: Path, earlier: bool) -> list[Any]:
-    """The studies of those names, without what no report needs."""
+def _loaded(names: list[str], results: Path, earlier: bool, only: list[str]) -> list[Any]:
+    """The studies of those names, as far as they are asked for, without what no report needs."""
     from reluexp.store import find_study
 
     folders = [find_study(name, results) for name in names]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError(f"one study is named twice: {' '.join(names)}; name each once")
+    from reluexp.config.source import levels_of
     from reluexp.report import UNREAD
     from reluexp.study import load
 
     found = [load(folder, UNREAD, earlier=earlier) for folder in folders]
+    if only:
+        found = [study.only(levels_of(only)) for study in found]
     for study in found:
         _warn(study.notes())
     return found

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from reluexp.catalogue.registry import nearest
 from reluexp.config import LoadedConfig, label_of, load_config, once_each
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.planning.earlier import axes_of, earlier_trials, shown_at
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
     from reluexp.config.inference import Hypothesis
 
-__all__ = ["Frames", "trained_as"]
+__all__ = ["TWICE", "Frames", "trained_as"]
 
-_TWICE = f".{TUNED}"
+TWICE = f".{TUNED}"
 """ends the second name of a trial that counts under a grid's value and as the one that tuning chose"""
 
 
@@ -32,8 +33,13 @@ class Frames:
     """What a study found so far: the trials that its config asks for and that have ended.
 
     With `earlier`, also those that only earlier configs of the study asked for. `without` leaves columns of tables
-    unread, except what the config's hypotheses are about.
+    unread, except what the config's hypotheses are about. See `only` for a part of them.
     """
+
+    selection: str = ""
+    """what the study is confined to, in words"""
+    _kept: frozenset[str] | None = None
+    """the names of the trials that it is confined to"""
 
     def __init__(
         self,
@@ -83,7 +89,52 @@ class Frames:
     @property
     def missing(self) -> int:
         """How many of the trials asked for have not ended."""
-        return len(self.standing.trials) - len(self.standing.outcomes)
+        asked = [trial.id for trial in self.standing.trials if self._keeps(trial.id)]
+        return sum(name not in self.standing.outcomes for name in asked)
+
+    def only(self, levels: Mapping[str, Any] | None = None, **more: Any) -> Self:
+        """The study as far as its axes have these values: `study.only(activation=["relu", "elu"], lr=0.1)`.
+
+        Axes go by their dotted names, or the last part where that is unique; values are as tables show them or as the
+        grid has them, one or a list of them. Everything that is asked of a study can be asked of this one; what was put
+        down beforehand about the whole is exploratory in a part. Raises ConfigError for what the study does not have.
+        """
+        from reluexp.config.answers import level_label
+        from reluexp.stats import Results, axis_of
+
+        kept, told = self._names(), [self.selection] if self.selection else []
+        for key, given in {**(levels or {}), **more}.items():
+            axis = axis_of(cast("Results", self), key)
+            values = {name: self._level(name, axis) for name in kept}
+            known = list(dict.fromkeys(values.values()))
+            asked = [level_label(axis, own) for own in (given if isinstance(given, (list, tuple)) else [given])]
+            if axis != "activation" and axis not in self._all_axes:
+                axes = list(dict.fromkeys(["activation", *self._all_axes]))
+                raise ConfigError(f"only: got {key!r}; allowed: {', '.join(axes)}{nearest(key, axes)}")
+            if unknown := [own for own in asked if own not in known]:
+                allowed = ", ".join(map(str, known))
+                near = nearest(str(unknown[0]), list(map(str, known)))
+                raise ConfigError(f"only: {key}: got {unknown[0]!r}; allowed: {allowed}{near}")
+            kept = [name for name in kept if values[name] in asked]
+            told.append(f"{key} {' or '.join(map(str, asked))}")
+        found = type(self)(self._store, self._choosing, self._without, self.shows_earlier)
+        found._kept, found.selection = frozenset(kept), ", ".join(told)
+        return found
+
+    def _names(self) -> list[str]:
+        """The names of all trials, those that stand twice under both."""
+        chosen = {id(point) for point in self._phase.chosen}
+        twice = (t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point))
+        names = [*self._wanted, *(name + TWICE for name in twice)]
+        return [name for name in names if self._kept is None or name in self._kept]
+
+    def _level(self, name: str, axis: str) -> Any:
+        """The value of an axis of a trial, as tables show it."""
+        own = self._wanted[trained_as(name)].point
+        return self._shown(name).get(axis, label_of(own.setting.activation) if axis == "activation" else None)
+
+    def _keeps(self, trained: str) -> bool:
+        return self._kept is None or not self._kept.isdisjoint((trained, trained + TWICE))
 
     @cached_property
     def _earlier(self) -> list[Trial]:
@@ -96,6 +147,8 @@ class Frames:
     def notes(self) -> list[str]:
         """What a reader should know: earlier configs' trials, damaged files, results that stand apart and why."""
         told = list(self.standing.notes(self.shows_earlier))
+        if self.selection:
+            told.insert(0, f"a part of the study: {self.selection}")
         if not self.shows_earlier:
             return told
         count = sum(trial.id in self._stacks for trial in self._earlier)
@@ -162,7 +215,7 @@ class Frames:
     @cached_property
     def _stacks(self) -> dict[str, str]:
         ended = self.standing.outcomes
-        return {name: ended[name][1] for name in self._wanted if name in ended}
+        return {name: ended[name][1] for name in self._wanted if name in ended and self._keeps(name)}
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -197,9 +250,9 @@ class Frames:
         chosen = {id(point) for point in self._phase.chosen}
         both = {t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)}
         again = found[found["trial"].isin(both)]
-        if again.empty:
-            return found
-        return pd.concat([found, again.assign(trial=again["trial"] + _TWICE)], ignore_index=True)
+        if len(again):
+            found = pd.concat([found, again.assign(trial=again["trial"] + TWICE)], ignore_index=True)
+        return found if self._kept is None else found[found["trial"].isin(self._kept)].reset_index(drop=True)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -229,4 +282,4 @@ class Frames:
 
 def trained_as(trial: str) -> str:
     """The name under which a trial was trained."""
-    return str(trial).removesuffix(_TWICE)
+    return str(trial).removesuffix(TWICE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, Setting, identity, label_of
 from reluexp.errors import ResultsError
-from reluexp.frames import Frames, trained_as
+from reluexp.frames import TWICE, Frames, trained_as
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.tuning import is_fixed
@@ -49,8 +49,8 @@ class Study(Frames):
 
     @property
     def _confirmatory(self) -> set[int]:
-        """The places of those that were put down before any trial had ended; none beside earlier configs' trials."""
-        if self._earlier:
+        """The places of those that were put down before any trial had ended; none beside other trials, or of a part."""
+        if self._earlier or self._kept is not None:
             return set()
         known = {name for name, entry in self._register.items() if not entry["trials_ended"]}
         return {place for place, own in enumerate(self.stated) if digest(own, self._loaded.config.margins) in known}
@@ -115,11 +115,16 @@ class Study(Frames):
 
         chosen = {id(point) for point in self._phase.chosen}
         roles = [(t, tuned) for t in self._wanted.values() for tuned in (False, True)]
-        return [
+        found = [
             Placed(t.id, t.seed, t.point.setting, tuned)
             for t, tuned in roles
             if (id(t.point) in chosen if tuned else is_fixed(self._loaded, t.point))
         ]
+        if self._kept is None:
+            return found
+        twice = {own.trial for own in found if own.tuned} & {own.trial for own in found if not own.tuned}
+        names = [own.trial + TWICE * (own.tuned and own.trial in twice) for own in found]
+        return [own for own, name in zip(found, names, strict=True) if name in self._kept]
 
     @cached_property
     def cost(self) -> pd.DataFrame:
@@ -172,6 +177,7 @@ class Study(Frames):
         failed = sum(outcome == "failed" for outcome, _ in self.standing.outcomes.values())
         trials = counted(len(self._stacks), "trial") + f" ({failed} failed)" * bool(failed)
         trials += f", {self.missing} missing" * bool(self.missing)
+        trials += f", only {self.selection}" * bool(self.selection)
         return f"<Study {str(self.path)!r}: {trials}, axes: {', '.join(self.axes)}>"
 
     def _repr_html_(self) -> str:

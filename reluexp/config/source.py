@@ -191,6 +191,24 @@ def scalar(text: str) -> Any:
     return float(special[1] + special[2]) if special else text
 
 
+def levels_of(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """The axes and values of `AXIS=VALUE,VALUE`, as the command line has them; what stands in brackets is one value.
+
+    >>> levels_of(["activation=relu,leaky_relu(negative_slope=0.1)", "lr=0.1"])
+    {'activation': ['relu', 'leaky_relu(negative_slope=0.1)'], 'lr': [0.1]}
+    """
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        axis, equals, values = text.partition("=")
+        if not equals or not axis.strip() or not values:
+            raise ConfigError(f"--only {text}: write it as axis=value, such as --only activation=relu,elu")
+        found.setdefault(axis.strip(), []).extend(scalar(own.strip()) for own in _SEPARATE.split(values))
+    return found
+
+
+_SEPARATE = re.compile(r",(?![^(]*\))")
+
+
 def _move_rate(document: Document) -> None:
     """`train.lr` is short for `train.optimizer.lr`, in the base and as an axis."""
     train = document.data.get("train")
