@@ -19,6 +19,8 @@ def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module == "reluexp":
+            names += [f"reluexp.{name.name}" for name in node.names]
         yield from (parts[1] for name in names if (parts := name.split("."))[0] == "reluexp" and len(parts) > 1)
 
 

@@ -111,7 +111,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     return LoadedConfig(config, points, document.text, tuple(overrides), notes=notes)
 
 
-_APART = {"study", "seeds", "baseline", "targets", "margins", "hypotheses", "tune", "cost"}
+_APART = set(Config.model_fields) - set(PARTS) - {"grid"}
 """keys that no setting depends on"""
 
 

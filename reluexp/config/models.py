@@ -136,15 +136,17 @@ class Setting(Options):
 PARTS = tuple(Setting.model_fields)
 """the parts of a setting"""
 
-CHOICES: dict[str, Registry[Any]] = {
-    "dataset": DATASETS,
-    "architecture": ARCHITECTURES,
-    "activation": ACTIVATIONS,
-    "init": INITS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
+CHOICE_OF: dict[str, Choice] = {
+    name: own
+    for model in (Setting, Train)
+    for name, field in model.model_fields.items()
+    for own in field.metadata
+    if isinstance(own, Choice)
 }
-"""the registry behind each field that names an entry"""
+"""how each field that names an entry is read"""
+
+CHOICES: dict[str, Registry[Any]] = {name: own.registry for name, own in CHOICE_OF.items()}
+"""the registry behind each of them"""
 
 Seed = Annotated[int, Field(ge=0, lt=2**62)]
 

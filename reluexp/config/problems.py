@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from reluexp.catalogue.activations import OTHERS
 from reluexp.catalogue.registry import nearest
-from reluexp.config.models import CHOICES
+from reluexp.config.models import CHOICE_OF, CHOICES
 from reluexp.config.source import Path_
 from reluexp.plain import plain
 
@@ -126,7 +126,7 @@ def _sentence(entry: dict[str, Any], model: type[BaseModel], hint: bool) -> str:
 
 def _unknown_name(name: str, field: str) -> str:
     names = CHOICES[field].names if field in CHOICES else []
-    own = ", or package.module:attribute" if field in ("activation", "architecture", "dataset") else ""
+    own = ", or package.module:attribute" if field in CHOICE_OF and CHOICE_OF[field].own else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
     meant = f"; {OTHERS[name]!r} is torch's" if field == "activation" and name in OTHERS else nearest(name, names)
     return f"{text}allowed: {', '.join(names)}{own}{meant}"

@@ -200,7 +200,7 @@ def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     """The parts with figures; a word is explained beside the first figure that uses it, and named at later ones."""
     told: set[str] = set()
     sections = []
-    for group, title in GROUPS.items():
+    for group, (title, short) in GROUPS.items():
         own = []
         for picture in (picture for picture in pictures if picture.group == group):
             notes: list[Term] = [TERMS[term] for term in picture.terms if term not in told]
@@ -212,24 +212,13 @@ def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
                 {
                     "anchor": f"part-{group}",
                     "title": title,
-                    "short": _SHORT[group],
+                    "short": short,
                     "pictures": own,
                     "told": [],
                     "tables": [],
                 }
             )
     return sections
-
-
-_SHORT = {
-    "outcome": "outcome",
-    "across": "together",
-    "life": "life of units",
-    "signal": "signals",
-    "sensitivity": "sensitivity",
-    "cost": "cost",
-}
-"""names of the parts in the page's navigation"""
 
 
 def _unbroken(sentence: str) -> str:

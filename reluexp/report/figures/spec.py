@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from reluexp.report.style import Style
 from reluexp.stats import Results
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "FigureSpec", "View", "draw_figure"]
 
+
+class Group(NamedTuple):
+    """A part of the page in which figures stand: its title, and its name in the navigation."""
+
+    title: str
+    short: str
+
+
 GROUPS = {
-    "outcome": "Does it learn?",
-    "across": "All data sets and architectures together",
-    "life": "The life of units",
-    "signal": "Signals and gradients",
-    "sensitivity": "How much the answer depends on choices",
-    "cost": "What measuring cost",
+    "outcome": Group("Does it learn?", "outcome"),
+    "across": Group("All data sets and architectures together", "together"),
+    "life": Group("The life of units", "life of units"),
+    "signal": Group("Signals and gradients", "signals"),
+    "sensitivity": Group("How much the answer depends on choices", "sensitivity"),
+    "cost": Group("What measuring cost", "cost"),
 }
-"""the parts of the page in which figures stand, in order"""
+"""the parts of the page, in order"""
 
 
 @dataclass(frozen=True)
