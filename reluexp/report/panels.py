@@ -36,7 +36,7 @@ __all__ = [
     "power_ticks",
 ]
 
-_LETTERS = 11  # of a title in an inch
+_LETTERS = 10  # of a title in an inch
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -212,10 +212,11 @@ CHOICES: tuple[FigureSpec, ...] = (
             "Every paper chooses another threshold. Saturated: the largest |f′(z)| over the probe, relative to the "
             "activation's own reference slope, is below it (at its left end only exactly dead units are left). "
             "Dormant: mean |h| is at most that share of the layer's mean (Sokar et al. 2023). "
-            f"Dotted: the thresholds in the tables. Measured at the end. {_bands(study)}{facet_note(study, 4)}"
+            f"{of_picture('Dotted: the thresholds in the tables. ')}Measured at the end. {_bands(study)}"
+            f"{facet_note(study, 4)}"
         ),
         _thresholds,
-        View("curves", "dormant", "share"),
+        View("curves", "thresholds", "dormant"),
         terms=("saturated", "dormant"),
     ),
     FigureSpec(

@@ -149,6 +149,11 @@ def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Face
             kinds = frame["kind"]
             source = Source(study, frame.assign(site=pd.factorize(kinds)[0], width=1), x, lines, facets, by_site=True)
             _add(live, name, source, share, lines, facets, x, label, seeds=0, whole=True)
+    sets = live.content["sets"]
+    thresholds = {name: sets.pop(name)["metrics"]["share"] for name in ("dormant", "saturated") if name in sets}
+    if thresholds:
+        shown = {name: {**own, "label": f"{name} units"} for name, own in thresholds.items()}
+        sets["thresholds"] = {"x": "threshold", "metrics": shown}
     axis = numeric_axis(study)
     if axis is not None and lines.by == "activation":
         _add_axis(live, study, axis, lines)

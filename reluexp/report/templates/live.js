@@ -30,7 +30,16 @@
     return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(value);
   }
 
-  const shade = (colour) => (dark() && colour.toLowerCase() === "#000000" ? "#f2f2f2" : colour);
+  // Colours that would be lost on a dark page are mixed with white; black, which would be one grey of many, turns round.
+  const shade = (colour) => {
+    if (!dark()) return colour;
+    if (colour.toLowerCase() === "#000000") return "#f2f2f2";
+    let parts = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16) / 255);
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const luminance = () => parts.reduce((sum, v, i) => sum + [0.2126, 0.7152, 0.0722][i] * linear(v), 0);
+    while (luminance() < 0.18) parts = parts.map((v) => v + 0.1 * (1 - v));
+    return `#${parts.map((v) => Math.round(255 * v).toString(16).padStart(2, "0")).join("")}`;
+  };
   const veil = (colour, alpha) => {
     const [r, g, b] = [1, 3, 5].map((i) => parseInt(shade(colour).slice(i, i + 2), 16));
     return `rgba(${r},${g},${b},${alpha})`;
