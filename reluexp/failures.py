@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from reluexp import errors
-from reluexp.config import label_of
 from reluexp.engine import Event
 from reluexp.environment import now, version_of
 from reluexp.errors import ResultsError
@@ -44,11 +43,8 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, event: Eve
 
 
 def _row(trial: Trial, study: str, text: str) -> dict[str, Any]:
-    setting, axes = trial.point.setting, trial.point.axes
-    parts = ("dataset", "architecture", "activation", "init")
     return {
-        **{"trial": trial.id, "study": study, "seed": trial.seed},
-        **{part: label_of(getattr(setting, part)) for part in parts},
+        **{"trial": trial.id, "study": study, "seed": trial.seed, **trial.point.labels},
         **{"outcome": "failed", "failure": text, "classes": math.nan, "dead_fraction": math.nan},
-        **{"stuck": None, **{key: value for key, value in axes.items() if "." in key}},
+        **{"stuck": None, **trial.point.further_axes},
     }

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from reluexp.config.answers import answers_that_cannot_be, levels_that_cannot_be
 from reluexp.config.grid import (
+    LABELLED,
     MOST_TRIALS,
     Point,
     count_trials,
@@ -32,6 +33,7 @@ from reluexp.config.source import Document, dotted, read_document
 from reluexp.errors import ConfigError
 
 __all__ = [
+    "LABELLED",
     "PARTS",
     "Config",
     "LoadedConfig",

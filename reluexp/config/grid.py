@@ -21,11 +21,14 @@ from reluexp.config.problems import Problem, meant, places_in, problems_of
 from reluexp.config.source import put
 
 __all__ = [
-    *("MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "once_each"),
+    *("LABELLED", "MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "once_each"),
     *("said_twice", "unheard", "value_at"),
 ]
 
 MOST_TRIALS = 1_000_000
+
+LABELLED = ("dataset", "architecture", "activation", "init")
+"""the parts that the table of trials has a column for, whatever varies"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class Point:
     setting: Setting
     axes: dict[str, Any]
     grids: tuple[int, ...] = (0,)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The choices that every table of trials tells of, by their labels."""
+        return {part: label_of(getattr(self.setting, part)) for part in LABELLED}
+
+    @property
+    def further_axes(self) -> dict[str, Any]:
+        """The other axes."""
+        return {axis: value for axis, value in self.axes.items() if axis not in LABELLED}
 
 
 @dataclass(frozen=True)

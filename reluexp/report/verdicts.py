@@ -10,7 +10,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.claims import Evidence, Group, told_parts
-from reluexp.plain import p_told
+from reluexp.plain import counted, p_told
 from reluexp.report.findings import at_setting
 from reluexp.report.tables.differences import seeds_to_tell, unlearned
 from reluexp.stats import Results, outcome_of
@@ -57,7 +57,7 @@ def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
 
 def _card(study: Results, row: dict[Any, Any], idle: str) -> dict[str, str]:
     title = display_name(row["activation"]) + at_setting(study, row)
-    size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {row['n']:.0f} pairs"
+    size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {counted(int(row['n']), 'pair')}"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
     more = f"In all pairs both nets were {idle}." if idle else _more(row)
     return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": more}

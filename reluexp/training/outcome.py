@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reluexp.catalogue.columns import EPOCH_COLUMNS, LAYER_COLUMNS
-from reluexp.config import Setting, label_of, once_each
+from reluexp.config import LABELLED, Setting, label_of, once_each
 from reluexp.measuring.records import Lives
 from reluexp.networks.gains import can_be_dead
 from reluexp.networks.network import Network
@@ -54,12 +54,11 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
     first = epochs.drop_duplicates("trial").reset_index(drop=True)
     last = epochs.drop_duplicates("trial", keep="last").reset_index(drop=True)
     diverged = training.diverged_at.cpu().numpy()
-    axes = [a for a in training.trials[0].point.axes if a not in ("dataset", "architecture", "activation", "init")]
     columns = {
         "trial": [trial.id for trial in training.trials],
         "study": training.study,
         "seed": training.seeds,
-        **{part: _labels(settings, part) for part in ("dataset", "architecture", "activation", "init")},
+        **{part: _labels(settings, part) for part in LABELLED},
         "gain": training.network.gains,
         "normalization": getattr(training.setting.architecture, "normalization", None),
         "optimizer": training.setting.train.optimizer.name,
@@ -74,7 +73,7 @@ def _trials(training: Training, epochs: pd.DataFrame) -> pd.DataFrame:
         "collapsed_at_end": pd.array(last["output_range"].to_numpy(float) < _COLLAPSED, "boolean"),
         **_dead(training),
         "can_die": _can_die(training.network, settings),
-        **{axis: [trial.point.axes[axis] for trial in training.trials] for axis in axes},
+        **{a: [trial.point.axes[a] for trial in training.trials] for a in training.trials[0].point.further_axes},
     }
     return pd.DataFrame(columns)
 

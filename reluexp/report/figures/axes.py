@@ -21,6 +21,7 @@ __all__ = [
     "Variant",
     "comparable",
     "cross_of",
+    "drawn",
     "dress",
     "flat_values",
     "hold",
@@ -84,6 +85,15 @@ def flat_values(panels: Sequence[Panel], lines: Lines) -> list[Any]:
     largest = rows.assign(value=rows["value"].abs()).groupby(lines.by)["value"].max()
     flat = [value for value in lines.looks if largest.get(value) == 0]
     return flat if len(flat) < len(largest.dropna()) else []
+
+
+def drawn(panels: Sequence[Panel], lines: Lines, positive: bool = False) -> Lines:
+    """The lines of which some panel has a finite value, or a positive one: no other belongs in a legend."""
+    found: set[Any] = set()
+    for panel in panels:
+        value = finite(panel.rows[panel.metric])
+        found.update(panel.rows.loc[(value > 0) if positive else value.notna(), lines.by].unique())
+    return Lines(lines.by, {value: look for value, look in lines.looks.items() if value in found})
 
 
 def dress(axes: list[Axes], columns: int, label: str, share: bool) -> None:

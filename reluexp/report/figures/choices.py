@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.metrics import METRICS
-from reluexp.report.figures.axes import KINDS, comparable, flat_values, hold, kinds_of, panels_of
+from reluexp.report.figures.axes import KINDS, comparable, drawn, flat_values, hold, kinds_of, panels_of
 from reluexp.report.figures.captions import count_note, facet_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.choices import (
@@ -59,7 +59,8 @@ def _share_figure(
     figure, axes = grid_of(panels, style, columns, "")
     lines = lines_of(study)
     flat = flat_values(panels, lines)
-    lines = Lines(lines.by, {value: look for value, look in lines.looks.items() if value not in flat})
+    kept = Lines(lines.by, {value: look for value, look in lines.looks.items() if value not in flat})
+    lines = drawn(panels, kept)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_curves(ax, panel, lines, replace(style, seeds=0), x=x, share=True)
         _share_axes(ax, log, i % columns == 0)
@@ -151,7 +152,7 @@ def _axis(study: Results, style: Style) -> Figure | None:
     ]
     if not panels:
         return None
-    lines = _activation_lines({label for panel in panels for label in panel.rows["activation"]})
+    lines = drawn(panels, _activation_lines({label for panel in panels for label in panel.rows["activation"]}))
     columns, alike = min(2, len(panels)), comparable(facets) and not has_many_axes(study)
     figure, axes = grid_of(panels, style, columns, "x" if alike else "")
     name = axis_names(other_axes(study))[axis]

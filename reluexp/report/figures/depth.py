@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reluexp.catalogue.metrics import METRICS
-from reluexp.report.figures.axes import Variant, comparable, hold, panels_of, whole_ticks
+from reluexp.report.figures.axes import Variant, comparable, drawn, hold, panels_of, whole_ticks
 from reluexp.report.figures.captions import band_note
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of
@@ -42,9 +42,10 @@ def _over_depth(metric: str) -> Callable[[Results, Style], Figure | None]:
 
 def _depth_figure(study: Results, style: Style, variants: list[Variant], label: str) -> Figure | None:
     facets, _ = facets_of(study, style.facets // 2)
-    panels, lines = panels_of(study, facets, variants), lines_of(study)
+    panels = panels_of(study, facets, variants)
     if not panels:
         return None
+    lines = drawn(panels, lines_of(study), positive=True)
     figure, axes = grid_of(panels, style, len(variants), "y" if comparable(facets) else "")
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         _draw_depth(ax, panel, lines, style)
