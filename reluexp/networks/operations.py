@@ -29,7 +29,17 @@ _ORDERS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operat
 _ALIASES = {"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le"}
 _INVERSE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 _INVERSIONS = {Tensor.__invert__, torch.logical_not, Tensor.logical_not, torch.bitwise_not, Tensor.bitwise_not}
-_CASTS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
+_CASTS = {
+    Tensor.int,
+    Tensor.long,
+    Tensor.float,
+    Tensor.double,
+    Tensor.half,
+    Tensor.bfloat16,
+    Tensor.to,
+    Tensor.type,
+    Tensor.type_as,
+}
 _DETACHMENTS = {torch.detach, Tensor.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
 
@@ -148,11 +158,13 @@ class Recogniser:
             return
         if func in _DETACHMENTS:
             self._detached[out] = args[0]
-        elif func in _COMPARISONS and len(args) > 1 and _is_number(args[1], 0):
+        elif func in _COMPARISONS and len(args) > 1 and self.zero(args[1]):
             z = self._detached.get(args[0], args[0])
             self._masks[out] = _Made(z, z._version, _COMPARISONS[func])
         elif func in _MULTIPLICATIONS and len(args) == 2 and isinstance(args[1], float) and out is not args[0]:
             self._multiples[out] = _Made(args[0], args[0]._version, args[1])
+        elif func in _DIVISIONS and len(args) == 2 and isinstance(args[1], (int, float)) and args[1] > 1:
+            self._multiples[out] = _Made(args[0], args[0]._version, 1 / args[1])
         elif self._masks.data and func in _CASTS and args[0] in self._masks:
             self._masks[out] = self._masks[args[0]]
         elif self._masks.data and func in _INVERSIONS and args[0] in self._masks:
@@ -396,5 +408,6 @@ def _table() -> dict[Any, Reader]:
 
 _READERS = _table()
 _MULTIPLICATIONS = {func for name in _PRODUCT_NAMES for func in _found(name)}
+_DIVISIONS = {func for name in ("div", "divide", "true_divide", "__truediv__") for func in _found(name)}
 _COMPARISONS = {func: name for name in _ORDERS for func in _found(name)}
 _COMPARISONS |= {func: name for alias, name in _ALIASES.items() for func in _found(alias)}
