@@ -264,6 +264,8 @@ def test_units_are_channels(
         (lambda z: torch.maximum(z, 0.1 * z), "maximum"),
         (lambda z: torch.max(z * 0.1, z), "maximum"),
         (lambda z: torch.where(z > 0, z, 0.1 * z), "where"),
+        (lambda z: torch.where(z > 0, z, z / 10), "where"),
+        (lambda z: torch.max(torch.div(z, 10), z), "maximum"),
         (lambda z: torch.where(z < 0, z * 0.1, z), "where"),
         (lambda z: (0.1 * z).where(z <= 0, z), "where"),
     ],
