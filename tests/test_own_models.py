@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,21 @@ def test_models_of_one_batch_size_are_measured_in_chunks_of_it() -> None:
     model = Net(lambda x, m: m(x.view(8, 4)).relu(), nn.Linear(4, 5))
     rows = reluexp.watch(model, torch.randn(SAMPLES, 4), chunk=8).measure()
     assert rows["width"].tolist() == [5, 1]
+
+
+def test_a_watch_goes_on_after_a_checkpoint_of_ones_own_loop() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    watched = reluexp.watch(model, (torch.randn(SAMPLES, 4), torch.randint(CLASSES, (SAMPLES,))), F.cross_entropy)
+    watched.measure()
+    other, again = pickle.loads(pickle.dumps((model, watched)))
+    for own in (model, other):
+        with torch.no_grad():
+            own[0].bias[:3] -= 9
+    assert watched.measure().equals(again.measure())
+    assert again.units()["cause"].dropna().eq("bias").sum() >= 2
+    assert watched.units().equals(again.units())
+    assert watched.frame().equals(again.frame())
 
 
 # Activations of one's own, in studies.

@@ -65,6 +65,10 @@ class Reading(TorchFunctionMode):
         self._wanted: dict[int, str] = {}
         self._heard: dict[str, Tensor] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to the latest pass alone, some of which cannot be pickled."""
+        return {**vars(self), "listener": None, "_known": None, "_generators": None, "_wanted": {}, "_heard": {}}
+
     @contextmanager
     def hearing(self, wanted: dict[int, str]) -> Iterator[dict[str, Tensor]]:
         """While open, the inputs of linear maps whose weights have these ids are kept under the given names."""
