@@ -95,6 +95,8 @@ def styled(style: Style, path: Path | None) -> Style:
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise ConfigError(f"--style: {path}: {' '.join(str(error).split())}") from error
     found: dict[str, Any] = {str(name): value for name, value in given.items()}
+    if found.get("text.usetex"):
+        raise ConfigError(f"--style: {path}: text.usetex: figures have plain text, which is no TeX")
     size = found.pop("figure.figsize", None)
     width = float(size[0]) if size else style.width
     return replace(style, width=width, rc={**style.rc, **found})
