@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -353,6 +354,13 @@ def _show(study: Any, path: Path | None, as_json: bool) -> None:
 def main() -> None:
     """Runs the command line; our own errors become a message and an exit code, a bug keeps its traceback."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own keeps a fifth of a large report's memory
+    os.environ["MPLBACKEND"] = "agg"  # figures are written to files, whatever is there to show them
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            if stream.isatty():
+                stream.reconfigure(errors="replace")  # signs that a terminal lacks are question marks there
+            else:
+                stream.reconfigure(encoding="utf-8")
     sys.exit(_heard(_guarded(app)))
 
 

@@ -382,6 +382,14 @@ def test_json_holds_any_text_and_nothing_that_a_terminal_obeys() -> None:
     assert told == plain(told)
 
 
+@pytest.mark.parametrize("given", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}])
+def test_signs_that_a_locale_lacks_are_written_all_the_same(given: dict[str, str]) -> None:
+    code = "from reluexp.cli import main; main()"
+    found = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code, "list", "metrics"],
+                           env={**os.environ, **given}, capture_output=True, check=True)  # fmt: skip
+    assert "√n − ‖h‖₁/‖h‖₂" in found.stdout.decode()
+
+
 @pytest.mark.parametrize("words", ["list", "schema"])
 def test_a_reader_that_has_gone_and_a_full_disk_are_no_failed_trials(words: str) -> None:
     line = [sys.executable, "-m", "reluexp", words]

@@ -258,6 +258,37 @@ def test_activations_of_ones_own_may_work_in_place_and_have_torchs_parameters(tm
         assert own.equals(plain)
 
 
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def wordless(z: Tensor) -> Tensor:
+    raise Wordless
+
+
+def unwritable(z: Tensor) -> Tensor:
+    raise ValueError("a name of a file: \udcff")
+
+
+@pytest.mark.usefixtures("inline")
+def test_failures_are_told_whatever_their_words_are(tmp_path: Path) -> None:
+    names = ["relu", f"{__name__}:wordless", f"{__name__}:unwritable"]
+    config = {
+        "study": "told",
+        "dataset": {"name": "digits", "train_size": 200, "test_size": 50},
+        "architecture": {"depth": 1, "width": 8},
+        "init": {"gain": 1.0},
+        "train": {"epochs": 1},
+        "seeds": 1,
+        "grid": {"activation": names},
+    }
+    study = reluexp.run(config, tmp_path, workers=1)
+    failures = study.trials.set_index("activation")["failure"]
+    assert failures[names[1]].startswith("Wordless: its message cannot be told")
+    assert failures[names[2]].startswith("ValueError: a name of a file: ?")
+
+
 def test_comparisons_take_a_baseline_as_the_grid_has_it(tmp_path: Path) -> None:
     from made_results import made
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from reluexp.errors import ConfigError
 
-__all__ = ["Options", "Record", "Registry", "import_attribute", "is_own", "nearest", "told_with_place"]
+__all__ = ["Options", "Record", "Registry", "import_attribute", "is_own", "message_of", "nearest", "told_with_place"]
 
 _NOT_THE_USERS = tuple(
     f"{folder}{os.sep}"
@@ -121,9 +121,17 @@ def nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {known[found[0]]!r}?" if found else ""
 
 
+def message_of(error: BaseException) -> str:
+    """An error's words, as far as they can be had and written down: those of the user's own may be anything."""
+    try:
+        return str(error).encode("utf-8", "replace").decode()
+    except Exception:
+        return "its message cannot be told"
+
+
 def told_with_place(error: BaseException) -> str:
     """An error's type and words, its first line with the last place in the user's own code that it came through."""
-    first, *rest = f"{type(error).__name__}: {error}".split("\n")
+    first, *rest = f"{type(error).__name__}: {message_of(error)}".split("\n")
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     own = [(Path(file), line) for file, line in frames if not file.startswith(("<", *_NOT_THE_USERS))]
     own = [(path, line) for path, line in own if not {"site-packages", "dist-packages"} & set(path.parts)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reluexp.catalogue.registry import import_attribute, told_with_place
+from reluexp.catalogue.registry import import_attribute, message_of, told_with_place
 from reluexp.config import label_of
 from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
@@ -217,7 +217,7 @@ def _kind(error: Exception) -> str | None:
     if isinstance(error, ReluexpError):
         return type(error).__name__
     short = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    short = short or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY))
+    short = short or (isinstance(error, RuntimeError) and any(words in message_of(error).lower() for words in _MEMORY))
     return "memory" if short else None
 
 
