@@ -95,6 +95,12 @@ class _Process:
             with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self._process.stdin.close()
 
+    def sweep(self) -> None:
+        """Ends processes that the user's code began and that outlive their worker: they hold its events open."""
+        if self._process.poll() is not None and self._reader.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         self.close()
         if not self.ready:  # it still imports torch, and has nothing to save
@@ -104,6 +110,7 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.sweep()
         self._reader.join()
         if self._process.stdout:
             self._process.stdout.close()
@@ -150,6 +157,8 @@ class LocalEngine:
             try:
                 process, event = self._heard.get(timeout=0.1)
             except queue.Empty:
+                for process in self._processes:
+                    process.sweep()
                 continue
             process.last, process.ready = time.monotonic(), True
             if event["event"] == "gone":

@@ -69,6 +69,25 @@ def test_hangs_and_crashes_are_noticed_retried_and_recorded(tmp_path: Path) -> N
     assert "in crashes" in found.standing.records[stack]["trace"]  # where in the user's code it was
 
 
+def test_processes_that_the_users_code_leaves_behind_end_with_their_worker(tmp_path: Path) -> None:
+    """They hold the pipe open on which the worker told what happened, so that its end would never be heard."""
+    forking = (
+        "import os, time\nfrom pathlib import Path\n\ndef forks(z):\n    if not Path('child').exists():\n"
+        "        child = os.fork()\n        if child == 0:\n            time.sleep(600)\n            os._exit(0)\n"
+        "        Path('child').write_text(str(child))\n    return z.relu()\n"
+    )
+    (tmp_path / "mine.py").write_text(forking)
+    study = Study(
+        tmp_path, SMALL + "seeds: 1\ngrid: {activation: ['mine:forks']}\nbaseline: {activation: 'mine:forks'}\n"
+    )
+    code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=1)"
+    assert study.start("r", code=code).wait(100) == 0, (tmp_path / "r.log").read_text()
+    assert reluexp.load(study.results("r")).trials["outcome"].tolist() == ["finished"]
+    words = ["ps", "-o", "stat=", "-p", (tmp_path / "child").read_text()]
+    state = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    assert state.strip()[:1] in ("", "Z")  # gone, or waiting for its new parent to be told so
+
+
 def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[tuple[int, float]]:
     """Memory for so many trials of a stack; what is returned fills with the size and share of each that is tried."""
     train, tried = Work._train, []
