@@ -100,7 +100,7 @@ def run(
     given: dict[str, object] = {"device": device, "workers": workers, "per_gpu": per_gpu, "stack": stack}
     given |= {"engine": engine, "address": ray_address, "patience": patience}
     resources = resources_of(given)
-    part = Shard.parse(shard) if shard else None
+    part = None if shard is None else Shard.parse(shard)
     if dry_run:
         from reluexp.foretold import foretold
 

@@ -63,7 +63,7 @@ def run(
     """
     loaded = load_config(config, overrides)
     means = resources_of({"device": device, "workers": workers, "stack": stack, **resources})
-    part = Shard.parse(shard) if shard else None
+    part = None if shard is None else Shard.parse(shard)
     return run_loaded(loaded, Path(results), means, fresh, part, listener or (lambda event: None))
 
 

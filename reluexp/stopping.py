@@ -28,7 +28,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         asked.set()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT]
+    before = {number: signal.signal(number, ask) for number in heeded}  # what nohup has ignored stays so
     try:
         yield asked.is_set
     finally:

@@ -206,6 +206,8 @@ MISTAKES = [
      "tune.metric: got 'validation_accuracy', but data with real targets have losses alone"),
     ("grid: {train.lr: [0.1, 0.2]}\nhypotheses: [{metric: test_loss, by: train.lr, level: 0.1, against: 0.3, "
      "direction: less}]\n", "hypotheses[0].against: got 0.3; allowed: 0.1, 0.2"),
+    ("activation: {name: 'a:f', high: .inf}\n", "activation: got "),
+    ("dataset: {name: 'a:f', high: .nan}\n", "a finite number for high; leave it out"),
     ("baseline: {activation: elu}\n", "baseline.activation: got 'elu'; allowed: an activation of the study: relu"),
     ("seeds: 1000000\ngrid: {init.gain: [1, 2]}\n", "2,000,000 trials"),
     ("activation: !!python/object:os.system x\n", "tags are not allowed"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +15,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     Tag,
     field_validator,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -31,25 +33,33 @@ __all__ = ["CHOICES", "PARTS", "Config", "Probe", "Setting", "Train"]
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
-class UserActivation(Options):
+class _Own(Options):
+    """What the user's own is given may be anything that a file of results can say again."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @model_validator(mode="after")
+    def arguments_are_finite(self) -> Self:
+        """JSON knows no infinity, so that the trial's name would be another one when its results are read."""
+        for key, value in (self.model_extra or {}).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"a finite number for {key}; leave it out, or give null, and let the code mean it")
+        return self
+
+
+class UserActivation(_Own):
     """An activation of the user's own, `package.module:attribute`; other keys are its arguments."""
 
-    model_config = ConfigDict(extra="allow")
-    name: str
 
-
-class UserArchitecture(Options):
+class UserArchitecture(_Own):
     """An architecture of the user's own, `package.module:attribute`; other keys are its arguments."""
 
-    model_config = ConfigDict(extra="allow")
-    name: str
 
-
-class UserDataset(DatasetOptions):
+class UserDataset(DatasetOptions, _Own):
     """A data set of the user's own, `package.module:attribute`; other keys are its arguments."""
 
     model_config = ConfigDict(extra="allow")
-    name: str
 
 
 class Choice:

@@ -97,12 +97,12 @@ def attempts_of(job: Job) -> int:
     return 1 if job["kind"] == "compare" else ATTEMPTS
 
 
-def lost(job: Job, what: str, words: str, short: str) -> Event:
-    """The failure of a job whose process or machine went too often; `short` among the last words tells of memory."""
+def lost(job: Job, what: str, words: str, short: bool) -> Event:
+    """The failure of a job whose process or machine went too often, for want of memory where it was `short` of it."""
     tries = attempts_of(job)
     times = f" {tries} times, the last time" if tries > 1 else ""
     text = f"{what} was lost{times}: {words.splitlines()[0]}"
-    kind = "memory" if short in words else None
+    kind = "memory" if short else None
     return {"event": "failed", "stack": job["stack"], "kind": kind, "text": text, "trace": words}
 
 

@@ -212,7 +212,8 @@ class LocalEngine:
         if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
-        yield lost(job, "the worker process", words, "signal 9")  # as the kernel does when memory runs out
+        killed = "signal 9" in words.splitlines()[0]  # as the kernel does when memory runs out
+        yield lost(job, "the worker process", words, killed)
 
     def _kill_hung(self) -> None:
         late = self._stopping and time.monotonic() - self._asked > END_SECONDS

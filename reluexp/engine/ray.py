@@ -145,7 +145,7 @@ class RayEngine:
         if self._tries[job["stack"]] < attempts_of(job):
             self._left.append(job)
             return
-        yield lost(job, "the task", reason, "OutOfMemory")
+        yield lost(job, "the task", reason, "OutOfMemory" in reason)
 
     def _cancel_hung(self) -> None:
         import ray

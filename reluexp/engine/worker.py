@@ -24,8 +24,8 @@ _LAST_SECONDS = 60.0
 
 
 class _Worker:
-    def __init__(self, events: Any) -> None:
-        self.out, self.stop = events, threading.Event()
+    def __init__(self, told: Any, events: Any) -> None:
+        self.told, self.out, self.stop = told, events, threading.Event()
         # A signal handler may put while the main thread gets: that is safe with a SimpleQueue alone.
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.last_beat = 0.0
@@ -43,11 +43,11 @@ class _Worker:
             self.tell({"event": "alive"})
 
     def listen(self) -> None:
-        """Runs in a thread: the end of stdin is the request to save at the next safe point and to end.
+        """Runs in a thread: the end of what is told is the request to save at the next safe point and to end.
 
         A worker whose driver has gone and that does not come to such a point must not stay for ever.
         """
-        for line in sys.stdin:
+        for line in self.told:
             self.jobs.put(json.loads(line))
         self.end()
         time.sleep(_LAST_SECONDS)
@@ -67,10 +67,12 @@ class _Worker:
 def main() -> None:
     """Serves one driver until it closes the pipe."""
     faulthandler.enable()
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # What the user's code forks or starts must neither wait for the thread that reads jobs nor read them itself.
+    told, events = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = _Worker(events)
+    worker = _Worker(told, events)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, worker.end)
     threading.Thread(target=worker.listen, daemon=True).start()
