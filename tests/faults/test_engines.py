@@ -88,6 +88,22 @@ def test_processes_that_the_users_code_leaves_behind_end_with_their_worker(tmp_p
     assert state.strip()[:1] in ("", "Z")  # gone, or waiting for its new parent to be told so
 
 
+def test_data_may_be_read_by_processes_and_programs_of_their_own(tmp_path: Path) -> None:
+    """A forked process would wait for the thread that reads jobs, and a program would read them itself."""
+    (tmp_path / "mine.py").write_text(
+        "import subprocess, torch\nfrom torch.utils.data import DataLoader, TensorDataset\n\ndef read():\n"
+        "    subprocess.run(['cat'], check=True)\n"
+        "    x = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))\n    y = (x[:, 0] > 0).long()\n"
+        "    list(DataLoader(TensorDataset(x, y), batch_size=50, num_workers=2))\n"
+        "    return x[:200], y[:200], x[200:], y[200:]\n"
+    )
+    config = "study: s\ndataset: 'mine:read'\narchitecture: {width: [8]}\ntrain: {epochs: 1}\nseeds: 1\n"
+    study = Study(tmp_path, config)
+    code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=1)"
+    assert study.start("r", code=code).wait(100) == 0, (tmp_path / "r.log").read_text()
+    assert reluexp.load(study.results("r")).trials["outcome"].tolist() == ["finished"]
+
+
 def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[tuple[int, float]]:
     """Memory for so many trials of a stack; what is returned fills with the size and share of each that is tried."""
     train, tried = Work._train, []
