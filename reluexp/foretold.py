@@ -12,7 +12,7 @@ from typing import Any
 
 from reluexp.catalogue.datasets import DATASETS
 from reluexp.catalogue.registry import is_own
-from reluexp.config import LoadedConfig, Point, identity
+from reluexp.config import LoadedConfig, Point, once_each
 from reluexp.engine import ENGINES, Resources, memory_of_place, places, planned_device
 from reluexp.errors import ResultsError
 from reluexp.plain import counted
@@ -69,8 +69,8 @@ def _compared(loaded: LoadedConfig, results: Path, choosing: Plan) -> LoadedConf
 
 def _not_there(points: Iterable[Point]) -> Iterator[str]:
     """What is to be said of data whose files are not there."""
-    known = {identity(own): own for own in (point.setting.dataset for point in points) if not is_own(own)}
-    yield from dict.fromkeys(filter(None, (DATASETS[own.name].missing(own) for own in known.values())))
+    sets = (point.setting.dataset for point in points if not is_own(point.setting.dataset))
+    yield from dict.fromkeys(filter(None, once_each(sets, lambda own: DATASETS[own.name].missing(own))))
 
 
 def _time(seconds: float) -> str:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from reluexp.config.inference import Hypothesis
 
-__all__ = ["TWICE", "Frames", "trained_as"]
+__all__ = ["Frames", "trained_as"]
 
-TWICE = f".{TUNED}"
+_TWICE = f".{TUNED}"
 """ends the second name of a trial that counts under a grid's value and as the one that tuning chose"""
 
 
@@ -104,16 +104,14 @@ class Frames:
 
         kept, told = self._names(), [self.selection] if self.selection else []
         for key, given in {**(levels or {}), **more}.items():
-            axis = axis_of(cast("Results", self), key)
+            axis, axes = axis_of(cast("Results", self), key), list(dict.fromkeys(["activation", *self._all_axes]))
+            if axis not in axes:
+                raise ConfigError(f"only: got {key!r}; allowed: {', '.join(axes)}{nearest(key, axes)}")
             values = {name: self._level(name, axis) for name in kept}
             known = list(dict.fromkeys(values.values()))
             asked = [level_label(axis, own) for own in (given if isinstance(given, (list, tuple)) else [given])]
-            if axis != "activation" and axis not in self._all_axes:
-                axes = list(dict.fromkeys(["activation", *self._all_axes]))
-                raise ConfigError(f"only: got {key!r}; allowed: {', '.join(axes)}{nearest(key, axes)}")
             if unknown := [own for own in asked if own not in known]:
-                allowed = ", ".join(map(str, known))
-                near = nearest(str(unknown[0]), list(map(str, known)))
+                allowed, near = ", ".join(map(str, known)), nearest(unknown[0], known)
                 raise ConfigError(f"only: {key}: got {unknown[0]!r}; allowed: {allowed}{near}")
             kept = [name for name in kept if values[name] in asked]
             told.append(f"{key} {' or '.join(map(str, asked))}")
@@ -123,9 +121,7 @@ class Frames:
 
     def _names(self) -> list[str]:
         """The names of all trials, those that stand twice under both."""
-        chosen = {id(point) for point in self._phase.chosen}
-        twice = (t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point))
-        names = [*self._wanted, *(name + TWICE for name in twice)]
+        names = [*self._wanted, *(name + _TWICE for name in self._both)]
         return [name for name in names if self._kept is None or name in self._kept]
 
     def _level(self, name: str, axis: str) -> Any:
@@ -134,7 +130,11 @@ class Frames:
         return self._shown(name).get(axis, label_of(own.setting.activation) if axis == "activation" else None)
 
     def _keeps(self, trained: str) -> bool:
-        return self._kept is None or not self._kept.isdisjoint((trained, trained + TWICE))
+        return self._kept is None or not self._kept.isdisjoint((trained, trained + _TWICE))
+
+    def _name(self, trained: str, tuned: bool) -> str:
+        """The name under which a trial counts in one of its two roles."""
+        return trained + _TWICE if tuned and trained in self._both else trained
 
     @cached_property
     def _earlier(self) -> list[Trial]:
@@ -208,6 +208,12 @@ class Frames:
         return {trial.id: trial for trial in [*make_trials(self._phase), *self._earlier]}
 
     @cached_property
+    def _both(self) -> list[str]:
+        """The trials that a grid asks for and tuning chose, too."""
+        chosen = {id(point) for point in self._phase.chosen}
+        return [t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)]
+
+    @cached_property
     def standing(self) -> Standing:
         """Which results count, and which are damaged or stand apart; every table is compared with its checksum."""
         return take_stock(self._store, self.asked, self.provenance, "tables")
@@ -247,11 +253,9 @@ class Frames:
 
         needed = {hypothesis.metric for hypothesis in self.stated}
         found = self._store.read_table(table, self._stacks, set(self._without.get(table, ())) - needed)
-        chosen = {id(point) for point in self._phase.chosen}
-        both = {t.id for t in self._wanted.values() if id(t.point) in chosen and is_fixed(self._loaded, t.point)}
-        again = found[found["trial"].isin(both)]
+        again = found[found["trial"].isin(self._both)]
         if len(again):
-            found = pd.concat([found, again.assign(trial=again["trial"] + TWICE)], ignore_index=True)
+            found = pd.concat([found, again.assign(trial=again["trial"] + _TWICE)], ignore_index=True)
         return found if self._kept is None else found[found["trial"].isin(self._kept)].reset_index(drop=True)
 
     @cached_property
@@ -282,4 +286,4 @@ class Frames:
 
 def trained_as(trial: str) -> str:
     """The name under which a trial was trained."""
-    return str(trial).removesuffix(TWICE)
+    return str(trial).removesuffix(_TWICE)

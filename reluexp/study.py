@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, Setting, identity, label_of
 from reluexp.errors import ResultsError
-from reluexp.frames import TWICE, Frames, trained_as
+from reluexp.frames import Frames, trained_as
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
 from reluexp.planning.tuning import is_fixed
@@ -115,16 +115,12 @@ class Study(Frames):
 
         chosen = {id(point) for point in self._phase.chosen}
         roles = [(t, tuned) for t in self._wanted.values() for tuned in (False, True)]
-        found = [
+        return [
             Placed(t.id, t.seed, t.point.setting, tuned)
             for t, tuned in roles
             if (id(t.point) in chosen if tuned else is_fixed(self._loaded, t.point))
+            and (self._kept is None or self._name(t.id, tuned) in self._kept)
         ]
-        if self._kept is None:
-            return found
-        twice = {own.trial for own in found if own.tuned} & {own.trial for own in found if not own.tuned}
-        names = [own.trial + TWICE * (own.tuned and own.trial in twice) for own in found]
-        return [own for own, name in zip(found, names, strict=True) if name in self._kept]
 
     @cached_property
     def cost(self) -> pd.DataFrame:

@@ -225,6 +225,20 @@ def gain_of(name: str) -> float:
     return float(next(module.parameters()).detach().std())
 
 
+def trained(names: list[str], results: Path, **changes: Any) -> reluexp.Study:
+    """A study of some digits for an epoch."""
+    config = {
+        "study": "own",
+        "dataset": {"name": "digits", "train_size": 200, "test_size": 50},
+        "architecture": {"depth": 1, "width": 8},
+        "init": {"gain": 1.0},
+        "train": {"epochs": 1},
+        "seeds": 1,
+        "grid": {"activation": names},
+    }
+    return reluexp.run({**config, **changes}, results, workers=1)
+
+
 def test_gains_of_random_activations_are_always_the_same() -> None:
     from reluexp.networks.network import _auto_gain
 
@@ -239,16 +253,7 @@ def test_gains_of_random_activations_are_always_the_same() -> None:
 @pytest.mark.usefixtures("inline")
 def test_activations_of_ones_own_may_work_in_place_and_have_torchs_parameters(tmp_path: Path) -> None:
     names = ["relu", "torch:relu_", f"{__name__}:rectified", "torch.nn:PReLU", "torch.nn:RReLU"]
-    config = {
-        "study": "own",
-        "dataset": {"name": "digits", "train_size": 200, "test_size": 50},
-        "architecture": {"depth": 2, "width": 16},
-        "init": {"gain": 1.4},
-        "train": {"epochs": 1},
-        "seeds": 2,
-        "grid": {"activation": names},
-    }
-    study = reluexp.run(config, tmp_path, workers=1)
+    study = trained(names, tmp_path, seeds=2, architecture={"depth": 2, "width": 16}, init={"gain": 1.4})
     assert study.trials["outcome"].eq("finished").all()
     layers = study.layers.merge(study.trials[["trial", "activation", "seed"]], on="trial")
     columns = ["dead_fraction", "pre_mean", "post_mean", "zero_fraction", "backprop_norm"]
@@ -274,16 +279,7 @@ def unwritable(z: Tensor) -> Tensor:
 @pytest.mark.usefixtures("inline")
 def test_failures_are_told_whatever_their_words_are(tmp_path: Path) -> None:
     names = ["relu", f"{__name__}:wordless", f"{__name__}:unwritable"]
-    config = {
-        "study": "told",
-        "dataset": {"name": "digits", "train_size": 200, "test_size": 50},
-        "architecture": {"depth": 1, "width": 8},
-        "init": {"gain": 1.0},
-        "train": {"epochs": 1},
-        "seeds": 1,
-        "grid": {"activation": names},
-    }
-    study = reluexp.run(config, tmp_path, workers=1)
+    study = trained(names, tmp_path)
     failures = study.trials.set_index("activation")["failure"]
     assert failures[names[1]].startswith("Wordless: its message cannot be told")
     assert failures[names[2]].startswith("ValueError: a name of a file: ?")

@@ -86,16 +86,14 @@ def _builder(package: str, name: str, *fields: str) -> Callable[[Any, int], nn.M
 _build, _torchs = partial(_builder, "reluexp.catalogue.functions"), partial(_builder, "torch.nn")
 
 
-def _prelu(options: Prelu, width: int) -> nn.Module:
-    from reluexp.catalogue.functions import Prelu
+def _sloped(package: str, name: str) -> Callable[[Any, int], nn.Module]:
+    """A builder of the class of that name, whose arguments are the number of its slopes and what they begin with."""
 
-    return Prelu(1 if options.shared else width, options.init)
+    def build(options: Prelu, width: int) -> nn.Module:
+        module: nn.Module = getattr(import_module(package), name)(1 if options.shared else width, options.init)
+        return module
 
-
-def _torchs_prelu(options: Prelu, width: int) -> nn.Module:
-    from torch import nn
-
-    return nn.PReLU(1 if options.shared else width, options.init)
+    return build
 
 
 # Colours: Okabe & Ito 2008, told apart by the common forms of colour blindness; line styles repeat the distinction.
@@ -132,9 +130,9 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "He et al. 2015, arXiv 1502.01852",
             "#56B4E9",
             "-.",
-            _prelu,
+            _sloped("reluexp.catalogue.functions", "Prelu"),
             Prelu,
-            _torchs_prelu,
+            _sloped("torch.nn", "PReLU"),
             learned=True,
         ),
         Activation(

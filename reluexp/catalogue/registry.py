@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
@@ -107,14 +107,16 @@ class Registry(Generic[R]):
         return list(self._entries.values())
 
 
-def nearest(name: str, names: list[str]) -> str:
+def nearest(name: object, names: Iterable[object]) -> str:
     """A question for error messages, or nothing; capitals do not matter, and a beginning is near, too.
+
+    Names may be anything that has a text.
 
     >>> nearest("ReLU", ["relu", "elu"]), nearest("he", ["torch", "he_normal"]), nearest("cnn", ["mlp"])
     ("; did you mean 'relu'?", "; did you mean 'he_normal'?", '')
     """
-    known = {own.casefold(): own for own in reversed(names)}
-    given = name.casefold()
+    known = {own.casefold(): own for own in reversed(list(map(str, names)))}
+    given = str(name).casefold()
     found = difflib.get_close_matches(given, known, n=1)
     if not found and len(given) > 1:
         found = [folded for folded in known if folded.startswith(given)][-1:]

@@ -9,7 +9,7 @@ from typing import Any
 from reluexp.catalogue.datasets import Hints, hints_of
 from reluexp.catalogue.metrics import MARGINS, METRICS, is_share, is_time, margin_of, times_of
 from reluexp.catalogue.registry import nearest
-from reluexp.config.grid import Point, label_of, value_at
+from reluexp.config.grid import Point, label_of, once_each, value_at
 from reluexp.config.inference import TUNING_OFFSET, Level
 from reluexp.config.models import Config, Setting
 from reluexp.config.problems import Problem
@@ -37,8 +37,8 @@ def level_label(by: str, level: Level) -> Any:
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
     """Every hypothesis and tuned axis that cannot be, in this grid."""
-    known = {id(point.setting.dataset): hints_of(point.setting.dataset) for point in points}
-    return [*_hypotheses(config, points), *_tune(config, points), *accuracies_of_none(config, list(known.values()))]
+    data = once_each((point.setting.dataset for point in points), hints_of)
+    return [*_hypotheses(config, points), *_tune(config, points), *accuracies_of_none(config, data)]
 
 
 def accuracies_of_none(config: Config, data: Sequence[Hints]) -> Iterator[Problem]:
@@ -105,9 +105,7 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
             label = _label(own.by, level)
             if label not in known:
                 allowed = ", ".join(map(str, known))
-                found.append(
-                    ((*here, key), f"got {label!r}; allowed: {allowed}{nearest(str(label), list(map(str, known)))}")
-                )
+                found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(label, known)}"))
         levels = {**named, "against": own.against}.items()
         labels = {key: _label(own.by, level) for key, level in levels if level is not None}
         other = labels.get("against", label_of(config.baseline.activation) if own.by == "activation" else None)

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -101,12 +100,17 @@ def label_of(options: Options) -> str:
 
 def value_at(setting: Setting, key: str) -> Any:
     """The value of a dotted key as tables show it: a number or text as it is, a choice by its label, else None."""
-    value: Any = setting
-    for part in key.split("."):
-        value = getattr(value, part, None)
+    value = _inside(setting, key.split("."))
     if isinstance(value, Options):
         return label_of(value) if hasattr(value, "name") else _text(value)
     return value if value is None or isinstance(value, (str, int, float, bool)) else _text(value)
+
+
+def _inside(options: Any, way: Sequence[str]) -> Any:
+    """What stands in some options, one key after the other; None where there is nothing."""
+    for part in way:
+        options = getattr(options, part, None)
+    return options
 
 
 def _text(value: Any) -> str:
@@ -221,11 +225,11 @@ class _Parts:
         for number, grid in enumerate(self.config.grid):
             for axis in grid:
                 *way, last = axis.split(".")
-                if any(
-                    last in parent.outside_identity for parent in filter(None, map(partial(_inside, way), settings))
-                ):
-                    before = ("grid", number) if self._listed else ("grid",)
-                    self._add((*before, axis), f"decides no number; say it once for all trials, as {axis}: …")
+                shared = {id(part): part for part in (getattr(own, way[0], None) for own in settings)} if way else {}
+                parents = (_inside(part, way[1:]) for part in shared.values())
+                if any(isinstance(own, Options) and last in own.outside_identity for own in parents):
+                    text = f"decides no number; say it once for all trials, as {axis}: …"
+                    self._add((*self._grid(number), axis), text)
 
     def _part(self, part: str, place: _Place) -> Options | None:
         axes = self._touching[place.number][part]
@@ -253,9 +257,12 @@ class _Parts:
         for axis in sorted(place.choice, key=len, reverse=True):
             own = axis.split(".")
             if list(path[: len(own)]) == own or own[: len(path)] == list(path):
-                before = ("grid", place.number) if self._listed else ("grid",)
-                return (*before, axis, place.choice[axis], *path[len(own) :])
+                return (*self._grid(place.number), axis, place.choice[axis], *path[len(own) :])
         return tuple(path)
+
+    def _grid(self, number: int) -> tuple[str | int, ...]:
+        """Where a grid of the union stands in the config."""
+        return ("grid", number) if self._listed else ("grid",)
 
     def _add(self, path: tuple[str | int, ...], text: str) -> None:
         if (path, text) not in self.problems:
@@ -267,19 +274,10 @@ class _Parts:
             known = {axis for axes in touching.values() for axis in axes}
             for axis in grid:
                 if axis not in known or axis in ("train", "probe"):
-                    before = ("grid", number) if self._listed else ("grid",)
                     parts = [*PARTS[:4], "train.optimizer.lr", "train.batch_size"]
                     near = meant(axis, [*parts, *PARTS, *places_in(Setting)], Setting)
                     text = f"unknown axis; allowed: dotted keys of a setting, such as {', '.join(parts)}{near}"
-                    self._add((*before, axis), text)
-
-
-def _inside(way: Sequence[str], options: Options) -> Options | None:
-    """What stands at a dotted key in some options, if it is options again."""
-    found: Any = options
-    for part in way:
-        found = getattr(found, part, None)
-    return found if isinstance(found, Options) else None
+                    self._add((*self._grid(number), axis), text)
 
 
 def _touching(grid: dict[str, list[Any]], part: str) -> list[str]:

@@ -367,16 +367,18 @@ class Probe:
 
     def _reference(self, site: int, z: Tensor, function: Any) -> Tensor:
         """s_f as [replica or 1, channel or 1]; worked out again only for learned parameters."""
-        known = isinstance(function, (nn.Module, Operation))  # any other may hold tensors that are learned
-        learned = not known or (isinstance(function, nn.Module) and next(function.parameters(), None) is not None)
+        if isinstance(function, nn.Module):
+            learned = next(function.parameters(), None) is not None
+        else:
+            learned = not isinstance(function, Operation)  # any other may hold tensors that are learned
         if site in self._references and not learned:
             return self._references[site]
         if site in self._references and isinstance(function, Mixed):
-            found = self._references[site].clone()
+            known = self._references[site].clone()
             for rows, own in self._parts(function):
                 if next(own.parameters(), None) is not None:
-                    found[rows] = self._reference_of(site, own, z[rows])
-            return found
+                    known[rows] = self._reference_of(site, own, z[rows])
+            return known
         return self._reference_of(site, function, z)
 
     def _reference_of(self, site: int, function: Any, z: Tensor) -> Tensor:

@@ -56,11 +56,11 @@ def auto_gain(function: nn.Module) -> float:
 def _on_grid(function: nn.Module, z: Tensor) -> Tensor:
     """f(z) [point, channel] for a module that may hold one parameter for each channel."""
     channels = max((parameter.numel() for parameter in function.parameters()), default=1)
-    h: Tensor = in_double(function)(z.unsqueeze(-1).repeat(1, channels))  # a copy: the user's own may work in place
+    h: Tensor = _in_double(function)(z.unsqueeze(-1).repeat(1, channels))  # a copy: the user's own may work in place
     return h.double()
 
 
-def in_double(function: Any) -> Any:
+def _in_double(function: Any) -> Any:
     """The function for inputs in float64: of a module of the user's a copy whose parameters and buffers are so, too."""
     if not isinstance(function, nn.Module) or isinstance(function, Function):
         return function
@@ -96,7 +96,7 @@ def exact_slope(function: Any, z: Tensor) -> Tensor:
 
 def _in_float64(function: Any, z: Tensor) -> Tensor:
     try:
-        return derivative(in_double(function), z.double())
+        return derivative(_in_double(function), z.double())
     except RuntimeError:  # one with tensors of its own that do not go with float64
         return derivative(function, z.float())
 

@@ -30,15 +30,8 @@ _ALIASES = {"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": 
 _INVERSE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 _INVERSIONS = {Tensor.__invert__, torch.logical_not, Tensor.logical_not, torch.bitwise_not, Tensor.bitwise_not}
 _CASTS = {
-    Tensor.int,
-    Tensor.long,
-    Tensor.float,
-    Tensor.double,
-    Tensor.half,
-    Tensor.bfloat16,
-    Tensor.to,
-    Tensor.type,
-    Tensor.type_as,
+    *(Tensor.int, Tensor.long, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16),
+    *(Tensor.to, Tensor.type, Tensor.type_as),
 }
 _DETACHMENTS = {torch.detach, Tensor.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _ZEROS = {torch.zeros, torch.zeros_like, Tensor.new_zeros}
@@ -269,8 +262,7 @@ def _named(name: str, func: Any, twin: Any) -> Reader:
         if place is not None and len(args) > place:
             inplace, rest[place - 1] = bool(args[place]), False
         target = z if inplace else kwargs.get("out")
-        bounds = _argument(args, kwargs, 1, "min_val"), _argument(args, kwargs, 2, "max_val")
-        if name == "hardtanh" and bounds == (0, 6):  # by which nn.ReLU6 is computed
+        if name == "hardtanh" and _between_0_and_6(args, kwargs):  # by which nn.ReLU6 is computed
             return Applied("relu6", z, Operation("relu6", twin, *rest, **options), target)
         if name == "prelu":
             return Applied(name, z, _Prelu(_argument(args, kwargs, 1, "weight")), target)
@@ -278,6 +270,10 @@ def _named(name: str, func: Any, twin: Any) -> Reader:
         return Applied(name, z, kind(name, twin, *rest, **options), target)
 
     return read
+
+
+def _between_0_and_6(args: Any, kwargs: dict[str, Any]) -> bool:
+    return (_argument(args, kwargs, 1, "min_val"), _argument(args, kwargs, 2, "max_val")) == (0, 6)
 
 
 def _place_of_inplace(func: Any) -> int | None:

@@ -150,10 +150,8 @@ class _Tracer(TorchFunctionMode):
         if not axes or func in _OF_BOTH:
             return None
         given, axis = axes[0]
-        place: int | None = axis
-        if func in _PERMUTATIONS or given.dim() != out.dim():
-            place = _moved(func, given.dim(), axis, args[1:], kwargs)
-        return _Origin(axis=place or None)
+        moves = func in _PERMUTATIONS or given.dim() != out.dim()
+        return _Origin(axis=(_moved(func, given.dim(), axis, args[1:], kwargs) if moves else axis) or None)
 
     def _origin(self, func: Any, args: Any, kwargs: dict[str, Any]) -> _Origin | None:
         before = self._of(args[0]) if args else None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted, percentage
-from reluexp.report.findings import at_setting, leading, switched_off
+from reluexp.report.findings import any_of, at_setting, leading, switched_off
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import (
@@ -27,7 +27,7 @@ from reluexp.stats import (
     summary,
     was_trained,
 )
-from reluexp.stats.contrasts import MANY_SEEDS
+from reluexp.stats.contrasts import MANY_SEEDS, seeds_told
 
 __all__ = ["answer"]
 
@@ -96,8 +96,7 @@ def _died(study: Results, table: pd.DataFrame) -> str:
         return ""
     row, name, ahead = leading(study, rows, "dead_fraction_mean")
     if row["dead_fraction_mean"] == 0:
-        whose = " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
-        return f"No {whose} unit was dead at the end on the probe set."
+        return f"No {any_of(rows)} unit was dead at the end on the probe set."
     low, high = row["dead_fraction_low"], row["dead_fraction_high"]
     bounds = f" [{percentage(max(low, 0))}, {percentage(min(high, 1))}]" if math.isfinite(low) else ""
     born = row["born_dead_fraction_mean"]
@@ -159,17 +158,17 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The best mean, and whether it is told apart from the baseline; what the seeds leave open."""
     left, outcome = _left_open(compared), outcome_of(study)
     rows = _on_one_data_set(table[table[f"{outcome.metric}_n"] > 0], outcome)
-    others, among = other_axes(study), ""
+    others, head = other_axes(study), "The"
     if others and len(rows):
         beside = rows.groupby(others)["activation"].transform("nunique")
         if beside.nunique() > 1:  # what ran without most of the others is no choice among them
-            rows, among = rows[beside == beside.max()], "Where most activations were compared, the "
+            rows, head = rows[beside == beside.max()], "Where most activations were compared, the"
     if rows["activation"].nunique() < 2:
         return " ".join([*across_sentences(study), left]).strip()
     top = _best(rows, outcome)
     value, most = outcome.value(top[f"{outcome.metric}_mean"]), "highest" if outcome.sign > 0 else "lowest"
     whose = f"{display_name(top['activation'])}{at_setting(study, top)}"
-    head = f"{among or 'The '}{most} mean {outcome.name} had {whose}, {value}"
+    head = f"{head} {most} mean {outcome.name} had {whose}, {value}"
     if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
@@ -204,9 +203,9 @@ def _left_open(compared: pd.DataFrame) -> str:
     seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
     half = seeds[(len(seeds) - 1) // 2]
     if len(seeds) > 1:
-        many = f"more than {MANY_SEEDS:,}" if half > MANY_SEEDS else f"at most {half:.0f}"
-        told = f"half of them would need {many} seeds, if what was seen is the truth"
+        at_most = "" if half > MANY_SEEDS else "at most "
+        told = f"half of them would need {at_most}{seeds_told(half)} seeds, if what was seen is the truth"
     else:
-        told = f"{f'more than {MANY_SEEDS:,}' if half > MANY_SEEDS else f'{half:.0f}'} seeds would tell"
+        told = f"{seeds_told(half)} seeds would tell"
     stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
     return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."

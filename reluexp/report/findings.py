@@ -37,7 +37,7 @@ from reluexp.stats import (
     was_trained,
 )
 
-__all__ = ["at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
+__all__ = ["any_of", "at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
 
 _LIMIT = 6
 _REASON = 240  # characters of an error that a sentence quotes
@@ -106,18 +106,26 @@ def leading(study: Results, rows: pd.DataFrame, column: str, least: bool = False
     return row, told, len(equal) < len(rows[rows[column].notna()])
 
 
+def any_of(rows: pd.DataFrame) -> str:
+    """`ReLU or ReLU6`: the activations of some rows."""
+    return " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
+
+
+def _disabled(study: Results) -> float:
+    """The share of units that the base setting disables."""
+    return float((study.config.get("init") or {}).get("dead") or 0.0)
+
+
 def switched_off(study: Results, row: Any) -> str:
     """`, 50.0 % of all by init.dead`, where units of a setting were disabled from the start."""
-    base = (study.config.get("init") or {}).get("dead") or 0.0
-    share = row["init.dead"] if "init.dead" in other_axes(study) else base
+    share = row["init.dead"] if "init.dead" in other_axes(study) else _disabled(study)
     return f", {percentage(float(share))} of all by init.dead" if isinstance(share, (int, float)) and share > 0 else ""
 
 
 def undying_told(study: Results) -> str:
     """What the dagger at an activation says, whose f' is never exactly 0 in real arithmetic."""
-    base = (study.config.get("init") or {}).get("dead")
-    off = ", or was switched off by init.dead" if base or "init.dead" in other_axes(study) else ""
-    return f"cannot be dead exactly: what is counted is underflow{off}"
+    some = "init.dead" in other_axes(study) or _disabled(study)
+    return f"cannot be dead exactly: what is counted is underflow{', or was switched off by init.dead' if some else ''}"
 
 
 def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
@@ -180,9 +188,8 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     own = final[(final[setting_columns(study)] == row[setting_columns(study)]).all(axis=1)]["dead_fraction"].dropna()
     where, n = at_setting(study, row), int(row["dead_fraction_n"])
     if not own.gt(0).any():
-        whose = " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
         nets = counted(int(rows["dead_fraction_n"].sum()), "net")
-        return [f"No {whose} unit was dead at the end on the probe set ({nets})."]
+        return [f"No {any_of(rows)} unit was dead at the end on the probe set ({nets})."]
     births = f"{percentage(row['born_dead_fraction_mean'])} were born dead{switched_off(study, row)}"
     born = f" ({births})" if row["born_dead_fraction_n"] else ""
     most = _several(study, "the most", rows) if ahead else ""
@@ -258,25 +265,21 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
     same = matching(table, {axis: row[axis] for axis in others})
     if len(same) < 2:
         return [f"{name} reached {row['rule']} after a median of {took}{where}."]
-    if name != display_name(row["activation"]):
-        return [
-            f"By medians {name} were fastest{where}: {took} to {row['rule']}{_elsewhere(study, rows, row, column)}."
-        ]
-    rival = _rival(study, same, row, column)
-    return [
-        f"By medians {name} was fastest{where}: {took} to {row['rule']}; {rival}{_elsewhere(study, rows, row, column)}."
-    ]
+    several = name != display_name(row["activation"])
+    rival = "" if several else f"; {_rival(study, same, row, column)}"
+    head = f"By medians {name} {'were' if several else 'was'} fastest{where}: {took} to {row['rule']}"
+    return [f"{head}{rival}{_elsewhere(study, rows, row, column)}."]
 
 
 def _elsewhere(study: Results, rows: pd.DataFrame, row: Any, column: str) -> str:
-    """In how many of the other settings it was not among the fastest."""
+    """In how many of several settings it was among the fastest."""
     others = other_axes(study)
     if not others:
         return ""
     steps = rows[f"{column}_median"].round()
     first = steps == steps.groupby([rows[axis] for axis in others]).transform("min")
-    settings_, won = rows.groupby(others).ngroups, int((first & (rows["activation"] == row["activation"])).sum())
-    return f"; so it was in {won} of {settings_} settings" if settings_ > 1 else ""
+    count, won = rows.groupby(others).ngroups, int((first & (rows["activation"] == row["activation"])).sum())
+    return f"; so it was in {won} of {count} settings" if count > 1 else ""
 
 
 def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "decide",
     "page",
     "seeds_for",
+    "seeds_told",
     "simes",
     "together",
 ]
@@ -31,6 +32,11 @@ Verdict = Literal["supported", "contradicted", "undecided", "not tested here"]
 
 MANY_SEEDS = 1000
 """more than these are told as more than these: what was seen lies near a threshold"""
+
+
+def seeds_told(seeds: float) -> str:
+    """`8`, or `more than 1,000`."""
+    return f"more than {MANY_SEEDS:,}" if seeds > MANY_SEEDS else f"{seeds:.0f}"
 
 
 @dataclass(frozen=True)

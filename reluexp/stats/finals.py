@@ -38,7 +38,7 @@ _FROM_EPOCHS = ("test_accuracy", "test_loss", "train_accuracy", "probe_accuracy"
 
 @remembered
 def final_metrics(study: Results) -> pd.DataFrame:
-    """One row per trial: its setting, seed, outcome and _FINALS at the end, and `steps_to_<target>` columns.
+    """One row per trial: its setting, seed, outcome and metrics at the end, and `steps_to_<target>` columns.
 
     A diverged trial keeps its last finite values, else chance; a failed one has none. Steps are inf for never.
     """

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from reluexp.catalogue.metrics import METRICS, is_share, is_time, margin_of
+from reluexp.catalogue.metrics import is_time, margin_of
 from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
 from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
+from reluexp.stats.outcomes import Outcome
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results
@@ -111,15 +112,13 @@ def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]
 
 def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
     """`test accuracy: elu above relu by more than 0.5 points`."""
-    if is_time(own.metric):
-        by = f"a factor of {math.exp(margin):.3g}"
-    else:
-        by = f"{100 * margin:g} points" if is_share(own.metric) else f"{margin:g}"
+    metric, time = Outcome(own.metric), is_time(own.metric)
+    by = f"a factor of {math.exp(margin):.3g}" if time else metric.least(margin)
+    shown = own.metric.replace("_", " ") if time else metric.name
     words = {
         "greater": f"above {against}" + (f" by more than {by}" if margin else ""),
         "less": f"below {against}" + (f" by more than {by}" if margin else ""),
         "equal": f"within {by} of {against}",
     }
     where = "".join(f", {axis} = {value}" for axis, value in _where(own).items())
-    shown = METRICS[own.metric].label if own.metric in METRICS else own.metric.replace("_", " ")
     return f"{shown}{'' if own.at == 'last' else f' ({own.at})'}: {level} {words[own.direction]}{where}"

@@ -40,7 +40,7 @@ def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
     Raises ConfigError for a metric or moment that there is not, and for `best` without a validation split.
     """
     if at not in MOMENTS:
-        raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(str(at), list(MOMENTS))}")
+        raise ConfigError(f"at: got {at!r}; allowed: {', '.join(MOMENTS)}{nearest(at, MOMENTS)}")
     if not isinstance(metric, str):
         raise ConfigError(f"metric: got {metric!r}; allowed: the name of a column")
     frame = settings(study)

@@ -67,7 +67,7 @@ def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]
     """
     axes = setting_columns(study)
     if by not in axes:
-        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(str(by), axes)}")
+        raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(by, axes)}")
     if isinstance(baseline, dict):
         baseline = level_label(by, baseline)
     base = study.baseline if baseline is None and by == "activation" else baseline

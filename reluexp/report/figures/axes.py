@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,13 +87,17 @@ def flat_values(panels: Sequence[Panel], lines: Lines) -> list[Any]:
     return flat if len(flat) < len(largest.dropna()) else []
 
 
-def drawn(panels: Sequence[Panel], lines: Lines, positive: bool = False) -> Lines:
-    """The lines of which some panel has a finite value, or a positive one: no other belongs in a legend."""
+def drawn(panels: Sequence[Panel], lines: Lines, without: Collection[Any] = (), positive: bool = False) -> Lines:
+    """The lines of which some panel has a finite value, or a positive one: no other belongs in a legend.
+
+    Those `without` are left out, too.
+    """
     found: set[Any] = set()
     for panel in panels:
         value = finite(panel.rows[panel.metric])
         found.update(panel.rows.loc[(value > 0) if positive else value.notna(), lines.by].unique())
-    return Lines(lines.by, {value: look for value, look in lines.looks.items() if value in found})
+    kept = found.difference(without)
+    return Lines(lines.by, {value: look for value, look in lines.looks.items() if value in kept})
 
 
 def dress(axes: list[Axes], columns: int, label: str, share: bool) -> None:

@@ -58,9 +58,7 @@ def _share_figure(
     columns = min(2, len(panels))
     figure, axes = grid_of(panels, style, columns, "")
     lines = lines_of(study)
-    flat = flat_values(panels, lines)
-    kept = Lines(lines.by, {value: look for value, look in lines.looks.items() if value not in flat})
-    lines = drawn(panels, kept)
+    lines = drawn(panels, lines, flat_values(panels, lines))
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_curves(ax, panel, lines, replace(style, seeds=0), x=x, share=True)
         _share_axes(ax, log, i % columns == 0)

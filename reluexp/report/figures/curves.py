@@ -13,6 +13,7 @@ from reluexp.report.figures.axes import (
     Variant,
     comparable,
     cross_of,
+    drawn,
     dress,
     flat_values,
     hold,
@@ -65,9 +66,7 @@ def curve_figure(
 
 def _lines(study: Results, panels: Sequence[Panel], share: str) -> Lines:
     lines = mark_undying(study, lines_of(study)) if share == "dead" else lines_of(study)
-    flat = flat_values(panels, lines) if share in ("dead", "zero") else []
-    seen = {value for panel in panels for value in panel.rows.loc[panel.rows[panel.metric].notna(), lines.by].unique()}
-    return Lines(lines.by, {v: look for v, look in lines.looks.items() if v not in flat and v in seen})
+    return drawn(panels, lines, flat_values(panels, lines) if share in ("dead", "zero") else ())
 
 
 def _loss(study: Results, style: Style) -> Figure | None:

@@ -139,8 +139,8 @@ def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Fac
 def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
     share = (Metric("share", "share of units", share=True),)
     makers: dict[str, tuple[Callable[[Results], pd.DataFrame], str, str]] = {
-        "saturated": (saturated_shares, "threshold", "max |f′(z)| / s_f below"),
-        "dormant": (dormant_shares, "threshold", "mean |h| / layer's mean at most"),
+        "saturated": (saturated_shares, "threshold", "threshold"),
+        "dormant": (dormant_shares, "threshold", "threshold"),
         "probe": (probe_shares, "samples", "samples in the probe"),
         "firing": (firing_rates, "rate", "firing rate at most"),
     }
@@ -150,10 +150,10 @@ def _add_choices(live: Live, study: Results, lines: Lines, facets: Sequence[Face
             source = Source(study, frame.assign(site=pd.factorize(kinds)[0], width=1), x, lines, facets, by_site=True)
             _add(live, name, source, share, lines, facets, x, label, seeds=0, whole=True)
     sets = live.content["sets"]
-    thresholds = {name: sets.pop(name)["metrics"]["share"] for name in ("dormant", "saturated") if name in sets}
-    if thresholds:
-        shown = {name: {**own, "label": f"{name} units"} for name, own in thresholds.items()}
-        sets["thresholds"] = {"x": "threshold", "metrics": shown}
+    for name in ("dormant", "saturated"):  # to choose from in one chart
+        if own := sets.pop(name, None):
+            shown = sets.setdefault("thresholds", {**own, "metrics": {}})["metrics"]
+            shown[name] = {**own["metrics"]["share"], "label": f"{name} units"}
     axis = numeric_axis(study)
     if axis is not None and lines.by == "activation":
         _add_axis(live, study, axis, lines)

@@ -13,8 +13,8 @@ from reluexp.catalogue.activations import display_name
 from reluexp.catalogue.metrics import METRICS, TIME, is_share, is_time
 from reluexp.plain import p_told
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
-from reluexp.stats import ACCURACY, ALPHA, LOSS, Results, other_axes, outcome_of, settings
-from reluexp.stats.contrasts import MANY_SEEDS
+from reluexp.stats import ALPHA, LOSS, Outcome, Results, other_axes, outcome_of, settings
+from reluexp.stats.contrasts import seeds_told
 
 __all__ = ["differences_table", "interval_cell", "marks_of", "seeds_to_tell", "size_of", "unlearned"]
 
@@ -104,8 +104,7 @@ def _p(value: float) -> str:
 
 def _verdict(row: dict[Any, Any], idle: str) -> Cell:
     seeds = seeds_to_tell(row)
-    many = f"more than {MANY_SEEDS:,}" if seeds > MANY_SEEDS else f"{seeds:.0f}"
-    more = f" ({many} seeds would tell)" if math.isfinite(seeds) else ""
+    more = f" ({seeds_told(seeds)} seeds would tell)" if math.isfinite(seeds) else ""
     more = f" (in all pairs both nets were {idle})" if idle else more
     return Cell(f"{row['verdict']}{more}", number=False, mark=str(row["verdict"]))
 
@@ -144,6 +143,6 @@ def _caption(study: Results, frame: pd.DataFrame) -> str:
 def _margin(row: dict[Any, Any]) -> str:
     if math.isnan(row["margin"]):
         return f"{_metric_name(row['metric'])} none unless `margins` states one"
-    told = LOSS if row["metric"] == LOSS.metric else ACCURACY  # shares of all kinds as accuracies are
-    size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else told.least(row["margin"])
+    least = Outcome(row["metric"]).least
+    size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else least(row["margin"])
     return f"{_metric_name(row['metric'])} {size}"

@@ -43,19 +43,19 @@ _TARGETS = 4  # columns of times, at most
 
 def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     """One row per setting: mean ± half of the 95 % t interval over seeds, the median steps to the headline target."""
-    columns_ = _targets(study, frame)
-    best = _best(frame, other_axes(study), columns_)
+    times = _targets(study, frame)
+    best = _best(frame, other_axes(study), times)
     found = differences(study)
     found = found[[not idle for idle in unlearned(study, found)]]  # accuracies of nets that learned nothing get none
     outcome = outcome_of(study)
-    verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", *columns_)}
+    verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", *times)}
     columns = {
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
         "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
-        **{f"steps to {target_name(own)}": _steps(frame, own, best, verdicts[own]) for own in columns_},
+        **{f"steps to {target_name(own)}": _steps(frame, own, best, verdicts[own]) for own in times},
         "trials": whole_cells(frame["trials"]),
         **{
             name: whole_cells(frame[name])
