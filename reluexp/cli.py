@@ -92,6 +92,7 @@ def run(
     """
     from reluexp.config import load_config
     from reluexp.engine import ENGINES
+    from reluexp.plain import counted
     from reluexp.runner import resources_of
     from reluexp.store import Shard
 
@@ -116,7 +117,9 @@ def run(
         _say(f"{study.path}: other shards have not chosen yet; run this shard again when they have")
         return
     _conclude(study, as_json, not no_report)
-    if study.trials["outcome"].eq("failed").any():
+    if study.missing and not part:
+        _warn([f"{counted(study.missing, 'trial')} have no results, or not whole ones; the same command goes on"])
+    if study.trials["outcome"].eq("failed").any() or (study.missing and not part):
         raise typer.Exit(1)
 
 

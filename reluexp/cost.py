@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.columns import TABLES
 from reluexp.config import Setting, label_of
+from reluexp.errors import Interrupted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,13 +37,14 @@ def measure_cost(
     classes: int,
     sizes: Sequence[int] = SIZES,
     blocks: int = BLOCKS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
     """Seconds of each activation: kind, activation, elements, block, seconds.
 
     kind `alone`: forward and backward of the activation on that many numbers; `step`: one whole training step (forward,
     backward, plain SGD) of that setting's network on one of its batches of random inputs of `shape`; `inside`: what the
     activations of that step take, timed alone at the sizes that they have there. Torch's own functions are timed, the
-    user's where torch has none.
+    user's where torch has none. Raises Interrupted if `stop` says so between two timings.
     """
     import pandas as pd
     import torch
@@ -61,6 +63,8 @@ def measure_cost(
         counts = {key: max(1, round(_SECONDS / _time(run, 1))) for key, run in runs.items()}
         for block in range(blocks):
             for (kind, label, elements), run in runs.items():
+                if stop():
+                    raise Interrupted("stopped while activations were timed; run it again to do that")
                 about = {"kind": kind, "activation": label, "elements": elements, "block": block}
                 rows.append({**about, "seconds": _time(run, counts[kind, label, elements])})
     finally:

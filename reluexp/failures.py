@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from reluexp import errors
 from reluexp.engine import Event
 from reluexp.environment import now, version_of
 from reluexp.errors import ResultsError
-from reluexp.planning.code import code_of
+from reluexp.planning.code import own_code
 from reluexp.planning.earlier import describe
 from reluexp.planning.plan import NUMERICS, Stack, Trial
 from reluexp.store import Store
@@ -18,10 +19,10 @@ from reluexp.store import Store
 __all__ = ["record_failure"]
 
 
-def record_failure(store: Store, stack: Stack, study: str, data: str, event: Event) -> Path:
+def record_failure(store: Store, stack: Stack, study: str, data: str, code: Mapping[str, str], event: Event) -> Path:
     """Writes the outcome of a stack that an event says has failed, and returns the file with its traceback.
 
-    `data` is the fingerprint of the stack's data set.
+    `data` is the fingerprint of the stack's data set, `code` those of the study's own code.
 
     Raises ResultsError where it was the results that could not be written.
     """
@@ -33,9 +34,10 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, event: Eve
     if event["kind"] == "memory":
         text = f"one network alone does not fit into memory: {text}"
     rows = [_row(trial, study, text) for trial in stack.trials]
+    own = {name: code[name] for name in own_code(stack.settings) if name in code}
     record = {
         **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
-        **{"outputs": 0, "data": data, "code": code_of(stack.settings), "numerics": NUMERICS, **describe(stack)},
+        **{"outputs": 0, "data": data, "code": own, "numerics": NUMERICS, **describe(stack)},
         **{"trace": event["trace"], "ended": now(), "torch": version_of("torch")},
     }
     store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})

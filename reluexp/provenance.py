@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import subprocess
@@ -29,13 +30,18 @@ def provenance() -> dict[str, Any]:
         "cores": cpu_count(),
         "threads": 1,
         "host": socket.gethostname(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "folder": str(Path.cwd()),
+        "command": [_writable(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "folder": _writable(str(Path.cwd())),
         **_commit("commit", Path(__file__).parent),
         **_commit("working_commit", Path.cwd()),
         "started": now(),
         "ended": None,
     }
+
+
+def _writable(name: str) -> str:
+    """A name of a file as UTF-8, which Unix does not ask of it."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _versions() -> dict[str, str]:

@@ -109,7 +109,7 @@ def run_loaded(
         study = Study(store)
         learned = study.trials["outcome"].ne("failed").any() if len(study.trials) else False
         if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty and learned:
-            study.measure_cost()
+            study.measure_cost(stop)
     _remember_speed(study, session.trained, session.device, results)
     return study
 
@@ -245,7 +245,7 @@ class _Session:
                 else:
                     failed = stacks[event["stack"]]
                     data = self.data[identity(failed.setting.dataset)]
-                    file = record_failure(self.store, failed, self.loaded.config.study, data, event)
+                    file = record_failure(self.store, failed, self.loaded.config.study, data, self.code, event)
                     event |= {} if event["kind"] else {"traceback": str(file)}
             self.listener(event)
             if event.get("note"):
@@ -329,7 +329,8 @@ class _Session:
     def _job(self, stack: Stack) -> dict[str, Any]:
         prepared, batched = self.prepared[preparation_key(stack)], own_key(stack.setting) in self.batched
         batched = batched and stack.id not in self.alone
-        return training(stack, self.store.root, self.loaded.config.study, prepared, batched, self._share(stack))
+        study, share = self.loaded.config.study, self._share(stack)
+        return training(stack, self.store.root, study, prepared, self.code, batched, share)
 
     def _share(self, stack: Stack) -> float:
         """Of a GPU's memory, what a stack may count on: halves of one that did not fit, half of that."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["derive", "generator"]
+__all__ = ["derive", "generator", "seed_globals", "seeded_globals"]
 
 
 _quoted = lru_cache(json.dumps)
@@ -31,3 +34,30 @@ def generator(*key: int | str) -> Generator:
     import torch
 
     return torch.Generator().manual_seed(derive(*key))
+
+
+def seed_globals(*key: int | str) -> None:
+    """Seeds what code of the user's may draw from: torch's, NumPy's and Python's own global generators."""
+    import numpy as np
+    import torch
+
+    number = derive(*key)
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+@contextmanager
+def seeded_globals(*key: int | str) -> Iterator[None]:
+    """The same for the time of a block; afterwards all are as they were, but for those of GPUs."""
+    import numpy as np
+    import torch
+
+    pythons, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        seed_globals(*key)
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)

@@ -16,7 +16,7 @@ from reluexp.registration import digest
 from reluexp.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import pandas as pd
     from torch import Tensor, nn
@@ -127,8 +127,11 @@ class Study(Frames):
         """Times of the activations, if the config asked for them: kind, activation, elements, block, seconds."""
         return self._store.read_extra("cost")
 
-    def measure_cost(self) -> pd.DataFrame:
-        """Times the activations of the study's base setting, about a minute, and keeps what was found."""
+    def measure_cost(self, stop: Callable[[], bool] = lambda: False) -> pd.DataFrame:
+        """Times the activations of the study's base setting, about a minute, and keeps what was found.
+
+        Raises Interrupted if `stop` says so meanwhile.
+        """
         from reluexp.cost import measure_cost
 
         ended = [(self._wanted[trial].point.setting, stack) for trial, stack in self._stacks.items()]
@@ -138,7 +141,7 @@ class Study(Frames):
         base, about = next(alike, trained[0])
         labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
         settings = [base.model_copy(update={"activation": activation}) for activation in labels.values()]
-        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"]))
+        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"], stop=stop))
         self.__dict__.pop("cost", None)
         return self.cost
 

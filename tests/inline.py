@@ -34,6 +34,7 @@ class Inline:
 
 @contextmanager
 def inline() -> Iterator[None]:
-    """Has `reluexp.run` train in this process, which has imported torch already."""
-    with patch.object(LocalEngine, "open", lambda resources, count: nullcontext(Inline())):
+    """Has `reluexp.run` train in this process, which has imported torch already and set it as tests need it."""
+    opened = patch.object(LocalEngine, "open", lambda resources, count: nullcontext(Inline()))
+    with opened, patch("reluexp.engine.work.settle_torch"):
         yield

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +20,7 @@ import reluexp
 from reluexp.config import load_config
 from reluexp.errors import WatchError
 from reluexp.layers import activate
+from reluexp.networks.batching import reads_batched
 from reluexp.networks.network import build_module
 
 CLASSES, SAMPLES = 3, 40
@@ -294,3 +299,38 @@ def test_comparisons_take_a_baseline_as_the_grid_has_it(tmp_path: Path) -> None:
     given = {"name": "leaky_relu", "negative_slope": 0.1}
     found = compare_study(study, "test_accuracy", baseline=given)
     assert found["activation"].tolist() == ["relu"]
+
+
+class Lucky(nn.Module):
+    """Draws from Python's and NumPy's global generators, when it is made and at every step."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, activation: Any) -> None:
+        super().__init__()
+        self.inner = nn.Linear(math.prod(input_shape), 16)
+        self.activation, self.outer = activation(16), nn.Linear(16, num_outputs)
+        self.scale = random.uniform(0.5, 2) + np.random.rand()
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.scale * self.inner(x.flatten(-3))
+        if self.training and random.random() < 0.5:
+            z = z * np.random.rand()
+        return self.outer(self.activation(z))
+
+
+@pytest.mark.usefixtures("inline")
+def test_every_generator_that_models_draw_from_goes_by_the_trials_seed(tmp_path: Path) -> None:
+    found = []
+    for number in range(2):
+        random.seed(number)
+        np.random.seed(number)
+        model = f"{__name__}:Lucky"
+        study = trained(["relu", "tanh"], tmp_path / str(number), seeds=2 + number, architecture=model)
+        found.append(study.trials.query("seed < 2").reset_index(drop=True))
+        assert found[-1]["outcome"].eq("finished").all()
+        trial = study.trials["trial"][0]
+        before = random.getstate()
+        study.model(trial)
+        assert random.getstate() == before
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+    setting = load_config({"study": "s", "architecture": f"{__name__}:Lucky"}).points[0].setting
+    assert not reads_batched(setting, (1, 8, 8), 10)

@@ -158,7 +158,7 @@ def import_attribute(path: str, makes: str = "") -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path!r} cannot be imported: {told_with_place(error).partition(': ')[2]}") from error
-    except Exception as error:  # the user's module may raise anything
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise ConfigError(f"{path!r} cannot be imported: {told_with_place(error)}") from error
     if not callable(found):
         kind = type(found).__name__

@@ -9,24 +9,31 @@ from typing import Any
 
 from reluexp.config import identity
 from reluexp.engine import Job
-from reluexp.planning.code import code_of, own_code
+from reluexp.planning.code import own_code
 from reluexp.planning.plan import NUMERICS, Stack
 
 __all__ = ["about_of", "comparison", "preparation", "preparation_key", "stack_of", "training"]
 
 
 def training(
-    stack: Stack, root: Path, study: str, prepared: Mapping[str, Any], batched: bool, share: float = 1.0
+    stack: Stack,
+    root: Path,
+    study: str,
+    prepared: Mapping[str, Any],
+    code: Mapping[str, str],
+    batched: bool,
+    share: float = 1.0,
 ) -> Job:
     """The job to train a stack.
 
-    `prepared` is the event of its preparation, `batched` what its comparison gave, `share` what part of a GPU's memory
-    it may count on.
+    `prepared` is the event of its preparation, `code` the fingerprints of the study's own code, `batched` what its
+    comparison gave, `share` what part of a GPU's memory it may count on.
     """
+    own = own_code(stack.settings)
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
         **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
-        **{"batched": batched, "share": share, "code": code_of(stack.settings)},
+        **{"batched": batched, "share": share, "own": own, "code": {name: code[name] for name in own if name in code}},
     }
 
 
@@ -42,7 +49,7 @@ def comparison(stack: Stack, prepared: Mapping[str, Any]) -> Job:
     """The job to find out whether the user's own code gives in a stack what it gives alone."""
     return {
         **{"kind": "compare", **Stack(stack.id, stack.trials[:1]).to_json(), "cwd": str(Path.cwd())},
-        **{key: prepared[key] for key in ("device", "shape", "outputs")},
+        **{"own": own_code([stack.setting]), **{key: prepared[key] for key in ("device", "shape", "outputs")}},
     }
 
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from reluexp.engine import END_SECONDS, ENVIRONMENT, Event, Job, Resources, attempts_of, lost, places
 from reluexp.engine.gpus import visible_gpus
@@ -23,21 +24,40 @@ __all__ = ["LocalEngine"]
 
 _LAST_WORDS = 16_000
 _START_SECONDS = 300.0
+_LONGEST_PASS = 1.0
+
+# Files of the working folder must not take the place of modules (-P), yet a source tree that is not installed works.
+_COMMAND = ("-P", "-c", "import sys; sys.path.append(sys.argv[1]); from reluexp.engine.worker import main; main()")
+_HOME = str(Path(__file__).parents[2])
+
 Heard = queue.SimpleQueue[tuple["_Process", Event]]
+
+
+class _Clock:
+    """Seconds in which this process listened: one that was stopped itself (Ctrl-Z) has heard of nobody meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds, self._last = 0.0, time.monotonic()
+
+    def tick(self) -> None:
+        """Called at every pass of the loop that listens."""
+        now = time.monotonic()
+        self.seconds += min(now - self._last, _LONGEST_PASS)
+        self._last = now
 
 
 class _Process:
     """One worker, its job, and the thread that reads its events."""
 
-    def __init__(self, number: int, gpu: str | None, heard: Heard) -> None:
-        self.number, self.last, self.why = number, time.monotonic(), ""
+    def __init__(self, number: int, gpu: str | None, heard: Heard, clock: _Clock) -> None:
+        self.number, self.last, self.why = number, clock.seconds, ""
         self.job: Job | None = None
-        self.ready = False
-        self._heard = heard
+        self.ready, self.spent = False, False
+        self._heard, self._clock = heard, clock
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 closed in `end`
         environment = {**os.environ, **ENVIRONMENT, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "reluexp.engine.worker"],
+            [sys.executable, *_COMMAND, _HOME],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -56,7 +76,7 @@ class _Process:
         self._heard.put((self, {"event": "gone"}))
 
     def give(self, job: Job) -> None:
-        self.job, self.last = job, time.monotonic()
+        self.job, self.last = job, self._clock.seconds
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):  # its end is an event of its own
                 self._process.stdin.write(json.dumps(job) + "\n")
@@ -65,7 +85,7 @@ class _Process:
     def is_hung(self, patience: float) -> bool:
         """Whether a worker has given no sign of life for so long, unless it reads data, which may take its time."""
         limit = patience if self.ready else max(patience, _START_SECONDS)
-        return self.job is not None and self.job["kind"] != "prepare" and time.monotonic() - self.last > limit
+        return self.job is not None and self.job["kind"] != "prepare" and self._clock.seconds - self.last > limit
 
     def kill(self, why: str) -> None:
         """Ends a worker at once; the first signal makes it write down where it was."""
@@ -124,6 +144,7 @@ class LocalEngine:
         self._gpus = visible_gpus() if resources.device in ("auto", "cuda") else []
         self._most, self._patience = places(resources, bool(self._gpus)), resources.patience
         self._heard: Heard = queue.SimpleQueue()
+        self._clock = _Clock()
         self._processes: list[_Process] = []
         self._left: deque[Job] = deque()
         self._tries: Counter[str] = Counter()
@@ -137,6 +158,10 @@ class LocalEngine:
         try:
             engine._start(count)
             yield engine
+        except KeyboardInterrupt:  # a second one: at once
+            for process in engine._processes:
+                process.abandon()
+            raise
         finally:
             for process in engine._processes:
                 process.close()
@@ -153,6 +178,7 @@ class LocalEngine:
     def events(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """What happens, until every job has ended; see `Engine`."""
         while self._feed(stop()):
+            self._clock.tick()
             self._kill_hung()
             try:
                 process, event = self._heard.get(timeout=0.1)
@@ -160,9 +186,11 @@ class LocalEngine:
                 for process in self._processes:
                     process.sweep()
                 continue
-            process.last, process.ready = time.monotonic(), True
+            if self._processes[process.number] is not process:  # the last words of one that was replaced
+                continue
+            process.last, process.ready = self._clock.seconds, True
             if event["event"] == "gone":
-                yield from self._replace(process)
+                yield from self._take_leave(process)
             elif event["event"] != "alive":
                 yield from self._pass_on(process, event)
 
@@ -172,40 +200,46 @@ class LocalEngine:
 
     def _new(self, number: int) -> _Process:
         gpu = self._gpus[number % len(self._gpus)].name if self._gpus else None
-        return _Process(number, gpu, self._heard)
+        return _Process(number, gpu, self._heard, self._clock)
+
+    def _replace(self, process: _Process) -> _Process:
+        process.end()
+        self._processes[process.number] = self._new(process.number)
+        return self._processes[process.number]
 
     def _feed(self, stop: bool) -> bool:
         """Gives work to those without; says whether any is under way."""
         if stop:
             self._left.clear()
         if stop and not self._stopping:
-            self._stopping, self._asked = True, time.monotonic()
+            self._stopping, self._asked = True, self._clock.seconds
             for process in self._processes:
                 process.close()
                 if process.job and process.job["kind"] != "train":
                     process.abandon()
-        for process in self._processes:
+        for process in list(self._processes):
             if self._left and not process.job:
-                process.give(self._left.popleft())
+                able = self._replace(process) if process.spent else process
+                able.give(self._left.popleft())
         return any(process.job for process in self._processes)
 
     def _pass_on(self, process: _Process, event: Event) -> Iterator[Event]:
         job = process.job
         if event["event"] not in ("progress", "reading"):
             process.job = None
+            process.spent = event.get("kind") == "memory"  # what it has lost, it would lack for others' jobs, too
         if event["event"] == "stopped" and job and not self._stopping:
             self._left.append(job)  # somebody else asked the worker to end: its job goes on in its successor
         else:
             yield event
 
-    def _replace(self, process: _Process) -> Iterator[Event]:
+    def _take_leave(self, process: _Process) -> Iterator[Event]:
         """A worker has gone: another takes its place, and its job if that has tries left."""
         job, process.job = process.job, None
         if self._stopping:
             return
         words = process.last_words()
-        process.end()
-        self._processes[process.number] = self._new(process.number)
+        self._replace(process)
         if not job:
             return
         self._tries[job["stack"]] += 1
@@ -216,10 +250,10 @@ class LocalEngine:
         yield lost(job, "the worker process", words, killed)
 
     def _kill_hung(self) -> None:
-        late = self._stopping and time.monotonic() - self._asked > END_SECONDS
+        late = self._stopping and self._clock.seconds - self._asked > END_SECONDS
         for process in self._processes:
             if late and process.job:
                 process.abandon()
             if process.is_hung(self._patience):
                 process.kill(f"no sign of life for {self._patience:g} s (--patience)")
-                process.last = time.monotonic()
+                process.last = self._clock.seconds

@@ -16,7 +16,8 @@ from reluexp.engine import Event, Job
 from reluexp.engine.jobs import about_of, stack_of
 from reluexp.engine.shelf import Shelf
 from reluexp.environment import now, version_of
-from reluexp.errors import DeviceError, ReluexpError
+from reluexp.errors import ConfigError, DeviceError, ReluexpError
+from reluexp.planning.code import fingerprints
 from reluexp.planning.earlier import describe
 from reluexp.store import Store
 
@@ -33,11 +34,17 @@ _MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "cann
 
 
 def settle_torch() -> None:
-    """What holds for every process that trains: one thread, so that numbers do not depend on the machine's cores."""
+    """What holds for every process that trains, whatever the user's code has set that one of its jobs imported.
+
+    One thread, so that numbers do not depend on the machine's cores.
+    """
     import torch
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # gradients that are almost 0 make products twenty times slower
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
     # On a GPU single precision is single precision, and the same trial gives the same bits when it is run again.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -54,24 +61,41 @@ class Work:
     ) -> None:
         self.tell, self.should_stop, self.alive = tell, should_stop, alive
         self._data: dict[str, Dataset] = {}
+        self._code: dict[str, str | None] = {}
 
     def do(self, job: Job) -> None:
         """Whatever the user's code or a device raises is an event, and not fatal."""
         try:
+            self._import_own(job)
+            settle_torch()
             event = {"prepare": self._prepare, "compare": self._compare, "train": self._train}[job["kind"]](job)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             trace = traceback.format_exc()
             event = {"event": "failed", "kind": _kind(error), "text": _text(error), "trace": trace}
         self.tell({"stack": job["stack"], **event})
 
+    def _import_own(self, job: Job) -> None:
+        """Imports the user's code that a job needs, and refuses to train with another than the study's.
+
+        A process keeps what it has imported, whatever becomes of the files.
+        """
+        if not job["own"]:
+            return
+        model, code = stack_of(job).setting.architecture.name, fingerprints(job["own"])
+        for name in job["own"]:
+            import_attribute(name, " that makes a torch.nn.Module" if name == model else "")
+            self._code.setdefault(name, code.get(name))
+        if not Path(job["cwd"]).samefile(Path.cwd()):  # a machine without the folder has the code in another place
+            return
+        wanted = job.get("code", {})
+        if other := [name for name in wanted if self._code.get(name, wanted[name]) != wanted[name]]:
+            raise ConfigError(f"the code of {' and '.join(other)} changed while the study ran; run it again")
+
     def _prepare(self, job: Job) -> Event:
         device = _device(job["device"])
-        setting = stack_of(job).setting
-        for name in job["own"]:
-            import_attribute(name, " that makes a torch.nn.Module" if name == setting.architecture.name else "")
         from reluexp.catalogue.loading import load_dataset
 
-        cache, options = Path(job["cache"]), setting.dataset
+        cache, options = Path(job["cache"]), stack_of(job).setting.dataset
 
         told = time.monotonic()
 
@@ -212,7 +236,7 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _kind(error: Exception) -> str | None:
+def _kind(error: BaseException) -> str | None:
     """The name of our own error, `memory` when there was not enough of it, else None."""
     if isinstance(error, ReluexpError):
         return type(error).__name__
@@ -221,5 +245,5 @@ def _kind(error: Exception) -> str | None:
     return "memory" if short else None
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return str(error) if isinstance(error, ReluexpError) else told_with_place(error)

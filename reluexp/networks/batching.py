@@ -6,12 +6,16 @@ samples and features happen to be equal; hence three numbers of samples, none of
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reluexp.config import Setting
 from reluexp.networks.network import Network
-from reluexp.seeds import derive, generator
+from reluexp.seeds import generator, seed_globals
 
 __all__ = ["reads_batched"]
 
@@ -44,19 +48,25 @@ def _same(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=_ROUNDING * size)
 
 
+def _not_torchs() -> tuple[Any, ...]:
+    """The states of Python's and NumPy's global generators."""
+    kind, keys, *rest = np.random.get_state()
+    return random.getstate(), kind, np.asarray(keys).tobytes(), *rest
+
+
 def _passes(networks: list[Network], shape: tuple[int, ...], samples: int) -> list[Tensor]:
     """Outputs, gradients and buffers of a training step, then outputs in evaluation, each [replica, …].
 
     Gradients in the order of the parameters' own dimensions: in memory they lie otherwise alone than in a stack.
     """
-    random = generator(samples, "batching")
-    x = torch.randn(len(_SEEDS), samples, *shape, generator=random).to(networks[0].device)
+    x = torch.randn(len(_SEEDS), samples, *shape, generator=generator(samples, "batching")).to(networks[0].device)
     found: list[list[Tensor]] = []
     start = 0
     for network in networks:
         own = x[start : start + network.replicas]
         start += network.replicas
-        torch.manual_seed(derive(network.seeds[0], "user", samples))
+        seed_globals(network.seeds[0], "user", samples)
+        before = _not_torchs()
         network.module.train()
         out = network.forward(own, moment=(0, samples))
         weights = torch.linspace(-1, 1, out[0].numel(), device=out.device).view_as(out[0])
@@ -67,5 +77,7 @@ def _passes(networks: list[Network], shape: tuple[int, ...], samples: int) -> li
         network.module.eval()
         with torch.no_grad():
             later = network.forward(own)
+        if _not_torchs() != before:
+            raise ValueError("replicas would share what is drawn from generators that torch does not know")
         found.append([out.detach(), gradient, *(b.clone() for b in buffers), later])
     return [torch.cat(parts) for parts in zip(*found, strict=True)]

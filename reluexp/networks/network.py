@@ -31,7 +31,7 @@ from reluexp.networks.intercept import Reading, SiteListener
 from reluexp.networks.mode import own_random_state
 from reluexp.networks.sites import Site, Trace, trace
 from reluexp.planning.plan import own_key, stackable
-from reluexp.seeds import derive, generator
+from reluexp.seeds import generator, seeded_globals
 
 __all__ = ["Network", "Snapshot", "build_module", "disabled_units", "ignores_activation"]
 
@@ -71,7 +71,7 @@ def _refuse_unfit_activation(activation: Options) -> None:
     name = str(getattr(activation, "name", ""))
     if not is_own(activation):
         return
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with seeded_globals("unfit"), torch.enable_grad():
         z = torch.ones(2, 3, requires_grad=True)
         try:
             found = build_activation(activation, 3)(z.clone())
@@ -86,8 +86,7 @@ def _refuse_unfit_activation(activation: Options) -> None:
 
 
 def _build(setting: Setting, shape: Shape, outputs: int, seed: int, activate: Callable[[int], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "build"))
+    with seeded_globals(seed, "build"):
         return build_model(setting.architecture, shape, outputs, activate)
 
 

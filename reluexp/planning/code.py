@@ -15,7 +15,7 @@ from typing import Any
 from reluexp.catalogue.registry import is_own
 from reluexp.config import Setting
 
-__all__ = ["code_of", "own_code"]
+__all__ = ["code_of", "fingerprints", "own_code"]
 
 
 def own_code(settings: Iterable[Setting]) -> list[str]:
@@ -25,13 +25,18 @@ def own_code(settings: Iterable[Setting]) -> list[str]:
 
 
 def code_of(settings: Iterable[Setting]) -> dict[str, str]:
-    """A fingerprint of the code behind each `package.module:attribute` of models and activations, by that name.
+    """The fingerprints of the user's own models and activations; data sets are told apart by what they give."""
+    return fingerprints(own_code(settings))
+
+
+def fingerprints(names: Iterable[str]) -> dict[str, str]:
+    """A fingerprint of the code behind each `package.module:attribute`, by that name.
 
     That is the module and what it imports, directly or not, by import statements, as far as it is no installed package.
     Comments and the layout of the text do not count. A module whose source is not found has none: it may be compiled,
-    or on another machine. Data sets are told apart by what they give.
+    or on another machine.
     """
-    found = {name: _fingerprint(name.partition(":")[0]) for name in own_code(settings)}
+    found = {name: _fingerprint(name.partition(":")[0]) for name in names}
     return {name: digest for name, digest in found.items() if digest}
 
 
@@ -46,7 +51,7 @@ def _fingerprint(module: str) -> str | None:
         try:
             stat = path.stat()
             known[name], imported = _read(name, path, stat.st_mtime_ns, stat.st_size)
-        except (OSError, SyntaxError, ValueError):  # whoever imports it will say what is wrong
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # whoever imports it will say so
             continue
         left.extend([] if _installed(name, path) else imported)
     if module not in known:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reluexp.errors import DamagedError
-from reluexp.store.files import digest, seal, unseal, write_whole
+from reluexp.store.files import digest, refused, seal, unseal, write_whole
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -52,14 +52,17 @@ class Checkpoints:
         return [self.folder / f"{stack}.{place}.ckpt" for place in range(_PLACES)]
 
     def heads(self, stack: str) -> tuple[list[Checkpoint], dict[Path, str]]:
-        """The checkpoints of a stack by what they say, the latest first; and the files that say nothing readable."""
+        """The checkpoints of a stack by what they say, the latest first; and the files that say nothing readable.
+
+        Raises ResultsError as `refused` has it.
+        """
         found, damaged = [], {}
         for path in self.paths(stack):
             try:
                 found.append(_head(path))
             except FileNotFoundError:
                 continue
-            except (OSError, DamagedError) as error:
+            except DamagedError as error:
                 damaged[path] = str(error)
         return sorted(found, key=lambda head: -head.turn), damaged
 
@@ -78,10 +81,13 @@ class Checkpoints:
         self.verify(_head(free[0]))
 
     def verify(self, head: Checkpoint) -> bytes:
-        """The state's bytes. Raises DamagedError when they are not those that were written."""
-        with head.path.open("rb") as file:
-            file.readline(_LONGEST_HEAD)
-            body = file.read()
+        """The state's bytes. Raises DamagedError when they are not those that were written, else as `refused`."""
+        try:
+            with head.path.open("rb") as file:
+                file.readline(_LONGEST_HEAD)
+                body = file.read()
+        except OSError as error:
+            raise refused(head.path, error) from error
         if digest(body) != head.digest:
             raise DamagedError("its checksum is wrong; it was truncated or altered")
         return body
@@ -114,7 +120,7 @@ class Checkpoints:
             for head in heads:
                 try:
                     self.verify(head)
-                except (OSError, DamagedError) as error:
+                except DamagedError as error:
                     if _is_still(head):  # and was not written anew or forgotten by its owner in the meantime
                         yield head.path, str(error)
 
@@ -124,7 +130,7 @@ def _is_still(head: Checkpoint) -> bool:
         return _head(head.path).digest == head.digest
     except FileNotFoundError:
         return False
-    except (OSError, DamagedError):
+    except DamagedError:
         return True
 
 
@@ -133,13 +139,18 @@ def _line(head: Mapping[str, Any]) -> bytes:
 
 
 def _head(path: Path) -> Checkpoint:
-    """Raises OSError, and DamagedError when the file is too short or says nothing readable."""
+    """Raises FileNotFoundError, DamagedError when the file is too short or says nothing readable, else as `refused`."""
     if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
         raise DamagedError("it is no file")
-    with path.open("rb") as file:
-        line = file.readline(_LONGEST_HEAD)
-        told = unseal(line)
-        size = os.fstat(file.fileno()).st_size - len(line)
+    try:
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_HEAD)
+            told = unseal(line)
+            size = os.fstat(file.fileno()).st_size - len(line)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refused(path, error) from error
     try:
         stack, turn, count, checksum = str(told["stack"]), int(told["turn"]), int(told["bytes"]), str(told["sha256"])
         trials = told["trials"]

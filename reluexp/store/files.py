@@ -22,6 +22,7 @@ __all__ = [
     "flush_folder",
     "guarded",
     "new_folder",
+    "refused",
     "seal",
     "unseal",
     "write_file",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 20
+_SOMETHING_ELSE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 def digest(data: bytes) -> str:
@@ -133,6 +135,18 @@ def flush_folder(folder: Path) -> None:
 def file_above(path: Path) -> Path | None:
     """A file that stands where a folder of the path should."""
     return next((place for place in (path, *path.parents) if os.path.isfile(place)), None)
+
+
+def refused(path: Path, error: OSError) -> ResultsError:
+    """What to raise for a file that cannot be read: DamagedError where nothing is there, or something that is no file.
+
+    Anything else is no reason to do without its content, which may be whole: permissions, a disk or a server that does
+    not answer, too many open files.
+    """
+    reason = f"cannot be read: {error.strerror or error}"
+    if error.errno in _SOMETHING_ELSE:
+        return DamagedError(f"{path.name} {reason}")
+    return ResultsError(f"{path} {reason}; mend that (permissions, the disk), or move it away and run again")
 
 
 @contextmanager

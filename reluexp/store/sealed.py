@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reluexp.errors import DamagedError
-from reluexp.store.files import digest, digest_file, flush_folder, guarded, new_folder, seal, unseal, write_file
+from reluexp.store.files import (
+    digest,
+    digest_file,
+    flush_folder,
+    guarded,
+    new_folder,
+    refused,
+    seal,
+    unseal,
+    write_file,
+)
 
 __all__ = ["RECORD", "WEIGHTS", "Depth", "Record", "compare", "examine", "write_sealed"]
 
@@ -53,21 +63,21 @@ def _replace(fresh: Path, whole: Path) -> None:
 
 
 def examine(folder: Path, depth: Depth) -> Record:
-    """The record of a folder whose files are as it says. Raises DamagedError."""
+    """The record of a folder whose files are as it says. Raises DamagedError, and ResultsError as `refused` has it."""
     path = folder / RECORD
     try:
         if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
             raise DamagedError("it is no file")
         record = unseal(path.read_bytes())
+        present = {found.name for found in folder.iterdir() if not found.name.startswith(".")} - {RECORD}
     except OSError as error:
-        raise DamagedError(f"{RECORD} cannot be read: {error.strerror or error}") from error
+        raise refused(path, error) from error
     except DamagedError as error:
         raise DamagedError(f"{RECORD}: {error}") from error
     if record.get("format") != _FORMAT:
         raise DamagedError(f"{RECORD}: format {record.get('format')!r}; this version reads {_FORMAT}")
     if not _is_whole(record):
         raise DamagedError(f"{RECORD}: it lacks trials, outcomes or files")
-    present = {found.name for found in folder.iterdir() if not found.name.startswith(".")} - {RECORD}
     if foreign := sorted(present - set(record["files"])):
         raise DamagedError(f"{foreign[0]}: it does not belong there")
     for name, told in record["files"].items():
@@ -84,7 +94,7 @@ def _is_whole(record: Record) -> bool:
 
 
 def compare(path: Path, told: Mapping[str, Any], content: bool = True) -> None:
-    """Raises DamagedError unless the file has the size, and the content, that its record tells."""
+    """Raises DamagedError unless the file has the size, and the content, that its record tells, else as `refused`."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -96,4 +106,4 @@ def compare(path: Path, told: Mapping[str, Any], content: bool = True) -> None:
     except FileNotFoundError:
         raise DamagedError(f"{path.name} is missing") from None
     except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read: {error.strerror or error}") from error
+        raise refused(path, error) from error

@@ -18,7 +18,7 @@ from reluexp.environment import now
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store.about import misshapen, read_yaml
 from reluexp.store.checkpoints import Checkpoints
-from reluexp.store.files import file_above, guarded, write_whole
+from reluexp.store.files import file_above, guarded, refused, write_whole
 from reluexp.store.lock import Shard, StudyLock
 from reluexp.store.sealed import RECORD, WEIGHTS, Depth, Record, compare, examine, write_sealed
 from reluexp.store.tables import read_rows, to_parquet
@@ -147,24 +147,26 @@ class Store:
         with guarded(self.study_file), self._lock.gate():
             try:
                 before = self.read_study() if os.path.lexists(self.study_file) else {}
-            except ResultsError as error:
+            except DamagedError as error:
                 self.set_aside(Damage(self.study_file, str(error)))
                 before = {}
             text = yaml.safe_dump(dict(change(before)), sort_keys=False, allow_unicode=True, width=100)
             write_whole(self.study_file, text.encode())
 
     def read_study(self) -> dict[str, Any]:
-        """What study.yaml says. Raises ResultsError, which names the studies nearby where there is none."""
+        """What study.yaml says. Raises DamagedError, and ResultsError, which names the studies nearby, for none."""
         if not self.study_file.exists() and not self.stacks.exists():
             raise ResultsError(f"{self.root}: there is no study{_nearby(self.root)}")
         try:
             content = read_yaml(self.study_file)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ResultsError(f"{self.study_file}: cannot be read: {' '.join(str(error).split())}") from error
+        except OSError as error:
+            raise refused(self.study_file, error) from error
+        except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DamagedError(f"{self.study_file}: cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-            raise ResultsError(f"{self.study_file}: this is not a study of reluexp")
+            raise DamagedError(f"{self.study_file}: this is not a study of reluexp")
         if wrong := misshapen(content):
-            raise ResultsError(f"{self.study_file}: {wrong}")
+            raise DamagedError(f"{self.study_file}: {wrong}")
         return content
 
     def write_stack(

@@ -28,7 +28,7 @@ from reluexp.measuring.totals import accuracy
 from reluexp.networks.network import Network, Snapshot
 from reluexp.planning.plan import Stack, own_key, probe_size
 from reluexp.planning.schedule import early_steps, full_epochs
-from reluexp.seeds import derive, generator
+from reluexp.seeds import generator, seed_globals
 from reluexp.training.outcome import StackResult, result_of
 from reluexp.training.replay import replay_of
 from reluexp.training.steps import UPDATES, Steps
@@ -161,7 +161,7 @@ class Training:
     def _step(self, order: Tensor, batch: int) -> None:
         network, train = self.network, self.setting.train
         if not network.stacked:
-            torch.manual_seed(derive(self.seeds[0], "user", self.step))
+            seed_globals(self.seeds[0], "user", self.step)
         x, y = self._batch(order, batch)
         propose = partial(self._propose, moment=(self.epoch, batch))
         numbers = (self.step + 1, self._factor(self.step))

@@ -18,6 +18,7 @@ from reluexp.checking import check_study
 from reluexp.errors import DamagedError, ResultsError
 from reluexp.store import Store
 from reluexp.store.checkpoints import Checkpoint
+from reluexp.store.files import seal, unseal
 
 RECORD = {"trials": ["a", "b"], "outcomes": ["finished", "diverged"], "data": "d", "numerics": 0}
 STATE = {"flat": torch.arange(300.0), "epoch": 3, "tables": {"x": [{"y": torch.ones(3, dtype=torch.bool)}]}}
@@ -249,3 +250,34 @@ def test_a_table_without_its_columns_is_named_although_its_checksum_is_right(tmp
     assert store.ended("all")[1] == []
     with pytest.raises(ResultsError, match=r"trials\.parquet: no table of reluexp: it has no column 'activation'"):
         store.read_table("trials", {"a": "one"})
+
+
+@pytest.mark.parametrize("file", ["stacks/one/stack.json", "stacks/one/trials.parquet", "begun/two.0.ckpt"])
+def test_what_cannot_be_read_just_now_is_not_set_aside(file: str, tmp_path: Path) -> None:
+    """The memory of a process is a file whose reading fails as that of a bad disk does."""
+    store, path = made(tmp_path), tmp_path / file
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    if file.endswith("parquet"):
+        record = unseal(store.record("one").read_bytes())
+        record["files"]["trials.parquet"]["bytes"] = path.stat().st_size
+        store.record("one").write_bytes(seal(record))
+    for read in (lambda: store.ended("all"), store.damaged_checkpoints):
+        if (read == store.damaged_checkpoints) == file.endswith("ckpt"):
+            with pytest.raises(ResultsError, match=f"{path} cannot be read: Input/output error; mend that") as told:
+                read()
+            assert not isinstance(told.value, DamagedError)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_study_file_that_cannot_be_read_just_now_stays(tmp_path: Path) -> None:
+    """What was put down beforehand is in it."""
+    config = {"study": "s", "dataset": {"name": "digits", "train_size": 100}, "train": {"epochs": 0}, "seeds": 1}
+    reluexp.run(config, tmp_path)
+    file = tmp_path / "s" / "study.yaml"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+    with pytest.raises(ResultsError, match=f"{file} cannot be read: Input/output error; mend that"):
+        reluexp.run(config, tmp_path)
+    assert file.is_symlink()
+    assert not (tmp_path / "s" / "aside").exists()

@@ -267,3 +267,16 @@ def test_provenance_is_whole(whole: Study) -> None:
     assert {"host", "device", "torch", "started", "ended", "pid", "data", "numerics"} <= set(record)
     text = (whole.results("whole") / "study.yaml").read_text()
     assert TEXT.splitlines()[1] in text.replace("\\\n", "") or json.dumps(TEXT)[1:40] in text
+
+
+def test_patience_counts_the_time_alone_in_which_the_run_itself_listened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reluexp.engine import local
+
+    times = iter([100.0, 100.2, 100.3, 5000.0, 5000.1])
+    monkeypatch.setattr(local.time, "monotonic", lambda: next(times))
+    clock = local._Clock()
+    found = []
+    for _ in range(4):
+        clock.tick()
+        found.append(round(clock.seconds, 6))
+    assert found == [0.2, 0.3, 1.3, 1.4]  # an hour in which it was stopped is a second

@@ -127,18 +127,20 @@ def test_a_signal_while_the_data_are_read_ends_it_at_once(
     figure(f"{signal.Signals(number).name} while a run starts and reads its data: exit code 130 within {slowest:.1f} s")
 
 
-def test_a_worker_that_comes_to_no_safe_point_does_not_keep_the_run_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2], ids=["once, for long", "twice, at once"])
+def test_a_worker_that_comes_to_no_safe_point_does_not_keep_the_run_waiting(times: int, tmp_path: Path) -> None:
     """A pass over the network that takes a minute, and a run that is told to stop within it."""
     (tmp_path / "mine.py").write_text(
         "import time, torch\nfrom pathlib import Path\n\nclass Slow(torch.nn.Module):\n"
-        "    def forward(self, z):\n        Path('begun').touch()\n        time.sleep(60)\n        return z.relu()\n"
+        "    def forward(self, z):\n        if z.shape[-2] == 32:  # a batch of training\n"
+        "            Path('begun').touch()\n            time.sleep(60)\n        return z.relu()\n"
     )
     study = Study(
         tmp_path, TEXT.replace("relu, elu, tanh, prelu", "'mine:Slow'") + "baseline: {activation: 'mine:Slow'}\n"
     )
     words = ["reluexp", "run", "s.yaml", "--no-report", "--results", "r"]
     code = (
-        "import sys, reluexp.engine.local as local; local.END_SECONDS = 2.0\n"
+        f"import sys, reluexp.engine.local as local; local.END_SECONDS = {2.0 if times == 1 else 60.0}\n"
         f"from reluexp.cli import main; sys.argv = {words}; main()"
     )
     process = study.start("r", code=code)
@@ -148,7 +150,29 @@ def test_a_worker_that_comes_to_no_safe_point_does_not_keep_the_run_waiting(tmp_
         assert process.poll() is None, (tmp_path / "r.log").read_text()
         time.sleep(0.05)
     start = time.monotonic()
-    os.kill(process.pid, signal.SIGTERM)
+    workers = family(process.pid)
+    for _ in range(times):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.5)
     assert process.wait(60) == 130
     assert time.monotonic() - start < 20
     assert "Traceback" not in (tmp_path / "r.log").read_text()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+@pytest.mark.full_form
+def test_a_run_that_was_stopped_and_goes_on_takes_no_worker_for_hung(tmp_path: Path) -> None:
+    """Ctrl-Z and fg: its workers go on meanwhile, and it has heard nothing of them."""
+    text = TEXT.replace("relu, elu, tanh, prelu", "relu").replace("epochs: 12", "epochs: 3000")
+    study = Study(tmp_path, text)
+    code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=2, patience=3)"
+    process = study.start("r", code=code)
+    assert study.wait_for_progress("r", process)
+    workers = family(process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.kill(process.pid, signal.SIGCONT)
+    time.sleep(3)
+    assert process.poll() is None
+    assert family(process.pid) == workers
+    kill_all(process)
