@@ -161,7 +161,7 @@ def _report(found: list[Any], out: Path | None, formats: str, style: Path | None
     wanted = [form.strip() for form in formats.split(",")]
     if len(found) > 1:
         path = write_together(found, out, wanted, styled(COLUMN, style))
-        _say(_json([as_data(study, path) for study in found]) if as_json else str(path))
+        _say(_json([as_data(study, path) for study in found]) if as_json else str(_near(path)))
         return
     base = paper_style() if "pdf" in wanted and not {"html", "svg", "png"} & set(wanted) else Style()
     path = write_report(found[0], out, wanted, styled(base, style) if style else None)
@@ -314,10 +314,10 @@ def _loaded(names: list[str], results: Path, earlier: bool, only: list[str]) -> 
 def _conclude(study: Any, as_json: bool, reports: bool) -> None:
     from reluexp.report import write_report
 
-    saved, later = "training is finished and saved", f"`reluexp report {study.path}`"
+    saved, later = "training is finished and saved", f"`reluexp report {_near(study.path)}`"
     with _saying(f"{saved}; the report was not written; {later} makes it"):
         path = write_report(study, formats=("html", "csv", "md", "tex", "svg")) if reports else None
-    with _saying(f"{saved}{f', the report is {path}' if path else ''}; {later} says what was found"):
+    with _saying(f"{saved}{f', the report is {_near(path)}' if path else ''}; {later} says what was found"):
         _show(study, path, as_json)
 
 
@@ -351,13 +351,21 @@ def _show(study: Any, path: Path | None, as_json: bool) -> None:
         console.print(part)
     for sentence in findings(study):
         console.print(f"• {plain(sentence)}")
-    _say(f"\nreport: {path or f'none was written; `reluexp report {study.path}` makes one'}")
+    _say(f"\nreport: {_near(path) if path else f'none was written; `reluexp report {_near(study.path)}` makes one'}")
+
+
+def _near(path: Path) -> Path:
+    """As one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def main() -> None:
     """Runs the command line; our own errors become a message and an exit code, a bug keeps its traceback."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own keeps a fifth of a large report's memory
     os.environ["MPLBACKEND"] = "agg"  # figures are written to files, whatever is there to show them
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before this process began
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 for as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             if stream.isatty():

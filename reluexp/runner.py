@@ -64,7 +64,7 @@ def run(
     loaded = load_config(config, overrides)
     means = resources_of({"device": device, "workers": workers, "stack": stack, **resources})
     part = None if shard is None else Shard.parse(shard)
-    return run_loaded(loaded, Path(results), means, fresh, part, listener or (lambda event: None))
+    return run_loaded(loaded, Path(results).absolute(), means, fresh, part, listener or (lambda event: None))
 
 
 def run_loaded(

@@ -229,4 +229,5 @@ def load(path: str | Path, without: Mapping[str, Collection[str]] | None = None,
     """
     if not isinstance(path, (str, Path)):
         raise ResultsError(f"a study is a folder such as results/quickstart; got: {type(path).__name__}")
-    return Study(Store(Path(path)), without=without, earlier=earlier)
+    # absolute, since what is not read yet is read where the caller may have changed the working folder
+    return Study(Store(Path(path).absolute()), without=without, earlier=earlier)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -208,6 +209,7 @@ MISTAKES = [
      "direction: less}]\n", "hypotheses[0].against: got 0.3; allowed: 0.1, 0.2"),
     ("activation: {name: 'a:f', high: .inf}\n", "activation: got "),
     ("dataset: {name: 'a:f', high: .nan}\n", "a finite number for high; leave it out"),
+    ("dataset: {name: 'a:f', high: [1, {x: .nan}]}\n", "a finite number for high; leave it out"),
     ("baseline: {activation: elu}\n", "baseline.activation: got 'elu'; allowed: an activation of the study: relu"),
     ("seeds: 1000000\ngrid: {init.gain: [1, 2]}\n", "2,000,000 trials"),
     ("activation: !!python/object:os.system x\n", "tags are not allowed"),
@@ -397,3 +399,36 @@ def test_what_no_setting_depends_on_hides_no_other_mistake() -> None:
     )
     assert all(key in str(caught.value) for key in wrong)
     assert "6 problems" in str(caught.value)
+
+
+def test_a_mapping_may_hold_what_python_has_for_numbers_lists_and_names() -> None:
+    loaded = load_config(
+        {
+            "study": "s",
+            "dataset": {"name": "mnist", "root": Path("some") / "where"},
+            "seeds": range(3),
+            "train": {"epochs": np.int64(2)},
+            "grid": {"train.lr": np.array([0.1, 0.2]), "activation": ("relu", {"name": "a:f", "p": np.float32(0.5)})},
+        }
+    )
+    plain = {
+        "study": "s",
+        "dataset": {"name": "mnist", "root": "some/where"},
+        "seeds": [0, 1, 2],
+        "train": {"epochs": 2},
+        "grid": {"train.lr": [0.1, 0.2], "activation": ["relu", {"name": "a:f", "p": 0.5}]},
+    }
+    assert loaded.config == load_config(plain).config
+
+
+@pytest.mark.parametrize("value", [{1, 2}, b"x", 1j, object(), len], ids=lambda value: type(value).__name__)
+def test_own_options_that_no_file_could_hold_are_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="what YAML has words for as p"):
+        load_config({"study": "s", "activation": {"name": "a:f", "p": value}})
+
+
+def test_options_that_look_alike_have_two_names() -> None:
+    options = [{"name": "a:f", "p": value} for value in (1, "1", True, "true", "x")]
+    points = load_config({"study": "s", "grid": {"activation": options}, "baseline": {"activation": options[0]}}).points
+    names = ["a:f(p=1)", "a:f(p='1')", "a:f(p=true)", "a:f(p='true')", "a:f(p=x)"]
+    assert [point.labels["activation"] for point in points] == names

@@ -783,6 +783,8 @@ def test_the_users_arrays_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> No
         ({"train_x": np.zeros((19, 3))}, "19 training samples but 20 labels"),
         ({"train_x": np.full((20, 3), np.nan)}, "training samples contain NaN"),
         ({"test_x": np.full((6, 3), np.inf)}, "test samples contain NaN or infinite"),
+        ({"test_x": [[1, 2, 3], [4]]}, "must return dense arrays or tensors: setting an array element"),
+        ({"test_x": torch.eye(6).to_sparse()}, "must return dense arrays or tensors: can't convert Sparse"),
         ({"test_x": np.zeros((6, 4))}, r"training samples are \[3\], test samples \[4\]"),
         ({"test_x": np.zeros((0, 3)), "test_y": np.zeros(0, int)}, "test_y must be a non-empty vector"),
         ({"train_y": np.arange(20) % 2 / 1.0}, "are these labels or targets"),

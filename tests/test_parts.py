@@ -92,3 +92,16 @@ def test_trials_that_stand_twice_are_told_apart(tmp_path: Path) -> None:
     assert len(study.only(lr="tuned").trials) == 6
     assert {own.tuned for own in study.only(lr="tuned").placed} == {True}
     assert {own.tuned for own in study.only(lr=[0.01, 0.1]).placed} == {False}
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_study_is_read_on_wherever_its_reader_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {"study": "s", "dataset": {"name": "digits", "train_size": 100}, "train": {"epochs": 0}, "seeds": 1}
+    made, found = reluexp.run(config, "results"), reluexp.load("results/s")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for study in (made, found):
+        assert len(study.layers) > 0
+        assert study.model(study.trials["trial"][0])
+    assert list((tmp_path / "elsewhere").iterdir()) == []

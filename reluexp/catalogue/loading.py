@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from reluexp.catalogue.datasets import DATASETS, DatasetOptions, Progress, Shape
-from reluexp.catalogue.registry import import_attribute, is_own, told_with_place
+from reluexp.catalogue.registry import import_attribute, is_own, message_of, told_with_place
 from reluexp.catalogue.samples import Raw, balanced_order, hold_out
 from reluexp.errors import DataError, ReluexpError
 
@@ -133,7 +133,11 @@ def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
         raise DataError(f"{options.name} failed: {told_with_place(error)}") from error
     if not isinstance(found, (tuple, list)) or len(found) != 4:
         raise DataError(f"{options.name} must return (train_x, train_y, test_x, test_y), not {type(found).__name__}")
-    train_x, train_y, test_x, test_y = map(_array, found)
+    try:
+        train_x, train_y, test_x, test_y = map(_array, found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        text = f"must return dense arrays or tensors: {message_of(error)}"
+        raise DataError(f"{options.name} {text}") from error
     if "f" in (train_y.dtype.kind, test_y.dtype.kind):
         return Raw(train_x, _real(options.name, train_y), test_x, _real(options.name, test_y), ()), sizes
     _check_labels(options.name, train_y, test_y)

@@ -116,7 +116,17 @@ def _inside(options: Any, way: Sequence[str]) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, Options):
         return "{" + ", ".join(f"{key}: {_text(item)}" for key, item in value) + "}"
+    if isinstance(value, str) and _looks_otherwise(value):
+        return repr(value)
     return "true" if value is True else "false" if value is False else str(value)
+
+
+def _looks_otherwise(text: str) -> bool:
+    """Whether a text looks like what is none, so that own options `1` and `"1"` would have one name."""
+    try:
+        return text in ("true", "false", "None") or math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def expand(config: Config, data: dict[str, Any]) -> tuple[list[Point], list[Problem]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
@@ -24,7 +24,7 @@ from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.catalogue.datasets import DATASETS, DatasetOptions
 from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.optimizers import OPTIMIZERS
-from reluexp.catalogue.registry import Options, Registry
+from reluexp.catalogue.registry import Options, Registry, message_of
 from reluexp.catalogue.schedules import SCHEDULES
 from reluexp.config.inference import Hypothesis, Tune
 
@@ -40,11 +40,16 @@ class _Own(Options):
     name: str
 
     @model_validator(mode="after")
-    def arguments_are_finite(self) -> Self:
-        """JSON knows no infinity, so that the trial's name would be another one when its results are read."""
+    def arguments_can_be_said_again(self) -> Self:
+        """What JSON has no word for would be something else when results are read, and the trial's name another one."""
         for key, value in (self.model_extra or {}).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"a finite number for {key}; leave it out, or give null, and let the code mean it")
+            try:
+                json.dumps(value, allow_nan=False)
+            except TypeError as error:
+                raise ValueError(f"what YAML has words for as {key}; {message_of(error)}") from error
+            except ValueError as error:
+                text = "leave it out, or give null, and let the code mean it"
+                raise ValueError(f"a finite number for {key}; {text}") from error
         return self
 
 

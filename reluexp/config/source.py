@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,12 +89,16 @@ def _resolved(document: Document) -> Document:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """A copy of nested mappings and lists as dicts and lists."""
+    """A copy of nested mappings and lists as dicts and lists; what Python has for numbers and names, too, as these."""
     if depth > _MOST_DEPTH:
         raise ConfigError(f"config: nested more than {_MOST_DEPTH} deep")
     if isinstance(value, Mapping):
         return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-    return [_plain(item, depth + 1) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(item, depth + 1) for item in value]
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy, torch and pandas
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _read(path: Path) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Style", "paper_style", "styled"]
 
+_WIDTHS, _DPI = (1.0, 60.0), (10.0, 1200.0)
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -77,7 +78,8 @@ def paper_style(width: float = 5.5) -> Style:
 def styled(style: Style, path: Path | None) -> Style:
     """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line), if one is given.
 
-    `figure.figsize` in the file sets the width. Raises ConfigError when it cannot be read or names what does not exist.
+    `figure.figsize` in the file sets the width, `figure.dpi` the dots of PNGs. Raises ConfigError when it cannot be
+    read, names what does not exist, or has pictures too large.
     """
     import warnings
 
@@ -97,9 +99,18 @@ def styled(style: Style, path: Path | None) -> Style:
     found: dict[str, Any] = {str(name): value for name, value in given.items()}
     if found.get("text.usetex"):
         raise ConfigError(f"--style: {path}: text.usetex: figures have plain text, which is no TeX")
-    size = found.pop("figure.figsize", None)
-    width = float(size[0]) if size else style.width
-    return replace(style, width=width, rc={**style.rc, **found})
+    size, dpi = found.pop("figure.figsize", None), found.pop("figure.dpi", None)
+    width = _within(path, "figure.figsize", float(size[0]), _WIDTHS) if size else style.width
+    dots = round(_within(path, "figure.dpi", float(dpi), _DPI)) if dpi else style.dpi
+    return replace(style, width=width, dpi=dots, rc={**style.rc, **found})
+
+
+def _within(path: Path, key: str, value: float, bounds: tuple[float, float]) -> float:
+    """Pictures beyond these bounds could not be drawn or not be kept."""
+    least, most = bounds
+    if not least <= value <= most:
+        raise ConfigError(f"--style: {path}: {key}: got {value:g}; from {least:g} to {most:g}")
+    return value
 
 
 def _refuse_unknown(path: Path, known: list[str]) -> None:
