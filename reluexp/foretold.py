@@ -19,7 +19,7 @@ from reluexp.plain import counted
 from reluexp.planning.estimate import estimate, kind_of
 from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few
 from reluexp.planning.plan import NUMERICS, Plan, make_plan, make_trials
-from reluexp.planning.shards import part_of
+from reluexp.planning.shards import part_of, refuse_fresh_part
 from reluexp.planning.tuning import for_choosing, settled
 from reluexp.standing import stock_for_run
 from reluexp.store import Shard, Store, recall_speed
@@ -36,6 +36,7 @@ def foretold(
 
     Raises ConfigError for what this machine cannot hold.
     """
+    refuse_fresh_part(fresh, shard)
     if ENGINES[resources.engine].here:
         refuse_oversized(loaded)
     refuse_too_few(loaded)

@@ -25,7 +25,7 @@ from reluexp.planning.code import code_of
 from reluexp.planning.estimate import kind_of, stack_seconds
 from reluexp.planning.limits import of_other_precision, refuse_oversized, refuse_too_few, too_few
 from reluexp.planning.plan import NUMERICS, Plan, Stack, Trial, make_plan, make_trials, own_key
-from reluexp.planning.shards import part_of
+from reluexp.planning.shards import part_of, refuse_fresh_part
 from reluexp.planning.tuning import for_choosing
 from reluexp.provenance import provenance
 from reluexp.registration import register
@@ -76,8 +76,7 @@ def run_loaded(
     listener: Listener = lambda event: None,
 ) -> Study:
     """The same for a config that is loaded already."""
-    if fresh and shard:
-        raise ConfigError("--fresh with --shard would remove what other shards did; use another --results folder")
+    refuse_fresh_part(fresh, shard)
     resources = resources or Resources.model_validate({})
     if loaded.config.tune and loaded.phase == "whole":
         first = run_loaded(for_choosing(loaded), results, resources, fresh, shard, listener)

@@ -432,3 +432,8 @@ def test_options_that_look_alike_have_two_names() -> None:
     points = load_config({"study": "s", "grid": {"activation": options}, "baseline": {"activation": options[0]}}).points
     names = ["a:f(p=1)", "a:f(p='1')", "a:f(p=true)", "a:f(p='true')", "a:f(p=x)"]
     assert [point.labels["activation"] for point in points] == names
+
+
+def test_a_config_without_an_end_is_read_to_its_bound() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: a config has at most 250,000 bytes"):
+        load_config("/dev/zero")

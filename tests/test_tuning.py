@@ -320,9 +320,11 @@ def test_a_run_that_is_only_foretold_heeds_fresh_and_shards(tmp_path: Path) -> N
 
     assert told() == "t: 18 trials at 6 settings, 0 to do"
     assert told(fresh=True) == "t: 18 trials at 6 settings, 18 to do"
-    parts = [int(told(True, f"{number}/2").split()[1]) for number in (1, 2)]
+    parts = [int(told(shard=f"{number}/2").split()[1]) for number in (1, 2)]
     assert min(parts) > 0
     assert sum(parts) == 18
+    with pytest.raises(ConfigError, match="--fresh with --shard would remove"):
+        told(True, "1/2")
 
 
 @pytest.mark.usefixtures("inline")

@@ -103,12 +103,13 @@ def _plain(value: Any, depth: int) -> Any:
 
 def _read(path: Path) -> str:
     try:
-        size = path.stat().st_size
         if path.is_dir():
             raise ConfigError(f"{path}: this is a folder; a config is a YAML file")
-        if size > _MOST_BYTES:
-            raise ConfigError(f"{path}: {size:,} bytes; a config has at most {_MOST_BYTES:,}")
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:  # which may have no end
+            found = file.read(_MOST_BYTES + 1)
+        if len(found) > _MOST_BYTES:
+            raise ConfigError(f"{path}: a config has at most {_MOST_BYTES:,} bytes")
+        return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
     except (OSError, ValueError) as error:

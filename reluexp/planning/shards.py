@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from reluexp.errors import ConfigError
 from reluexp.planning.estimate import stack_seconds
 from reluexp.planning.plan import Stack, Trial, make_plan
 from reluexp.store import Shard
 
-__all__ = ["part_of"]
+__all__ = ["part_of", "refuse_fresh_part"]
+
+
+def refuse_fresh_part(fresh: bool, shard: Shard | None) -> None:
+    """Raises ConfigError for a part that would begin by removing everything."""
+    if fresh and shard:
+        raise ConfigError("--fresh with --shard would remove what other shards did; use another --results folder")
 
 
 def part_of(trials: Sequence[Trial], shard: Shard) -> list[Trial]:

@@ -225,7 +225,7 @@ class Store:
 
         path = self.stack(stack) / WEIGHTS
         if not path.is_file():
-            raise ResultsError(f"{path}: there are no weights; train with train.save_weights: true")
+            raise ResultsError(f"{path}: there are no weights; train with train.save_weights: true, and --fresh")
         compare(path, examine(path.parent, "records")["files"][WEIGHTS])
         with safe_open(path, "pt") as file:
             keys = [key for key in file.keys() if key.startswith(f"{trial}/")]  # noqa: SIM118 not a dict
