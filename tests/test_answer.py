@@ -55,9 +55,9 @@ def test_a_difference_beyond_the_margin_is_told_and_what_is_open_too() -> None:
     assert "test accuracy was better with ELU (+2.0 points" in mattered
     assert "Tanh" not in mattered
     assert "Sigmoid" not in mattered
-    assert choice.startswith("The highest mean test accuracy had ELU")
-    assert "better than ReLU. 1 of 3 comparisons stay undecided; " in choice
-    assert choice.endswith(" seeds would tell.")
+    assert choice.startswith("ELU had the highest mean test accuracy")
+    assert "better than ReLU. 1 of 3 comparisons stays undecided; " in choice
+    assert choice.endswith(" seeds would tell, if what was seen is the truth.")
 
 
 def test_too_few_seeds_are_said_to_settle_nothing() -> None:
@@ -84,9 +84,9 @@ def test_where_no_net_learned_that_is_told_first_and_nothing_of_accuracies() -> 
     assert not any("accuracy was" in told or "mean test accuracy" in told for told in answer(study))
     assert not any("test accuracy" in told for told in findings(study))
     (card,) = cards_of(study, differences(study))
-    assert (card["verdict"], card["more"]) == ("equal", "In all pairs both nets were stuck.")
+    assert (card["verdict"], card["more"]) == ("no verdict", "In all pairs both nets were stuck.")
     rows = differences_table(study, differences(study)).rows
-    assert rows[0][-1].text == "equal (in all pairs both nets were stuck)"
+    assert rows[0][-1].text == "no verdict: in all pairs both nets were stuck"
     accuracies = [row[1] for row in summary_table(study, summary(study)).rows]
     assert [(cell.best, cell.mark) for cell in accuracies] == [(False, "")] * 2
     assert answer(idle(16, 12, 4))[0] == (
@@ -236,3 +236,64 @@ def test_no_two_activations_are_drawn_alike_along_an_axis() -> None:
 def test_gains_are_told_where_they_differ(gains: list[float], told: str) -> None:
     trials = pd.DataFrame({"activation": ["relu", "relu", "tanh", "tanh"], "gain": gains})
     assert gains_told(cast(Any, SimpleNamespace(trials=trials))) == told
+
+
+def test_silent_units_are_judged_among_rectifiers_alone() -> None:
+    """A sigmoid's unit that is off passes as much as any other."""
+    study = made_study(("relu", "leaky_relu", "sigmoid"), 8, 3, accidents=False)
+    layers = study.layers.merge(study.trials[["trial", "activation", "seed"]], on="trial")
+    off = {"relu": 0.3, "leaky_relu": 0.1, "sigmoid": 0.6}
+    study.layers["off_fraction"] = (layers["activation"].map(off) + 0.001 * layers["seed"]).where(
+        layers["site"].notna()
+    )
+    found = compare_study(study, "off_fraction", margins={"off_fraction": 0.02}).set_index("activation")
+    assert found["verdict"].to_dict() == {"leaky_relu": "better", "sigmoid": "no judgement"}
+    assert found.loc["sigmoid", ["p_beyond", "p_equal"]].isna().all()
+    assert found.loc["sigmoid", "mean"] == pytest.approx(0.3)
+    table = summary_table(study, summary(study))
+    column = table.headers.index("off %")
+    assert [row[column].mark for row in table.rows] == ["", "better", ""]
+
+
+def test_no_verdict_is_given_where_all_nets_of_a_side_diverged() -> None:
+    study = made_study(("relu", "leaky_relu"), 8, 3, accidents=False)
+    lost = study.trials["activation"] == "leaky_relu"
+    study = replace(study, trials=study.trials.assign(outcome=study.trials["outcome"].mask(lost, "diverged")))
+    frame = differences(study)
+    cells = {row[1].text: row[-1].text for row in differences_table(study, frame).rows}
+    assert {cells[name] for name in cells if name != "test accuracy"} == {"no verdict: all nets of Leaky ReLU diverged"}
+
+
+def test_a_target_that_differs_between_settings_stands_beside_its_steps() -> None:
+    study = made_study(("relu", "tanh"), 4, 6, axis="depth", values=(2, 4), accidents=False)
+    deep = study.epochs["trial"].map(study.trials.set_index("trial")["depth"]) == 4
+    low = study.epochs["probe_accuracy"].where(~deep, 0.1 + (study.epochs["probe_accuracy"] - 0.1) / 2)
+    own = replace(study, epochs=study.epochs.assign(probe_accuracy=low))
+    table = summary_table(own, summary(own))
+    column = next(i for i, header in enumerate(table.headers) if header.startswith("steps to"))
+    goals = {row[column].text.partition(" to ")[2] for row in table.rows}
+    assert len(goals) == 2
+    assert all(re.fullmatch(r"\d\d\.\d %", goal) for goal in goals)
+    alone = made_study(("relu", "tanh"), 4, 6, accidents=False)
+    table = summary_table(alone, summary(alone))
+    assert not any(" to " in row[column - 1].text for row in table.rows)
+    assert re.search(r"Steps: median to 95 % of the way .* of ReLU \(\d\d\.\d %\)\.", table.caption)
+
+
+def test_all_targets_of_a_config_are_tested() -> None:
+    study = replace(planted(10), targets={"test_accuracy": [0.5, 0.8]})
+    found = differences(study)
+    times = found[found["metric"].str.startswith("steps_to_")]
+    assert times["metric"].value_counts().to_dict() == {
+        "steps_to_test_accuracy_0.5": 3, "steps_to_test_accuracy_0.8": 3}  # fmt: skip
+    assert times["p_smallest"].nunique() == 1
+    assert times["p_smallest"].iloc[0] == pytest.approx(6 * 2 / 2**10)
+
+
+def test_the_sentence_on_deaths_says_how_many_came_back() -> None:
+    study = made_study(("relu",), 4, 8, accidents=False)
+    died = study.units[study.units["died_at_step"].notna()]
+    shares = 1 - died["dead_at_end"].astype(float).groupby(died["trial"]).mean()
+    sentence = next(told for told in findings(study) if "came" in told or "alive again" in told)
+    assert f"Of those that died in training {100 * shares.mean():.1f} % [" in sentence
+    assert sentence.endswith(f"were alive again at its end ({len(shares)} nets with deaths).")

@@ -20,7 +20,7 @@ from reluexp.catalogue.architectures import ARCHITECTURES
 from reluexp.claims import CLAIMS, Evidence, Field, Part, Placed, claim_parts, claim_table, evidence_of, told_parts
 from reluexp.claims.price import partial_conjunction
 from reluexp.claims.signals import _skippable, lost_per_layer
-from reluexp.claims.table import _shown
+from reluexp.claims.table import _seeds, _shown
 from reluexp.config import Setting, label_of, load_config
 from reluexp.cost import _module, measure_cost
 from reluexp.report.figures import FIGURES
@@ -518,3 +518,14 @@ def test_pairs_in_which_neither_net_learned_say_nothing_of_accuracies(idle: int)
     only.trials["stuck"] = True
     row = claim_table(evidence_of(only)).set_index("claim").loc["nonlinear"]
     assert row["verdict"] == "undecided"
+
+
+def test_seeds_that_would_decide_are_those_of_one_contrast_where_one_is_enough() -> None:
+    rng = np.random.default_rng(0)
+    near = decide(Contrast("near", 0.002 + rng.normal(0, 1, 6)))
+    against = decide(Contrast("against", -1.0 + rng.normal(0, 1, 6)))
+    good = decide(Contrast("for", 1.0 + rng.normal(0, 1, 6)))
+    assert against.p_against < against.p_for
+    assert _seeds([against, good]) == max(against.seeds, 7)
+    for_both = [own for own in (near, good) if own.p_for <= own.p_against]
+    assert _seeds(for_both) == max(max(own.seeds, 7) for own in for_both)

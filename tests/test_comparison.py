@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,19 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inline import inline
 from made import made_study
 from made_results import made, rows_of
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+import reluexp
 from reluexp.catalogue.metrics import MARGINS, margin_of
 from reluexp.errors import ConfigError
+from reluexp.report.tables.along import along_table
 from reluexp.stats import (
+    along_axes,
     axis_of,
     compare,
     compare_pairs,
@@ -395,3 +400,33 @@ def test_an_axis_without_a_baseline_of_its_own_asks_for_one() -> None:
         compare_study(study, "test_accuracy", "train.batch_size")
     with pytest.raises(ConfigError, match=r"by: got 'activatoin'; .*did you mean 'activation'"):
         compare_study(study, "test_accuracy", "activatoin")
+
+
+def test_further_axes_are_compared_with_the_configs_own_value(tmp_path: Path) -> None:
+    config = {
+        "study": "s",
+        "dataset": {"name": "digits", "train_size": 200, "test_size": 60},
+        "architecture": {"width": [8, 8]},
+        "train": {"epochs": 1, "lr": 0.1},
+        "seeds": 3,
+        "grid": {"activation": ["relu", "elu"], "train.lr": [0.01, 0.1, 0.5], "init.dead": [0.25, 0.0]},
+    }
+    with inline():
+        study = reluexp.run(config, tmp_path)
+    found = along_axes(study)
+    assert found.groupby("axis", sort=False)["reference"].unique().map(list).to_dict() == {
+        "train.optimizer.lr": [0.1], "init.dead": [0.0]}  # fmt: skip
+    for axis, base in (("train.optimizer.lr", 0.1), ("init.dead", 0.0)):
+        for metric in ("test_accuracy", "dead_fraction"):
+            own = study.compare(metric, by=axis, baseline=base)
+            own = own if metric == "test_accuracy" else own[own["activation"] == "relu"]
+            rows = found[(found["axis"] == axis) & (found["metric"] == metric)]
+            columns = ["activation", "n", "mean", "low", "high", "p", "p_holm", "verdict"]
+            pd.testing.assert_frame_equal(rows[columns].reset_index(drop=True), own[columns].reset_index(drop=True))
+    table = along_table(study, found)
+    assert len(table.rows) == len(found)
+    assert {row[1].text for row in table.rows} == {"0.01 − 0.1", "0.5 − 0.1", "0.25 − 0.0"}
+    with inline():
+        alone = reluexp.run({**config, "study": "t", "grid": {"activation": ["relu", "elu"]}}, tmp_path)
+    assert along_axes(alone).empty
+    assert not along_table(alone, along_axes(alone)).rows

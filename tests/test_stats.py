@@ -185,7 +185,7 @@ def test_the_headline_target_is_each_settings_own() -> None:
     assert found["depth"].tolist() == [2, 4, 8]
     np.testing.assert_allclose(found["value"], [math.nan, 0.1 + 0.95 * 0.7, 0.1 + 0.95 * 0.5])
     whose = [rule.rpartition("accuracy of ")[2].split(" (")[0] for rule in found["rule"]]
-    assert whose == ["nobody: no activation got beyond chance", "ReLU", "Tanh"]
+    assert whose == ["no activation, since none got beyond chance", "ReLU", "Tanh"]
     column, rule = headline_target(study)
     assert column == "steps_to_95%"
     assert rule.endswith("of ReLU, or of the best activation where that is absent or not beyond chance")
@@ -194,7 +194,7 @@ def test_the_headline_target_is_each_settings_own() -> None:
 def test_when_nobody_learns_no_target_is_ever_reached() -> None:
     study = small([("relu", 0, [0.1, 0.1, 0.1])])
     assert np.isinf(steps_to_target(study)["steps"]).all()
-    assert "no activation got beyond chance" in describe_targets(study)
+    assert "none got beyond chance" in describe_targets(study)
 
 
 def test_never_ranks_last_in_the_median_and_is_counted() -> None:

@@ -71,6 +71,8 @@ class Activation:
     learned: bool = False
     half_line: Callable[[Any], bool] = lambda options: False
     """whether the function with these options is exactly 0 on a half-line, so that its units can die"""
+    rectifies: bool = False
+    """whether it passes what is above 0 and holds back what is below, so that units that are off can be compared"""
 
 
 def _builder(package: str, name: str, *fields: str) -> Callable[[Any, int], nn.Module]:
@@ -110,6 +112,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             _build("Relu"),
             torchs=_torchs("ReLU"),
             half_line=lambda options: True,
+            rectifies=True,
         ),
         Activation(
             "leaky_relu",
@@ -122,6 +125,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             LeakyRelu,
             _torchs("LeakyReLU", "negative_slope"),
             half_line=lambda options: options.negative_slope == 0,
+            rectifies=True,
         ),
         Activation(
             "prelu",
@@ -134,6 +138,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             Prelu,
             _sloped("torch.nn", "PReLU"),
             learned=True,
+            rectifies=True,
         ),
         Activation(
             "elu",
@@ -145,6 +150,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             _build("Elu", "alpha"),
             Elu,
             _torchs("ELU", "alpha"),
+            rectifies=True,
         ),
         Activation(
             "selu",
@@ -155,6 +161,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             "-",
             _build("Selu"),
             torchs=_torchs("SELU"),
+            rectifies=True,
         ),
         Activation(
             "sigmoid",
@@ -186,6 +193,7 @@ ACTIVATIONS: Registry[Activation] = Registry(
             _build("Relu6"),
             torchs=_torchs("ReLU6"),
             half_line=lambda options: True,
+            rectifies=True,
         ),
         Activation(
             "identity",
@@ -229,6 +237,12 @@ def build_activation(options: Any, width: int) -> nn.Module:
 def dies(options: Any) -> bool:
     """Whether the activation is exactly 0 on a half-line, so that its units can die of z ≤ 0."""
     return options.name in ACTIVATIONS and ACTIVATIONS[options.name].half_line(options)
+
+
+def rectifies(label: str) -> bool:
+    """Whether an activation, by its label, passes what is above 0 and holds back what is below."""
+    name = label.partition("(")[0]
+    return name in ACTIVATIONS and ACTIVATIONS[name].rectifies
 
 
 def display_name(label: Any) -> str:

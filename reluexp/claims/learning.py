@@ -9,7 +9,7 @@ import numpy as np
 from reluexp.claims.claim import Evidence, Part
 from reluexp.claims.field import Field, Group
 from reluexp.claims.largest import median_of, ratio_contrast, smaller_than
-from reluexp.stats import Contrast, mean_interval
+from reluexp.stats import Contrast, mean_interval, outcome_of
 
 __all__ = ["accuracy", "convergence", "depth", "dying_setting", "elu", "leaky", "nonlinear", "prelu"]
 
@@ -17,6 +17,7 @@ POINT = 0.01
 _FASTER = math.log(1.1)
 _TARGET = 0.95
 _TRAINED, _DEEPEST, _BUDGET = 0.90, 32, 10
+_CLASSES = "data with classes: real targets have no accuracy"
 
 
 def accuracy_gap(field: Field, group: Group, level: str, base: str, threshold: float, label: str) -> Part:
@@ -65,6 +66,8 @@ def nonlinear(field: Field) -> Evidence:
 
 def convergence(field: Field) -> Evidence:
     """Sigmoid and tanh each need more than 1.1 times relu's steps to 95 % probe accuracy."""
+    if not outcome_of(field.study).share:
+        return Evidence(missing=[_CLASSES])
     parts, missing = [], []
     for rival in ("sigmoid", "tanh"):
         home = field.home("relu", rival)
@@ -82,7 +85,10 @@ def elu(field: Field) -> Evidence:
         return Evidence(missing=["relu and elu in the base setting"])
     shift = field.paired(home, "relu", "elu", field.metric("mean_shift"))
     contrast = Contrast("mean shift", shift, "greater", 0.1)
-    return Evidence([Part(f"mean shift relu − elu ({home.about})", [contrast]), slower(field, home, "relu", "elu")])
+    moved = Part(f"mean shift relu − elu ({home.about})", [contrast])
+    if not outcome_of(field.study).share:
+        return Evidence([moved], missing=[_CLASSES])
+    return Evidence([moved, slower(field, home, "relu", "elu")])
 
 
 def prelu(field: Field) -> Evidence:
@@ -201,6 +207,8 @@ def accuracy(field: Field) -> Evidence:
         size, low, high = (f"{value:.2f}".replace("-", "−") for value in (control.mean, control.low, control.high))
         told = f"control: half the width costs {size} points [{low}, {high}], so lost capacity alone explains that much"
         notes.append(told)
+    else:
+        notes.append("without its control, a net of half the width: lost capacity alone may explain as much")
     share = mean_interval(field.single(dead, "relu", metric)).n
     contrast = Contrast("intervention", loss, "greater", 0.005, idle)
     several = (f"{share} nets with half of their units dead", _idle_pairs(idle, idle + len(loss)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,7 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
         return f"nets that learn: in {counted(idle, 'pair')} neither did"
     if waiting := sum(d.contrast.unknown for d in open_):
         return f"longer training or a wider range: what was tried tells nothing of {counted(waiting, 'pair')}"
-    seeds = seeds_for(open_)
+    seeds = _seeds(open_)
     if math.isnan(seeds):
         return "more seeds; how many cannot be told from values some of which are infinite"
     if math.isinf(seeds):
@@ -145,3 +146,11 @@ def _decides(claim: Claim, own: Evidence, verdict: str, tested: int) -> str:
     if seeds > MANY_SEEDS:
         return f"more than {MANY_SEEDS:,} seeds: what was seen lies near a threshold"
     return f"about {seeds:,.0f} seeds, if what was seen is the truth"
+
+
+def _seeds(undecided: Sequence[Decision]) -> float:
+    """Seeds that would do: for a claim that all undecided contrasts speak for, as many as these need together; else as
+    many as the first of those needs that speak against it, since one is enough; inf and NaN as `seeds_for`.
+    """
+    against = [d for d in undecided if d.p_against < d.p_for and math.isfinite(d.seeds)]
+    return min(map(seeds_for, ([d] for d in against)), default=math.nan) if against else seeds_for(undecided)

@@ -138,7 +138,7 @@ def _mattered(study: Results, rows: pd.DataFrame) -> str:
     tested = f"by signed-rank tests; which difference matters, `margins: {{{outcome.metric}: …}}` would say"
     return (
         f"Against {base}, paired over {seeds} seeds, {outcome.name} was {'; '.join(shown)}{more}: "
-        f"{tested if bare else f'beyond the {least} that are taken to matter'}."
+        f"{tested if bare else f'by more than the {least} taken to matter'}."
     )
 
 
@@ -158,17 +158,17 @@ def _choice(study: Results, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The best mean, and whether it is told apart from the baseline; what the seeds leave open."""
     left, outcome = _left_open(compared), outcome_of(study)
     rows = _on_one_data_set(table[table[f"{outcome.metric}_n"] > 0], outcome)
-    others, head = other_axes(study), "The"
+    others, head = other_axes(study), ""
     if others and len(rows):
         beside = rows.groupby(others)["activation"].transform("nunique")
         if beside.nunique() > 1:  # what ran without most of the others is no choice among them
-            rows, head = rows[beside == beside.max()], "Where most activations were compared, the"
+            rows, head = rows[beside == beside.max()], "Where most activations were compared, "
     if rows["activation"].nunique() < 2:
         return " ".join([*across_sentences(study), left]).strip()
     top = _best(rows, outcome)
     value, most = outcome.value(top[f"{outcome.metric}_mean"]), "highest" if outcome.sign > 0 else "lowest"
     whose = f"{display_name(top['activation'])}{at_setting(study, top)}"
-    head = f"{head} {most} mean {outcome.name} had {whose}, {value}"
+    head = f"{head}{whose} had the {most} mean {outcome.name}, {value}"
     if compared.empty:
         return f"{head}; there is no baseline to compare it with."
     if top["activation"] == study.baseline:
@@ -202,10 +202,14 @@ def _left_open(compared: pd.DataFrame) -> str:
         return ""
     seeds = sorted(math.inf if math.isnan(n := seeds_to_tell(row)) else n for row in undecided.to_dict("records"))
     half = seeds[(len(seeds) - 1) // 2]
+    within = (undecided["mean"].abs() <= undecided["margin"]).all()
+    mixed = "supposing no difference where the mean lies within the margin, else the one seen"
+    truth = "if there is no difference" if within else mixed
     if len(seeds) > 1:
         at_most = "" if half > MANY_SEEDS else "at most "
-        told = f"half of them would need {at_most}{seeds_told(half)} seeds, if what was seen is the truth"
+        told = f"half of them would need {at_most}{seeds_told(half)} seeds, {truth}"
     else:
-        told = f"{seeds_told(half)} seeds would tell"
-    stay = "comparison stays" if len(compared) == 1 else "comparisons stay"
-    return f"{len(undecided)} of {len(compared)} {stay} undecided{f'; {told}' if math.isfinite(half) else ''}."
+        told = f"{seeds_told(half)} seeds would tell, {truth if within else 'if what was seen is the truth'}"
+    stay = "stays" if len(undecided) == 1 else "stay"
+    more = f"; {told}" if math.isfinite(half) else ""
+    return f"{len(undecided)} of {counted(len(compared), 'comparison')} {stay} undecided{more}."

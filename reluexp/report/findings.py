@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import display_name
+from reluexp.catalogue.metrics import METRICS
 from reluexp.plain import counted, percentage
 from reluexp.stats import (
     ALPHA,
@@ -21,6 +22,8 @@ from reluexp.stats import (
     Outcome,
     Results,
     aggregate,
+    along_axes,
+    axis_names,
     differences,
     dying,
     final_metrics,
@@ -28,6 +31,7 @@ from reluexp.stats import (
     headline_target,
     learned,
     matching,
+    mean_interval,
     other_axes,
     outcome_of,
     setting_columns,
@@ -39,13 +43,15 @@ from reluexp.stats import (
 
 __all__ = ["any_of", "at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
 
-_LIMIT = 6
+_LIMIT = 7
+_AXES = 2  # beside the activation, of which there are sentences
 _REASON = 240  # characters of an error that a sentence quotes
+_FEW_DEATHS = 10
 _SMALL_LOSS = 0.5  # decades of gradient from the last hidden site to the first that are not worth a sentence
 
 
 def findings(study: Results) -> list[str]:
-    """The most telling sentences about a study, most telling first, at most six."""
+    """The most telling sentences about a study, most telling first, at most seven."""
     if study.trials.empty:
         return ["No trial has ended yet."]
     final = final_metrics(study)
@@ -55,7 +61,7 @@ def findings(study: Results) -> list[str]:
     sentences = [
         *_outcomes(study, final),
         *_deaths(study, table, final),
-        *(_learned(study) if learned(final).any() and was_trained(study) else []),
+        *([*_learned(study), *_along(study)] if learned(final).any() and was_trained(study) else []),
         *_speed(study, table),
         *_gradients(study),
         *_zeros(study, table),
@@ -195,8 +201,24 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     most = _several(study, "the most", rows) if ahead else ""
     return [
         f"{name} units were dead at the end in {own.gt(0).sum()} of {counted(n, 'net')}{where}"
-        f"{most}: {_share(row, 'dead_fraction')} of the hidden units{born}."
+        f"{most}: {_share(row, 'dead_fraction')} of the hidden units{born}.{_came_back(study, row)}"
     ]
+
+
+def _came_back(study: Results, row: Any) -> str:
+    """What share of the units of a setting that died in training was alive at its end; nothing for a handful."""
+    units, trials = study.units, settings(study)
+    if not {"died_at_step", "dead_at_end"} <= set(units):
+        return ""
+    keys = setting_columns(study)
+    own = trials.loc[(trials[keys] == row[keys]).all(axis=1) & (trials["outcome"] == "finished"), "trial"]
+    died = units.loc[units["trial"].isin(own) & units["died_at_step"].notna(), ["trial", "dead_at_end"]]
+    if len(died) < _FEW_DEATHS:
+        return ""
+    mean, low, high, n = mean_interval(1 - died["dead_at_end"].astype(float).groupby(died["trial"].astype(str)).mean())
+    bounds = "" if math.isnan(low) else f" [{percentage(max(low, 0), '')}, {percentage(min(high, 1), '')}]"
+    share = f"{percentage(mean)}{bounds}"
+    return f" Of those that died in training {share} were alive again at its end ({counted(n, 'net')} with deaths)."
 
 
 def _learned(study: Results) -> list[str]:
@@ -212,7 +234,7 @@ def _learned(study: Results) -> list[str]:
     few = rows["pairs_needed"].max()
     if math.isnan(few):
         clear = rows[rows["p_holm"] <= ALPHA]
-        how = f"signed-rank tests, Holm-corrected: {len(clear)} of {count} differ"
+        how = f"signed-rank tests, Holm-corrected: {len(clear)} of {count} {'differs' if len(clear) == 1 else 'differ'}"
     else:
         clear = rows[rows["spread"] & ((rows["low"] > 0) | (rows["high"] < 0))]
         how = f"exploratory: intervals that exclude 0, of {count}: {len(clear)}; tests need {few:.0f} seeds"
@@ -230,10 +252,31 @@ def _learned(study: Results) -> list[str]:
 def _beat(study: Results, row: Any, base: str) -> str:
     found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
     outcome = outcome_of(study)
-    verb, ahead = ("beat", row["wins"]) if outcome.sign * found.mean > 0 else ("fell behind", row["losses"])
+    verb, ahead = ("was ahead of", row["wins"]) if outcome.sign * found.mean > 0 else ("fell behind", row["losses"])
     where = at_setting(study, row)
     size, name = _size(outcome, found), display_name(row["activation"])
     return f"{name} {verb} {base} by {size} (in {ahead:.0f} of {found.n} seeds){where}"
+
+
+def _along(study: Results) -> list[str]:
+    """For the first further axes the largest difference that was told apart, in each metric."""
+    frame, names = along_axes(study), axis_names(other_axes(study))
+    told = []
+    for axis, part in frame.groupby("axis", sort=False) if len(frame) else ():
+        found = []
+        for metric, own in part[part["verdict"].isin(["better", "worse"])].groupby("metric", sort=False):
+            row = own.loc[own["mean"].abs().idxmax()]
+            rest = setting_name(study, {other: row[other] for other in names if other != axis})
+            whose = display_name(row["activation"]) + (f" at {rest}" if rest else "")
+            size = Outcome(str(metric)).apart(row["mean"], row["low"], row["high"])
+            many = int((part["metric"] == metric).sum())
+            most = f", the most of {len(own)} of {many} that differ" if many > 1 else ""
+            found.append(f"{METRICS[str(metric)].label} {size} with {row['level']} for {whose}{most}")
+        if found:
+            pairs = _range(part["n"])
+            against = f"{names[str(axis)]} = {part['reference'].iloc[0]}"
+            told.append(f"Against {against}, paired over {pairs} seeds: {'; '.join(found)}.")
+    return told[:_AXES]
 
 
 def _range(counts: pd.Series) -> str:
@@ -250,8 +293,8 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
     if targets["value"].isna().all():
         return ["No activation got beyond chance in half of its nets."]
     others = other_axes(study)
-    rows = table.merge(targets, on=others) if others else table.merge(targets, how="cross")
-    rows = rows[np.isfinite(rows[f"{column}_median"])]
+    whole = table.merge(targets, on=others) if others else table.merge(targets, how="cross")
+    rows = whole[np.isfinite(whole[f"{column}_median"])]
     if rows.empty:
         return [f"No activation came to hold the target at two measurements in a row in half of its nets: {rule}."]
     if others:
@@ -267,17 +310,19 @@ def _speed(study: Results, table: pd.DataFrame) -> list[str]:
         return [f"{name} reached {row['rule']} after a median of {took}{where}."]
     several = name != display_name(row["activation"])
     rival = "" if several else f"; {_rival(study, same, row, column)}"
-    head = f"By medians {name} {'were' if several else 'was'} fastest{where}: {took} to {row['rule']}"
-    return [f"{head}{rival}{_elsewhere(study, rows, row, column)}."]
+    head = f"By medians {name} came first{where}: {took} to {row['rule']}"
+    return [f"{head}{rival}{_elsewhere(study, whole, row, column)}."]
 
 
 def _elsewhere(study: Results, rows: pd.DataFrame, row: Any, column: str) -> str:
-    """In how many of several settings it was among the fastest."""
+    """In how many of several settings, those with something to compare, it was among the first."""
     others = other_axes(study)
     if not others:
         return ""
+    rows = rows[rows[f"{column}_n"].gt(0) & rows["value"].notna()]
+    rows = rows[rows.groupby(others)["activation"].transform("nunique") > 1]
     steps = rows[f"{column}_median"].round()
-    first = steps == steps.groupby([rows[axis] for axis in others]).transform("min")
+    first = np.isfinite(steps) & (steps == steps.groupby([rows[axis] for axis in others]).transform("min"))
     count, won = rows.groupby(others).ngroups, int((first & (rows["activation"] == row["activation"])).sum())
     return f"; so it was in {won} of {count} settings" if count > 1 else ""
 
@@ -299,13 +344,14 @@ def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
     if math.isnan(pair["low"]):
         return f"{told} was faster than {base} in {int(pair['wins'])}, slower in {int(pair['losses'])}"
     ratio, low, high = (math.exp(pair[part]) for part in ("mean", "low", "high"))
-    return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]"
+    same = ", which shows no difference" if low <= 1 <= high else ""
+    return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]{same}"
 
 
 def _median(row: Any, column: str) -> str:
     """`140 steps (1 of 10 never did)`."""
     median, never, n = row[f"{column}_median"], int(row[f"{column}_never"]), int(row[f"{column}_n"])
-    shown = f"{median:,.0f} steps" if math.isfinite(median) else "longer than it was trained to hold it"
+    shown = f"{median:,.0f} steps" if math.isfinite(median) else "more steps than it was trained for"
     return shown + (f" ({never} of {n} never did)" if never else "")
 
 

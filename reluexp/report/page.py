@@ -147,6 +147,8 @@ def render_page(
             baseline=frames["differences"].attrs.get("baseline", ""),
             summary=tables["summary"],
             differences=tables["differences"],
+            along=tables["along_axes"],
+            along_count=len(frames["along_axes"]),
             groups=sections,
             targets=describe_targets(study) if len(study.trials) else "",
             trials=tables["trials"],

@@ -44,7 +44,9 @@ _MOST_COLUMNS, _MOST_ROWS = 14, 60
 _DISPENSABLE = ("trials", "zero %", "off %", "… of those that learned", "failed", "diverged", "stuck", "collapsed")
 """columns that a narrow terminal goes without, the first first"""
 _LEAST = 12  # characters that are left of an activation's label
-_NOTE = "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † cannot be dead exactly"
+_NOTE = (
+    "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † by underflow, not compared"
+)
 _SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "if learned %"}
 
 

@@ -36,7 +36,7 @@ _ENTRIES = (
         "dead",
         "The derivative of the activation is exactly 0 at every probe sample and position; for ReLU, no "
         "pre-activation is above 0. Sufficient for no gradient, not necessary. For ELU, SELU, sigmoid and tanh it can "
-        "only be underflow, and is not compared.",
+        "only be underflow, and is not compared. Units that init.dead switches off are dead whatever they get.",
         _LU,
     ),
     Term("born dead", "Dead before the first step.", _LU),

@@ -45,7 +45,7 @@ def claims_of(
 
 def base_of(study: Results) -> str:
     """The setting that claims call the base one, in a few words; nothing for results that do not know theirs."""
-    return Group(study.base, False).about if study.base else ""
+    return Group(study.base, bool(study.tuned_axes)).about if study.base else ""
 
 
 def cards_of(study: Results, compared: pd.DataFrame) -> list[dict[str, str]]:
@@ -59,8 +59,8 @@ def _card(study: Results, row: dict[Any, Any], idle: str) -> dict[str, str]:
     title = display_name(row["activation"]) + at_setting(study, row)
     size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {counted(int(row['n']), 'pair')}"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
-    more = f"In all pairs both nets were {idle}." if idle else _more(row)
-    return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": more}
+    more = f"{idle[:1].upper()}{idle[1:]}." if idle else _more(row)
+    return {"verdict": "no verdict" if idle else str(row["verdict"]), "title": title, "numbers": numbers, "more": more}
 
 
 def _more(row: dict[Any, Any]) -> str:
@@ -70,6 +70,8 @@ def _more(row: dict[Any, Any]) -> str:
         if abs(row["mean"]) > row["margin"]:
             return f"About {seeds:.0f} seeds would show a difference as large as the one seen."
         return f"About {seeds:.0f} seeds would show that there is none beyond the margin, if there is none."
-    if math.isfinite(row["p_holm"]):
-        return f"{p_told(row['p_holm'])} (Holm)"
+    deciding = {"better": "p_beyond", "worse": "p_beyond", "equal": "p_equal"}.get(str(row["verdict"]), "p_holm")
+    if math.isfinite(row[deciding]):
+        of = {"p_beyond": ", of a difference beyond the margin", "p_equal": ", of one within it"}.get(deciding, "")
+        return f"{p_told(row[deciding])} (Holm{of})"
     return ""

@@ -10,7 +10,7 @@ from reluexp.stats.across import Across, across_tasks
 from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, together
-from reluexp.stats.differences import differences
+from reluexp.stats.differences import along_axes, differences
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import final_metrics, summary
@@ -58,6 +58,7 @@ __all__ = [
     "Survival",
     "across_tasks",
     "aggregate",
+    "along_axes",
     "axis_names",
     "axis_of",
     "chosen",

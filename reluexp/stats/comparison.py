@@ -14,7 +14,7 @@ from reluexp.catalogue.metrics import better_sign, is_time, margin_of
 from reluexp.errors import ConfigError
 from reluexp.stats.intervals import mean_interval, median_with
 from reluexp.stats.pairs import pairs
-from reluexp.stats.readings import known_beforehand, readings
+from reluexp.stats.readings import known_beforehand, means_another, readings
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order
 from reluexp.stats.signed_rank import (
@@ -58,6 +58,9 @@ def compare_study(
     known = np.array([known_beforehand(study, metric, by, level, base) for level in found[by]], bool)
     found.loc[known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
     found.loc[known, "verdict"] = "by definition"
+    other = np.array([means_another(metric, by, level, base) for level in found[by]], bool)
+    found.loc[other, ["p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
+    found.loc[other, "verdict"] = "no judgement"
     found.insert(found.columns.get_loc("baseline") + 1, "at", at)
     return found
 
@@ -97,7 +100,8 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
     - p: exact two-sided signed-rank; p_holm: Holm's correction over the family; p_smallest: the least that the family
       could reach; where that is above 0.05 p and p_holm are NaN and pairs_needed says how many would do.
     - margin, verdict: `better`, `worse` (`higher`, `lower` where neither is good), `equal`, `undecided`, or
-      `no margin`, or `by definition` (exact deaths of what cannot die); p_beyond, p_equal: Holm-corrected p of the
+      `no margin`, or `by definition` (exact deaths of what cannot die), or `no judgement` (silent units of what is
+      no rectifier); p_beyond, p_equal: Holm-corrected p of the
       tests behind them; at the spread seen, pairs_to_resolve: how many pairs would show that a true 0 is within the
       margin; pairs_to_decide: how many would decide if the mean seen were the truth.
     - mean_sound, n_sound: the mean and number of the pairs in which neither trial diverged or got stuck.

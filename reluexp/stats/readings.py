@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
+from reluexp.catalogue.activations import rectifies
 from reluexp.catalogue.metrics import METRICS, better_sign, is_time
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
@@ -18,7 +19,7 @@ from reluexp.stats.intervals import finite, sound
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, setting_columns, settings
 
-__all__ = ["MOMENTS", "known_beforehand", "readings"]
+__all__ = ["MOMENTS", "known_beforehand", "means_another", "readings"]
 
 MOMENTS = ("last", "best", "auc")
 """`last`: the end of training; `best`: the epoch with the best validation accuracy (for a loss, the least validation
@@ -136,3 +137,8 @@ def known_beforehand(study: Results, metric: str, by: str, *levels: Any) -> bool
     """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so."""
     of_death = by == "activation" and metric in METRICS and METRICS[metric].death
     return of_death and not dying(study).issuperset(map(str, levels))
+
+
+def means_another(metric: str, by: str, *levels: Any) -> bool:
+    """Whether a metric is no merit or fault of one of these activations: to be off is none of a sigmoid's unit."""
+    return by == "activation" and metric == "off_fraction" and not all(rectifies(str(level)) for level in levels)

@@ -137,7 +137,7 @@ def _goal(part: pd.DataFrame, chance: float, baseline: str | None) -> tuple[floa
         return medians[str(baseline)], display_name(baseline)
     best = max(medians, key=lambda label: medians[label], default="")
     if not medians.get(best, chance) > chance:  # NaN in regression
-        return math.nan, "nobody: no activation got beyond chance"
+        return math.nan, "no activation, since none got beyond chance"
     return medians[best], f"{display_name(best)} (the best; the baseline did not get beyond chance or is absent)"
 
 

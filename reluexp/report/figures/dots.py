@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,8 @@ def _final(study: Results, style: Style, outcome: Outcome) -> Figure | None:
     if outcome_of(study) != outcome or final[outcome.metric].notna().sum() == 0:
         return None
     facets, _ = facets_of(study, style.facets // len(_variants(final)))
-    panels = [
-        Panel("\n".join(filter(None, [facet.title, title])), rows, outcome.metric)
-        for facet in facets
-        for title, rows in _variants(facet.of(final))
-    ]
+    shown = [(facet.title, *variant) for facet in facets for variant in _variants(facet.of(final))]
+    panels = [Panel("\n".join(filter(None, [where, title])), rows, outcome.metric) for where, title, rows in shown]
     longest = max(len(label) for label, _, _ in lines.looks.values())
     columns = 2 if len(panels) > 1 and longest <= _BESIDE else 1
     height = max(0.55, (0.5 + 0.3 * len(lines.looks)) / style.row_height)
@@ -61,8 +59,16 @@ def _final(study: Results, style: Style, outcome: Outcome) -> Figure | None:
         ax.locator_params(axis="x", nbins=5 if columns == 1 else 3)
         if i + columns >= len(axes):
             ax.set_xlabel(f"final {outcome.name}")
+    for variant in dict.fromkeys(title for _, title, _ in shown):  # what is told apart by eye has one scale
+        _share_scale([ax for ax, (_, title, _) in zip(axes, shown, strict=True) if title == variant])
     legend(figure, Lines("", {}), style, _dot_key(pd.concat([panel.rows for panel in panels])))
     return figure
+
+
+def _share_scale(axes: Sequence[Axes]) -> None:
+    ends = [ax.get_xlim() for ax in axes]
+    for ax in axes:
+        ax.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def _variants(final: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -7,6 +7,7 @@ from reluexp.report.frames.choices import candidates
 from reluexp.report.frames.costs import phase_seconds
 from reluexp.report.frames.lives import causes, starved_and_dead, survival_curves
 from reluexp.report.tables.across import across_table, ranks_table
+from reluexp.report.tables.along import along_table
 from reluexp.report.tables.cells import Cell, Table, TableSpec
 from reluexp.report.tables.differences import differences_table
 from reluexp.report.tables.formats import to_csv, to_latex, to_markdown
@@ -21,13 +22,14 @@ from reluexp.report.tables.verdicts import (
     hypotheses,
     hypotheses_table,
 )
-from reluexp.stats import differences, summary
+from reluexp.stats import along_axes, differences, summary
 
 __all__ = ["TABLES", "Cell", "Table", "TableSpec", "to_csv", "to_latex", "to_markdown"]
 
 TABLES: tuple[TableSpec, ...] = (
     TableSpec("summary", "Summary", summary, summary_table),
     TableSpec("differences", "Differences to the baseline", differences, differences_table),
+    TableSpec("along_axes", "Along the other axes", along_axes, along_table),
     TableSpec("trials", "Every trial", by_outcome, trials_table),
     TableSpec("hypotheses", "What was expected", hypotheses, hypotheses_table),
     TableSpec("choice", "What tuning chose", choice, choice_table),

@@ -143,7 +143,7 @@ def loss_cells(
     shown = [f"{value:.3g}" if math.isfinite(value) else "–" for value in mean]
     marks = verdicts or [("", False)] * len(mean)
     return [
-        Cell(text + more, bool(bold[i]), sort=mean[i], mark="" if verdict == "no margin" else verdict, star=star)
+        Cell(text + more, bool(bold[i]), sort=mean[i], mark=verdict, star=star)
         for i, (text, more, (verdict, star)) in enumerate(zip(shown, half, marks, strict=True))
     ]
 

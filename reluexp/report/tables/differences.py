@@ -16,37 +16,57 @@ from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, si
 from reluexp.stats import ALPHA, LOSS, Outcome, Results, other_axes, outcome_of, settings
 from reluexp.stats.contrasts import seeds_told
 
-__all__ = ["differences_table", "interval_cell", "marks_of", "seeds_to_tell", "size_of", "unlearned"]
+__all__ = [
+    "differences_table",
+    "interval_cell",
+    "marks_of",
+    "metric_name",
+    "p_cell",
+    "seeds_to_tell",
+    "size_of",
+    "unlearned",
+]
 
-"""the metrics that are compared, besides the steps to the headline target"""
+_NO_JUDGEMENT = ("no margin", "no judgement", "by definition")
 
 
 def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, bool]]:
     """For each setting the verdict by the margin, and whether the difference is significant in its family."""
     rows = frame[(frame["metric"] == metric) & (frame["n"] > 0)]
     return {
-        tuple(row[key] for key in keys): (str(row["verdict"]), bool(row["p_holm"] <= ALPHA))
+        tuple(row[key] for key in keys): (
+            "" if row["verdict"] in _NO_JUDGEMENT else str(row["verdict"]),
+            bool(row["p_holm"] <= ALPHA),
+        )
         for row in rows.to_dict("records")
     }
 
 
 def unlearned(study: Results, frame: pd.DataFrame) -> list[str]:
-    """For each comparison in what was learned, `stuck` or `stuck or diverged` where all nets of both sides are so."""
+    """For each comparison why nothing follows from it, else an empty text.
+
+    Of what was learned: both nets of all pairs were stuck or diverged; of anything else: all nets of a side diverged.
+    """
     if frame.empty:
         return []
     trials = settings(study)
     trials = trials[trials["outcome"] != "failed"]
     keys, diverged = [*other_axes(study), "activation"], trials["outcome"].eq("diverged")
     flags = trials[keys].assign(idle=trials["stuck"] | diverged, diverged=diverged).groupby(keys, observed=True)
-    found = flags.agg({"idle": "all", "diverged": "any"}).reset_index()
-    fates = {tuple(row[key] for key in keys): (row["idle"], row["diverged"]) for row in found.to_dict("records")}
-    words = []
-    for row in frame.to_dict("records"):
-        where = [row[key] for key in keys[:-1]]
-        both = [fates.get((*where, label), (False, False)) for label in (row["activation"], row["baseline"])]
-        none = row["metric"] == outcome_of(study).metric and row["n"] > 0 and all(idle for idle, _ in both)
-        words.append(("stuck or diverged" if any(lost for _, lost in both) else "stuck") if none else "")
-    return words
+    found = flags.agg(idle=("idle", "all"), some=("diverged", "any"), all=("diverged", "all")).reset_index()
+    fates = {tuple(row[key] for key in keys): row for row in found.to_dict("records")}
+    return [_why_idle(row, fates, keys[:-1], outcome_of(study).metric) for row in frame.to_dict("records")]
+
+
+def _why_idle(row: Mapping[Any, Any], fates: Mapping[Any, Mapping[Any, Any]], others: list[str], outcome: str) -> str:
+    where = [row[axis] for axis in others]
+    both = [own for label in (row["activation"], row["baseline"]) if (own := fates.get((*where, label)))]
+    if row["n"] == 0 or len(both) < 2:
+        return ""
+    if row["metric"] == outcome and all(own["idle"] for own in both):
+        return f"in all pairs both nets were stuck{' or diverged' * any(own['some'] for own in both)}"
+    lost = [display_name(own["activation"]) for own in both if own["all"]]
+    return f"all nets of {' and '.join(lost)} diverged" if row["metric"] != outcome and lost else ""
 
 
 def differences_table(study: Results, frame: pd.DataFrame) -> Table:
@@ -56,10 +76,10 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
     rows = frame.to_dict("records")
     columns = {
         **setting_cells(study, frame),
-        "metric": [Cell(_metric_name(row["metric"]), number=False) for row in rows],
+        "metric": [Cell(metric_name(row["metric"]), number=False) for row in rows],
         "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
         "95 % interval": [interval_cell(row) for row in rows],
-        "p (Holm)": [Cell(_p(row["p_holm"]), sort=row["p_holm"]) for row in rows],
+        "p (Holm)": [Cell(p_cell(row["p_holm"]), sort=row["p_holm"]) for row in rows],
         "effect": [Cell(signed(row["effect"]), sort=row["effect"]) for row in rows],
         "won · tied · lost": [
             Cell(f"{row['wins']:.0f} · {row['ties']:.0f} · {row['losses']:.0f}", sort=row["wins"]) for row in rows
@@ -71,7 +91,8 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
     return Table(list(columns), cells, _caption(study, frame), rules_of(frame, ["metric"]))
 
 
-def _metric_name(metric: str) -> str:
+def metric_name(metric: str) -> str:
+    """A metric as tables name it."""
     if metric in METRICS:
         return METRICS[metric].label
     return metric.replace(TIME, "steps to ").replace("_", " ").replace("%", " %")
@@ -98,14 +119,16 @@ def interval_cell(row: dict[Any, Any]) -> Cell:
     return Cell(f"{low} to {high}", sort=row["low"])
 
 
-def _p(value: float) -> str:
+def p_cell(value: float) -> str:
+    """`0.012`, `< 0.001`, or a dash."""
     return p_told(value).removeprefix("p ").removeprefix("= ") if math.isfinite(value) else "–"
 
 
 def _verdict(row: dict[Any, Any], idle: str) -> Cell:
     seeds = seeds_to_tell(row)
     more = f" ({seeds_told(seeds)} seeds would tell)" if math.isfinite(seeds) else ""
-    more = f" (in all pairs both nets were {idle})" if idle else more
+    if idle:
+        return Cell(f"no verdict: {idle}", number=False)
     return Cell(f"{row['verdict']}{more}", number=False, mark=str(row["verdict"]))
 
 
@@ -142,7 +165,7 @@ def _caption(study: Results, frame: pd.DataFrame) -> str:
 
 def _margin(row: dict[Any, Any]) -> str:
     if math.isnan(row["margin"]):
-        return f"{_metric_name(row['metric'])} none unless `margins` states one"
+        return f"{metric_name(row['metric'])} none unless `margins` states one"
     least = Outcome(row["metric"]).least
     size = f"a factor of {math.exp(row['margin']):.2f}" if _is_time(row) else least(row["margin"])
-    return f"{_metric_name(row['metric'])} {size}"
+    return f"{metric_name(row['metric'])} {size}"

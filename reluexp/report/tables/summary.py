@@ -29,6 +29,7 @@ from reluexp.stats import (
     differences,
     dying,
     has_many_axes,
+    headline_rows,
     headline_target,
     other_axes,
     outcome_of,
@@ -55,7 +56,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
         "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
-        **{f"steps to {target_name(own)}": _steps(frame, own, best, verdicts[own]) for own in times},
+        **{f"steps to {target_name(own)}": _steps(study, frame, own, best, verdicts[own]) for own in times},
         "trials": whole_cells(frame["trials"]),
         **{
             name: whole_cells(frame[name])
@@ -135,15 +136,28 @@ def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: 
 
 
 def _steps(
-    frame: pd.DataFrame, column: str, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]]
+    study: Results, frame: pd.DataFrame, column: str, best: dict[str, pd.Series], verdicts: list[tuple[str, bool]]
 ) -> list[Cell]:
+    """Medians; where a share of somebody's accuracy is another accuracy in each setting, with which."""
+    goals = _goals(study, frame)
     medians, nevers, counts = (frame[f"{column}_{part}"] for part in ("median", "never", "n"))
     bold = best[f"{column}_median"]
     cells = []
-    for median, never, n, is_best, (verdict, star) in zip(medians, nevers, counts, bold, verdicts, strict=True):
+    rows = zip(medians, nevers, counts, goals, bold, verdicts, strict=True)
+    for median, never, n, goal, is_best, (verdict, star) in rows:
         few = f" ({never} of {n} never)" if never and math.isfinite(median) else ""
-        cells.append(Cell(step(median) + few, bool(is_best), sort=float(median), mark=verdict, star=star))
+        cells.append(Cell(f"{step(median)}{goal}{few}", bool(is_best), sort=float(median), mark=verdict, star=star))
     return cells
+
+
+def _goals(study: Results, frame: pd.DataFrame) -> list[str]:
+    """For each row ` to 94.9 %`, the headline target in its setting; empty texts where it is the same in all."""
+    found, others = headline_rows(study), other_axes(study)
+    if study.targets or not others or found["value"].nunique() < 2:
+        return [""] * len(frame)
+    values = {tuple(row[axis] for axis in others): row["value"] for row in found.to_dict("records")}
+    told = [values.get(row, math.nan) for row in frame[others].itertuples(index=False, name=None)]
+    return [f" to {100 * value:.1f} %" if math.isfinite(value) else "" for value in told]
 
 
 def _fewer(study: Results, frame: pd.DataFrame) -> str:
@@ -161,7 +175,9 @@ def _fewer(study: Results, frame: pd.DataFrame) -> str:
 def _rules(study: Results, frame: pd.DataFrame) -> list[str]:
     """What the columns of times are the times to."""
     if len(names := _targets(study, frame)) < 2:
-        return [headline_target(study)[1]]
+        values = headline_rows(study)["value"].dropna().unique()
+        one = f" ({100 * values[0]:.1f} %)" if len(values) == 1 and not study.targets else ""
+        return [f"{headline_target(study)[1]}{one}"]
     return [target_name(name) for name in names]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table
-from reluexp.report.tables.differences import interval_cell, size_of
+from reluexp.report.tables.differences import interval_cell, p_cell, size_of
 from reluexp.stats import Results, axis_names, other_axes, tuned_by
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
@@ -58,10 +58,16 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
         "pairs": [Cell(f"{row['n']:.0f}", sort=float(row["n"])) for row in rows],
         "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
         "95 % interval": [interval_cell(row) for row in rows],
+        "p (Holm)": [Cell(p_cell(_deciding(row)), sort=_deciding(row)) for row in rows],
         "verdict": [Cell(row["verdict"], number=False, mark=row["verdict"]) for row in rows],
         "kind": [Cell(row["kind"], number=False) for row in rows],
     }
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], caption)
+
+
+def _deciding(row: dict[Any, Any]) -> float:
+    """The p of the verdict: that what was expected fails where it was contradicted, else that it holds, by chance."""
+    return float(row["p_against" if row["verdict"] == "contradicted" else "p_for"])
 
 
 def choice_table(study: Results, frame: pd.DataFrame) -> Table:
