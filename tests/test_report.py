@@ -758,13 +758,17 @@ def test_studies_side_by_side_are_written_in_the_formats_asked_for(
         write_together(studies, tmp_path / "out", ["gif"])
 
 
-def test_the_caption_tells_the_dead_of_the_whole_training_set_where_the_probe_misleads() -> None:
+def test_the_table_has_the_dead_of_the_whole_training_set_where_the_probe_misleads() -> None:
     study = made_study(("relu", "tanh"), 4, 3, accidents=False)
     caption = shown_summary(study).caption
     assert "on the probe. Zero" in caption
     confirmed = study.trials["dead_fraction"] / 2
     apart = replace(study, trials=study.trials.assign(confirmed_dead_fraction=confirmed))
     half = 100 * confirmed[study.trials["activation"] == "relu"].mean()
-    assert f"on the probe (dead on the whole training set, in %: ReLU {half:.1f}). Zero" in shown_summary(apart).caption
+    table = shown_summary(apart)
+    assert "on the probe; confirmed: on the whole training set. Zero" in table.caption
+    cell = table.rows[0][table.headers.index("confirmed dead %")]
+    assert cell.text.startswith(f"{half:.1f} ± ")
+    assert "confirmed dead %" not in shown_summary(study).headers
     same = replace(study, trials=study.trials.assign(confirmed_dead_fraction=study.trials["dead_fraction"]))
     assert shown_summary(same).caption == caption

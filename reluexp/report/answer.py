@@ -97,18 +97,25 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     row, name, ahead = leading(study, rows, "dead_fraction_mean")
     if row["dead_fraction_mean"] == 0:
         return f"No {any_of(rows)} unit was dead at the end on the probe set."
-    low, high = row["dead_fraction_low"], row["dead_fraction_high"]
-    bounds = f" [{percentage(max(low, 0))}, {percentage(min(high, 1))}]" if math.isfinite(low) else ""
     born = row["born_dead_fraction_mean"]
     before = f"; {percentage(born)} were dead before training{switched_off(study, row)}" if math.isfinite(born) else ""
     confirmed = row["confirmed_dead_fraction_mean"]
-    whole = f" ({percentage(confirmed)} on the whole training set)" if math.isfinite(confirmed) else ""
+    whole = (
+        f" ({_bounded(row, 'confirmed_dead_fraction')} on the whole training set)" if math.isfinite(confirmed) else ""
+    )
     most = " the most" if ahead else ""
     whose = "its" if name == display_name(row["activation"]) else "their"
     return (
-        f"{name} had{most} dead units{at_setting(study, row)}: {percentage(row['dead_fraction_mean'])}{bounds} of "
+        f"{name} had{most} dead units{at_setting(study, row)}: {_bounded(row, 'dead_fraction')} of "
         f"{whose} hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
     )
+
+
+def _bounded(row: Any, metric: str) -> str:
+    """`1.4 % [0.8 %, 2.0 %]`, the bounds cut to what a share can be."""
+    low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], 1.0)
+    bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{percentage(low)}, {percentage(high)}]"
+    return f"{percentage(row[f'{metric}_mean'])}{bounds}"
 
 
 def _mattered(study: Results, rows: pd.DataFrame) -> str:

@@ -47,7 +47,12 @@ _LEAST = 12  # characters that are left of an activation's label
 _NOTE = (
     "mean ± half of the 95 % t interval over seeds; steps: median; * significant (Holm); † by underflow, not compared"
 )
-_SHORT = {"test accuracy %": "acc. %", "diverged": "div.", "… of those that learned": "if learned %"}
+_SHORT = {
+    "test accuracy %": "acc. %",
+    "confirmed dead %": "confirmed",
+    "diverged": "div.",
+    "… of those that learned": "if learned %",
+}
 
 
 def as_data(study: Results, path: Path | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from reluexp.stats.outcomes import Outcome
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import known_beforehand, readings
 from reluexp.stats.results import Results
-from reluexp.stats.settings import groups, matching, setting_columns
+from reluexp.stats.settings import axis_names, groups, matching, setting_columns
 
 __all__ = ["hypothesis_table", "marked"]
 
@@ -121,4 +121,6 @@ def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
         "equal": f"within {by} of {against}",
     }
     where = "".join(f", {axis} = {value}" for axis, value in _where(own).items())
+    if own.by != "activation":
+        level = f"{axis_names([own.by])[own.by]} = {level}"
     return f"{shown}{'' if own.at == 'last' else f' ({own.at})'}: {level} {words[own.direction]}{where}"

@@ -120,8 +120,9 @@ def _dot_key(final: pd.DataFrame) -> list[tuple[Any, str]]:
         return Line2D([], [], marker=marker, ls="", color=colour, mec=edge or colour, mew=1.4, ms=5.5)
 
     seen = set(outcomes_told(final))
+    mean = "mean with 95 % interval" if final["seed"].nunique() > 1 else "mean"
     found = [(dot(marker), text) for fate, (marker, _, text) in _FATES.items() if fate in seen]
-    return [*found, (dot("D", "white", "black"), "mean with 95 % interval")]
+    return [*found, (dot("D", "white", "black"), mean)]
 
 
 def _scatter(
@@ -163,6 +164,9 @@ def _draw_scatter(ax: Axes, panel: Panel, lines: Lines, across: str, diagonal: b
         ax.axline((0, 0), slope=1, color="#777777", lw=0.9, ls=":")
     for axis in (ax.xaxis, ax.yaxis):
         percent(axis)
+    for set_limits, metric in ((ax.set_xlim, across), (ax.set_ylim, panel.metric)):
+        if not panel.rows[metric].any():  # nothing but zeros: no room below them
+            set_limits(-0.0005, 0.01)
     ax.locator_params(axis="x", nbins=6)
     return ax
 

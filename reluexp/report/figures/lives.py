@@ -208,7 +208,7 @@ def _lasting(study: Results, style: Style) -> Figure | None:
 
 
 def _survival(study: Results, style: Style) -> Figure | None:
-    """Kaplan-Meier curves as stairs with their bands; lines that no unit left are not drawn."""
+    """The share that has not died, as stairs with their bands; lines that no unit left are not drawn."""
     frame = survival_curves(study)
     if frame.empty or not (frame["step"] > 0).any():
         return None
@@ -220,8 +220,8 @@ def _survival(study: Results, style: Style) -> Figure | None:
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         for value, (_, colour, dashes) in lines.looks.items():
             own = panel.rows[panel.rows[lines.by] == value]
-            ax.step(own["step"], own["survival"], where="post", color=colour, ls=dashes, zorder=3)
-            bounds = own["survival_low"], own["survival_high"]
+            ax.step(own["step"], own["kept"], where="post", color=colour, ls=dashes, zorder=3)
+            bounds = own["kept_low"], own["kept_high"]
             ax.fill_between(own["step"], *bounds, step="post", color=colour, alpha=0.18, lw=0)
         percent(ax.yaxis)
         ax.set_ylim(top=min(ax.get_ylim()[1], 1.005))
@@ -236,7 +236,7 @@ def _survival(study: Results, style: Style) -> Figure | None:
 
 def _falling(frame: pd.DataFrame, lines: Lines) -> Lines:
     """The lines of which a unit died for good; all where none did."""
-    fell = frame.loc[frame["survival"] < 1, lines.by].unique()
+    fell = frame.loc[frame["kept"] < 1, lines.by].unique()
     return Lines(lines.by, {value: look for value, look in lines.looks.items() if value in fell} or lines.looks)
 
 
@@ -246,6 +246,13 @@ def _survival_note(study: Results) -> str:
     left = [look[0] for value, look in lines.looks.items() if value not in kept]
     dagger = dagger_note(study) if not dying(study).issuperset(kept) else ""
     return dagger + of_picture(f" At 100 % throughout, hence not drawn: {', '.join(left)}." if left else "")
+
+
+def _estimate(study: Results) -> str:
+    """Where trials diverged, their units can't die any more, which is no reason to take them for censored."""
+    if study.trials["outcome"].eq("diverged").any():
+        return "cumulative incidence, with divergence as a competing event"
+    return "Kaplan and Meier's estimate"
 
 
 def _sentences(study: Results, most: int = 3) -> str:
@@ -283,8 +290,8 @@ LIVES: tuple[FigureSpec, ...] = (
         "Survival of units",
         "life",
         lambda study: (
-            "Kaplan–Meier curves: of the units that were alive before training, the share that has not died for good; "
-            "those of a trial that diverged are censored there. Bands: pointwise 95 % percentiles over resampled "
+            "Of the units that were alive before training, the share that has not died for good (dead from then to the "
+            f"last measurement), by {_estimate(study)}. Bands: pointwise 95 % percentiles over resampled "
             "trials, since units of one network are not independent; no test is made of units. "
             f"{count_note(study, False)}{_survival_note(study)}{facet_note(study)}"
         ),

@@ -100,7 +100,7 @@ def across_sentences(study: Results) -> list[str]:
 def _told(study: Results, row: dict[Any, Any]) -> str:
     size, low, high = (f"{100 * row[f'iqm{end}']:+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     chance = row["improvement"]
-    better = f", a better run in {100 * chance:.0f} % of all combinations of two runs" if math.isfinite(chance) else ""
+    better = f", the better of two runs, one of each, in {100 * chance:.0f} %" if math.isfinite(chance) else ""
     names = axis_names(other_axes(study))
     where = ", ".join(f"{name} = {row[axis]}" for axis, name in names.items() if axis in row)  # what is no task
     who = display_name(row["activation"]) + (f" at {where}" if where else "")

@@ -126,13 +126,15 @@ def _counted(keys: pd.DataFrame, place: np.ndarray, width: int) -> tuple[pd.Data
 
 @remembered
 def survival_curves(study: Results) -> pd.DataFrame:
-    """Kaplan-Meier curves of lasting death, as `Study.survival` gives them.
+    """Curves of lasting death, as `Study.survival` gives them, and kept, kept_low, kept_high: the share that is left.
 
+    That is Kaplan and Meier's estimate where no trial diverged, else what the cumulative incidence of death leaves.
     Empty where units were not followed, and for more trials than 2,000: resampling them takes longer than the report.
     """
     if len(study.trials) > _MOST or not followed(study) or "dead_since_step" not in study.units or study.epochs.empty:
         return pd.DataFrame()
-    return survival_of(study).curves
+    found = survival_of(study).curves
+    return found.assign(kept=1 - found["died"], kept_low=1 - found["died_high"], kept_high=1 - found["died_low"])
 
 
 def lasting_deaths(study: Results) -> pd.DataFrame:

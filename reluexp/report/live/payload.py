@@ -117,7 +117,7 @@ def _add_layers(live: Live, study: Results, lines: Lines, facets: Sequence[Facet
 
 
 def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Facet]) -> None:
-    """Kaplan-Meier curves, as stairs."""
+    """The share of units that has not died, as stairs."""
     frame = survival_curves(study)
     trials = joined(study, study.trials[["trial"]])
     curves = []
@@ -127,7 +127,7 @@ def _add_survival(live: Live, study: Results, lines: Lines, facets: Sequence[Fac
             own = rows[rows[lines.by] == value] if len(rows) else rows
             if own.empty:
                 continue
-            names = ("step", "survival", "survival_low", "survival_high")
+            names = ("step", "kept", "kept_low", "kept_high")
             step, mean, low, high = (own[name].to_numpy(float) for name in names)
             count = int(facet.of(trials)[lines.by].eq(value).sum())
             curves.append(Curve(place, line, "", step, mean, low, high, np.full(len(own), count)))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.catalogue.metrics import times_of
-from reluexp.report.findings import at_setting, undying_told
+from reluexp.report.findings import undying_told
 from reluexp.report.tables.cells import (
     Cell,
     Table,
@@ -38,7 +38,7 @@ from reluexp.stats import (
 
 __all__ = ["caption_parts", "gains_told", "summary_table"]
 
-_APART, _SHOWN = 0.005, 3
+_APART = 0.005
 _TARGETS = 4  # columns of times, at most
 
 
@@ -54,6 +54,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
         "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
+        **({"confirmed dead %": share_cells(frame, "confirmed_dead_fraction", best)} if _apart(study, frame) else {}),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
         **{f"steps to {target_name(own)}": _steps(study, frame, own, best, verdicts[own]) for own in times},
@@ -160,16 +161,10 @@ def _goals(study: Results, frame: pd.DataFrame) -> list[str]:
     return [f" to {100 * value:.1f} %" if math.isfinite(value) else "" for value in told]
 
 
-def _fewer(study: Results, frame: pd.DataFrame) -> str:
-    """How many are dead on the whole training set, where the probe is so small that it makes a difference."""
-    apart = frame["dead_fraction_mean"] - frame["confirmed_dead_fraction_mean"]
-    rows = frame[(apart > _APART) & frame["activation"].isin(dying(study))].to_dict("records")
-    told = [
-        f"{display_name(row['activation'])}{at_setting(study, row)} {100 * row['confirmed_dead_fraction_mean']:.1f}"
-        for row in rows[:_SHOWN]
-    ]
-    more = f" and {len(rows) - _SHOWN} more in summary.csv" if len(rows) > _SHOWN else ""
-    return f" (dead on the whole training set, in %: {', '.join(told)}{more})" if told else ""
+def _apart(study: Results, frame: pd.DataFrame) -> bool:
+    """Whether the probe is so small that more seem dead on it than are on the whole training set."""
+    rows = frame[frame["activation"].isin(dying(study))]
+    return bool((rows["dead_fraction_mean"] - rows["confirmed_dead_fraction_mean"] > _APART).any())
 
 
 def _rules(study: Results, frame: pd.DataFrame) -> list[str]:
@@ -190,7 +185,8 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
     """The sentences below the summary: what its numbers and marks mean."""
     found = [
         "Mean ± half of the 95 % t interval over seeds, at the end of training.",
-        f"Dead and off: share of hidden units, on the probe{_fewer(study, frame)}.",
+        "Dead and off: share of hidden units, on the probe"
+        f"{'; confirmed: on the whole training set' if _apart(study, frame) else ''}.",
         "Zero: share of hidden activations.",
     ]
     if frame["collapsed_at_end_mean"].any():
@@ -203,7 +199,9 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
         found.append(f"Gains of the initial weights: {gains}.")
     if len(differences(study)):
         base = display_name(study.baseline)
-        found.append(f"* differs from {base}: exact signed-rank test, Holm-corrected p ≤ 0.05.")
+        found.append(
+            f"* differs from {base}, if only by less than matters: exact signed-rank test, Holm-corrected p ≤ 0.05."
+        )
     if frame["dead_fraction_n"].any() and not dying(study).issuperset(frame["activation"]):
         found.append(f"† {undying_told(study)}; not compared.")
     if (frame["diverged"] + frame["failed"]).any():
