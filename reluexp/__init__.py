@@ -11,13 +11,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Study", "Watch", "load", "run", "watch"]
 
+_MODULES = ("errors", "layers", "report", "stats")
+"""modules that users call, too"""
+
 
 def __getattr__(name: str) -> Any:
-    """Loads the public names when they are first used, so that the command line starts at once."""
+    """Loads the public names and modules when they are first used, so that the command line starts at once."""
     import importlib
 
     places = {"run": "reluexp.runner", "Study": "reluexp.study", "load": "reluexp.study"}
     places |= dict.fromkeys(("Watch", "watch"), "reluexp.measuring.watch")
+    if name in _MODULES:
+        return importlib.import_module(f"reluexp.{name}")
     if name not in places:
         raise AttributeError(f"module 'reluexp' has no attribute {name!r}")
     if name in ("Watch", "watch"):

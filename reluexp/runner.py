@@ -56,10 +56,15 @@ def run(
 ) -> Study:
     """Train everything that a config asks for and is not done yet, and return the study.
 
-    `config` is a YAML file, the name of a shipped config, or a mapping. `shard` (`"3/8"`) does one of so many parts.
-    Other keywords are those of `reluexp.engine.Resources`: engine, address, per_gpu, patience. Raises ConfigError,
-    DataError, DeviceError or ResultsError before anything is trained, and Interrupted when stopped by a signal; the
-    next run then goes on.
+    `config` is a YAML file, the name of a shipped config, or a mapping; `overrides` change it, as `["train.lr=0.1"]`.
+    `results` is the folder of all studies. `device` is auto, cpu or cuda, `workers` the number of processes (one per
+    core), `stack` the largest number of trials in a stack; `fresh` removes earlier results of the study; `shard`
+    (`"3/8"`) does one of so many parts. `listener` is called with each event, a mapping whose `event` is plan, reading,
+    progress, done, failed, split or note. Other keywords are those of `reluexp.engine.Resources`: engine, address,
+    per_gpu, patience. No report is written: `reluexp.report.write_report(study)` does that.
+
+    Errors are in `reluexp.errors`: ConfigError, DataError, DeviceError or ResultsError before anything is trained, and
+    Interrupted when stopped by a signal; the next run then goes on.
     """
     loaded = load_config(config, overrides)
     means = resources_of({"device": device, "workers": workers, "stack": stack, **resources})

@@ -203,6 +203,9 @@ MISTAKES = [
     ("grid: {train.lr: [0.1], train.optimizer.lr: [0.2]}\n", "grid.train.lr: given twice"),
     ("architecture: {width: [8, 8]}\ngrid: {architecture.depth: [4, 9]}\n", "depth 9 or a list of widths"),
     ("dataset: functions\ntargets: {test_accuracy: [0.9]}\n", "targets.test_accuracy: got 'test_accuracy', but data"),
+    ("grid: {activation: [relu, elu]}\nhypotheses: [{metric: test_accuracy, activation: elu, direction: greater, "
+     "at: best}]\n",
+     "hypotheses[0].at: 'best' is chosen on the validation split, and there is none"),
     ("dataset: {name: functions, validation: 0.2}\ntune: {over: [train.lr]}\ngrid: {train.lr: [0.1, 0.2]}\n",
      "tune.metric: got 'validation_accuracy', but data with real targets have losses alone"),
     ("grid: {train.lr: [0.1, 0.2]}\nhypotheses: [{metric: test_loss, by: train.lr, level: 0.1, against: 0.3, "

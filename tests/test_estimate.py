@@ -149,3 +149,12 @@ def test_a_plan_says_which_data_are_not_there(tmp_path: Path, download: bool, th
 def test_what_is_unknown_before_it_is_loaded_has_no_estimate() -> None:
     own = {**BASE, "dataset": "nowhere.mine:data"}
     assert estimate(make_plan(make_trials(load_config(own)))) is None
+
+
+def test_births_take_little_room_on_a_disk() -> None:
+    """Of networks of which nothing but trials and epochs is kept."""
+    config = {"study": "s", "dataset": "line", "train": {"epochs": 0, "save_weights": False},
+              "probe": {"metrics": "network"}, "seeds": 10_000}  # fmt: skip
+    births = estimate(make_plan(make_trials(load_config(config))))
+    assert births is not None
+    assert births.disk < 12e6

@@ -50,3 +50,11 @@ def test_the_documented_example_runs() -> None:
     found = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
     assert re.search(r"\b0 +1 +1(\.0)? +bias\b", found.stdout)
+
+
+def test_the_modules_that_users_call_are_there_after_import_reluexp() -> None:
+    code = (
+        "import reluexp; assert reluexp.report.write_report and reluexp.layers.activate and reluexp.stats.compare; "
+        "assert issubclass(reluexp.errors.ConfigError, reluexp.errors.ReluexpError)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -262,7 +262,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Path]:
 
 def test_the_report_holds_every_file_asked_for(written: tuple[Made, Path]) -> None:
     study, folder = written
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
     tables = {f"tables/{name}.{form}" for name in ("summary", "differences", "trials") for form in ("csv", "md", "tex")}
     tables |= {f"tables/{name}.csv" for name in CSV_ONLY}
     missing = {name for name, has in NEEDS.items() if not has(study)}
@@ -275,7 +275,7 @@ def test_the_report_goes_beside_the_study_and_only_what_is_asked_for_is_written(
     study = made_study(("relu",), 2, 1, path=tmp_path)
     folder = write_report(study, formats=("csv",))
     assert folder == tmp_path / "report"
-    written = {path.name for path in folder.rglob("*") if path.is_file()}
+    written = {path.name for path in folder.rglob("[!.]*") if path.is_file()}
     assert written == {f"{name}.csv" for name in ("summary", "differences", "trials", *CSV_ONLY)}
 
 
@@ -287,6 +287,20 @@ def test_the_same_study_gives_the_same_bytes(written: tuple[Made, Path], tmp_pat
     )
     assert set(first) == set(second)
     assert [str(path) for path in first if first[path] != second[path]] == []
+
+
+def test_files_of_another_state_of_the_study_do_not_stay_beside_new_ones(tmp_path: Path) -> None:
+    """Those of other formats would be of other trials; a page of somebody else's is not ours to remove."""
+    (tmp_path / "index.html").write_text("mine")
+    small = made_study(("relu", "tanh"), 2, 1, path=tmp_path)
+    write_report(small, tmp_path, ("csv", "md"))
+    assert (tmp_path / "index.html").read_text() == "mine"
+    write_report(small, tmp_path, ("tex",))
+    before = {path.suffix for path in (tmp_path / "tables").iterdir()}
+    assert before == {".csv", ".md", ".tex"}
+    write_report(made_study(("relu",), 3, 1, path=tmp_path), tmp_path, ("md",))
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".md"}
+    assert not (tmp_path / "tables" / "differences.md").exists()
 
 
 def test_equal_ones_are_told_together() -> None:

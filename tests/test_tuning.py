@@ -123,7 +123,7 @@ def test_other_grids_of_a_union_are_left_as_they_are() -> None:
                           "direction": "less"}]}, "hypotheses[0].level: got 0.5, which it is compared with"),
         ({"margins": {"test_acc": 0.1}}, "did you mean 'test_accuracy'?"),
         ({"margins": {"dead_fractoin": 0.1}}, "did you mean 'dead_fraction'?"),
-        ({"margins": {"test_accuracy": 5}}, "got 5; allowed: a share below 1; 5 points are 0.05"),
+        ({"margins": {"test_accuracy": 5}}, "got 5; allowed: a share below 1, such as 0.05 for 5 %"),
     ],
 )  # fmt: skip
 def test_what_the_grid_cannot_serve_is_refused(change: dict[str, Any], words: str) -> None:

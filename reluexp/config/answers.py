@@ -79,7 +79,7 @@ def _margins(config: Config) -> list[Problem]:
             text = f"got {metric!r}; allowed: a metric such as test_accuracy, or a kind: {', '.join(MARGINS)}"
             found.append((("margins", metric), text + nearest(metric, known)))
         elif is_share(metric) and margin >= 1:
-            text = f"got {margin:g}; allowed: a share below 1; {margin:g} points are {margin / 100:g}"
+            text = f"got {margin:g}; allowed: a share below 1, such as {margin / 100:g} for {margin:g} %"
             found.append((("margins", metric), text))
     return found
 
@@ -115,6 +115,9 @@ def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
         if own.direction == "equal" and own.margin is None and math.isnan(margin_of(own.metric, config.margins)):
             text = f"of {own.metric} no margin is known; say by margin: within what difference it is equal"
             found.append(((*here, "direction"), text))
+        if own.at == "best" and not all(point.setting.dataset.validation for point in points):
+            text = "'best' is chosen on the validation split, and there is none; give `dataset.validation` a share"
+            found.append(((*here, "at"), text))
         for axis, value in (own.where or {}).items():
             if axis not in axes or _label(axis, value) not in axes[axis]:
                 found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))

@@ -32,6 +32,7 @@ _REPORT, _REPORT_TRIAL, _REPORT_EPOCH = 3.5, 2.2e-4, 6e-5  # seconds of a report
 _WORKER = 9e8  # bytes of a worker with torch
 _PAGE, _PAGE_SETTING = 5e6, 4e5  # bytes of a report on disk, of each setting in it
 _SHOWN = 12  # settings in a report's figures
+_ROW, _TABLES = 200.0, 20_000.0  # bytes of a measurement of a trial, and of what is known of its layers and units
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def estimate(plan: Plan, speed: Mapping[str, float] | None = None, device: str =
         longest = max(longest, factor * sum(seconds.values()))
         train, replicas = stack.setting.train, len(stack.trials)
         memory = max(memory, _bytes(stack, work))
-        disk += replicas * (4.0 * work.parameters * train.save_weights + 200.0 * train.epochs + 20_000)
+        tables = _ROW if stack.setting.probe.metrics == "network" else _TABLES
+        disk += _TABLES + replicas * (4.0 * work.parameters * train.save_weights + _ROW * train.epochs + tables)
     rows = sum(trial.point.setting.train.epochs + 1 for trial in plan.trials)
     report = _REPORT + _REPORT_TRIAL * len(plan.trials) + _REPORT_EPOCH * rows
     settings = len({id(trial.point) for trial in plan.trials})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.store import Store
-from reluexp.store.files import write_whole
+from reluexp.store.files import digest, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ def write_report(
     _check(formats)
     folder = Path(out) if out else Store(study.path).report(study.shows_earlier)
     _sweep(folder)
+    _forget_another(folder, study)
     with _seldom_collected(), _renderer(formats) as renderer:
         if renderer:
             _draw_figures(study, formats, style, renderer)
@@ -199,6 +201,23 @@ def _check(formats: Sequence[str]) -> None:
         if form not in FORMATS:
             hint = nearest(form, list(FORMATS))
             raise ConfigError(f"unknown report format {form!r}; known: {', '.join(FORMATS)}{hint}")
+
+
+def _forget_another(folder: Path, study: Results) -> None:
+    """Removes what was made of other trials than the study has now, so that no files of two states lie side by side."""
+    from reluexp.report.figures import FIGURES
+    from reluexp.report.tables import TABLES
+
+    about = [study.config, study.trials[[c for c in ("trial", "outcome") if c in study.trials]].to_dict("records")]
+    state, noted = digest(json.dumps(about, sort_keys=True, default=str).encode()).encode(), folder / ".made-of"
+    before = noted.read_bytes() if noted.is_file() else state  # what lies in a folder that is not ours stays
+    if before != state:
+        names = [f"figures/{spec.name}.{form}" for spec in FIGURES for form in ("svg", "png", "pdf")]
+        names += [f"tables/{name}.{f}" for name in ("curves", *(t.name for t in TABLES)) for f in ("csv", "md", "tex")]
+        with suppress(OSError):  # what cannot be removed cannot be written either, which is told then
+            for name in (*names, "index.html"):
+                (folder / name).unlink(missing_ok=True)
+    _write(noted, state)
 
 
 def _sweep(folder: Path) -> None:

@@ -62,7 +62,8 @@ def _unlearned(study: Results) -> tuple[str, bool]:
     how += [f"{diverged} diverged"] if diverged else []
     if lost == nets:
         alone = "their final training accuracy is not above chance (stuck)" if stuck else "all diverged"
-        return f"None of the {nets} nets learned: {', '.join(how) if len(how) > 1 else alone}.", False
+        who = f"None of the {nets} nets learned" if nets > 1 else "The only net did not learn"
+        return f"{who}: {', '.join(how) if len(how) > 1 else alone}.", False
     if 2 * lost <= nets:
         return "", True
     told = f"{lost} of {nets} nets did not learn: {', '.join(how)}"

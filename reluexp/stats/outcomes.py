@@ -44,7 +44,8 @@ class Outcome(NamedTuple):
 
     def least(self, margin: float) -> str:
         """The smallest difference that matters: `0.5 points`, or `0.05`."""
-        return f"{100 * margin:g} points" if self.share else f"{margin:g}"
+        size = 100 * margin
+        return f"{size:g} {'point' if size == 1 else 'points'}" if self.share else f"{margin:g}"
 
     def apart(self, mean: float, low: float, high: float, digits: int = 1) -> str:
         """A difference with its interval, if it has one: `+1.2 points [0.8, 1.6]`."""
