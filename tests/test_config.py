@@ -440,3 +440,11 @@ def test_options_that_look_alike_have_two_names() -> None:
 def test_a_config_without_an_end_is_read_to_its_bound() -> None:
     with pytest.raises(ConfigError, match="/dev/zero: a config has at most 250,000 bytes"):
         load_config("/dev/zero")
+
+
+def test_activations_without_the_baseline_are_said_not_to_be_compared() -> None:
+    grid = {"study": "s", "grid": {"activation": ["elu", "tanh"]}}
+    (note,) = load_config(grid).notes
+    assert note.startswith("baseline: relu is none of the activations, so that they are not compared; say which one is")
+    assert load_config({**grid, "baseline": {"activation": "elu"}}).notes == ()
+    assert load_config({"study": "s", "activation": "elu"}).notes == ()

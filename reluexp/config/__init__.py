@@ -24,6 +24,7 @@ from reluexp.config.grid import (
     said_twice,
     unheard,
     value_at,
+    without_baseline,
 )
 from reluexp.config.identity import identity
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
@@ -110,6 +111,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if found:
         raise _refusal(document, found)
     notes = (*unheard(config, document.data), *said_twice(config, points), *never_warm(points))
+    notes += tuple(without_baseline(config, points))
     return LoadedConfig(config, points, document.text, tuple(overrides), notes=notes)
 
 

@@ -21,7 +21,7 @@ from reluexp.config.source import put
 
 __all__ = [
     *("LABELLED", "MOST_TRIALS", "Point", "count_trials", "expand", "label_of", "misfits", "never_warm", "once_each"),
-    *("said_twice", "unheard", "value_at"),
+    *("said_twice", "unheard", "value_at", "without_baseline"),
 ]
 
 MOST_TRIALS = 1_000_000
@@ -189,6 +189,15 @@ def never_warm(points: Sequence[Point]) -> Iterator[str]:
     for warmup, epochs in sorted({(own.schedule.warmup, own.epochs) for own in trains}):
         if 0 < epochs < warmup:
             yield f"train.schedule.warmup: {warmup:g} epochs, of which {epochs} are trained: the rate never reaches lr"
+
+
+def without_baseline(config: Config, points: Sequence[Point]) -> Iterator[str]:
+    """A sentence on several activations of which none is what the others would be compared with."""
+    labels = once_each((point.setting.activation for point in points), label_of)
+    base = label_of(config.baseline.activation)
+    if len(set(labels)) > 1 and base not in labels:
+        told = f"baseline: {base} is none of the activations, so that they are not compared; say which one is"
+        yield f"{told}, as `baseline: {{activation: {labels[0].partition('(')[0]}}}`"
 
 
 def _places(config: Config) -> Iterator[_Place]:

@@ -200,7 +200,10 @@ class Config(Setting):
         description="dotted keys and the values each takes: their product; a list of mappings is a union",
         json_schema_extra={"type": ["array", "object"]},
     )
-    baseline: Baseline = Baseline.model_validate({})
+    baseline: Baseline = Field(
+        Baseline.model_validate({}),
+        description="{activation: …}: what the others are compared with; a study without it compares nothing",
+    )
     targets: dict[Target, Annotated[list[float], Field(min_length=1)]] | None = Field(
         None, description="levels fixed beforehand that times are measured to"
     )

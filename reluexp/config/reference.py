@@ -21,13 +21,13 @@ init: {name: he_normal, bias: {normal: 0.01}}
 train:
   epochs: 20
   batch_size: 64
-  optimizer: {name: sgd, lr: 0.05, momentum: 0.9} # train.lr is short for train.optimizer.lr
+                                                  # optimizer: see grid; train.lr is short for train.optimizer.lr
   schedule: {name: cosine, warmup: 1}
 probe: {every: 1, full: log, early: 8}
 seeds: 10                                         # 0 … 9, or a list
 grid:                                             # every combination; a list of such mappings is a union
   activation: [relu, {name: leaky_relu, negative_slope: 0.1}, elu]
-  train.optimizer: [{name: sgd, lr: 0.05}, {name: adam, lr: 0.001}]
+  train.optimizer: [{name: sgd, lr: 0.05, momentum: 0.9}, {name: adam, lr: 0.001}]
 baseline: {activation: relu}
 targets: {test_accuracy: [0.9, 0.95]}
 margins: {test_accuracy: 0.01}
@@ -36,7 +36,7 @@ hypotheses:
   - metric: dead_fraction                         # relu against itself, by another axis
     by: train.optimizer
     level: {name: adam, lr: 0.001}
-    against: {name: sgd, lr: 0.05}
+    against: {name: sgd, lr: 0.05, momentum: 0.9}
     where: {activation: relu}
     direction: less
     margin: 0.02
@@ -53,8 +53,9 @@ Schema for editors, which the shipped configs name in their first line.
 A value in the grid takes the whole place of the base's: `train.optimizer: [sgd, adam]` trains with the *defaults* of
 both, whatever `train.optimizer` says above. Write the mappings out, or vary `train.optimizer.name`, which keeps the
 other keys (all of the values must have them). `plan` and `run` say so where the base has options that no trial uses.
-`--set KEY=VALUE` changes any key from the command line. What is unknown, misspelt or out of range is refused with the
-line, the key and what is allowed.
+`--set KEY=VALUE` changes a key from the command line; one that the grid varies is then fixed, and no axis any more; of
+one below an axis give `grid.AXIS=[…]`. Further keys are below. What is unknown, misspelt or out of range is refused
+with the line, the key and what is allowed.
 """
 _FROM_THE_FILE = {"study": "the file's name"}
 _NO_BOUND = 1e12  # what no config comes near

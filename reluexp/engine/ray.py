@@ -62,7 +62,7 @@ class RayEngine:
         try:
             import ray
         except ImportError as error:
-            raise ConfigError("--engine ray needs Ray: pip install 'reluexp[ray]'") from error
+            raise ConfigError("--engine ray needs Ray: pip install ray (the extra `ray` of reluexp)") from error
         ours = not ray.is_initialized()
         try:
             if ours:

@@ -210,7 +210,9 @@ def _forget_another(folder: Path, study: Results) -> None:
 
     about = [study.config, study.trials[[c for c in ("trial", "outcome") if c in study.trials]].to_dict("records")]
     state, noted = digest(json.dumps(about, sort_keys=True, default=str).encode()).encode(), folder / ".made-of"
-    before = noted.read_bytes() if noted.is_file() else state  # what lies in a folder that is not ours stays
+    before = state
+    with suppress(OSError):  # what lies in a folder that is not ours stays
+        before = noted.read_bytes()
     if before != state:
         names = [f"figures/{spec.name}.{form}" for spec in FIGURES for form in ("svg", "png", "pdf")]
         names += [f"tables/{name}.{f}" for name in ("curves", *(t.name for t in TABLES)) for f in ("csv", "md", "tex")]
