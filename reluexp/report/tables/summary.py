@@ -48,13 +48,14 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     best = _best(frame, other_axes(study), times)
     found = differences(study)
     found = found[[not idle for idle in unlearned(study, found)]]  # accuracies of nets that learned nothing get none
-    outcome = outcome_of(study)
+    outcome, undying = outcome_of(study), set(frame["activation"]) - dying(study)
     verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", *times)}
+    confirmed = {"confirmed dead %": share_cells(frame, "confirmed_dead_fraction", best, undying)}
     columns = {
         **setting_cells(study, frame),
         **_reached(frame, best, verdicts[outcome.metric], outcome),
-        "dead %": share_cells(frame, "dead_fraction", best, set(frame["activation"]) - dying(study)),
-        **({"confirmed dead %": share_cells(frame, "confirmed_dead_fraction", best)} if _apart(study, frame) else {}),
+        "dead %": share_cells(frame, "dead_fraction", best, undying),
+        **(confirmed if _apart(study, frame) else {}),
         "off %": share_cells(frame, "off_fraction", best, verdicts=verdicts["off_fraction"]),
         "zero %": share_cells(frame, "zero_fraction", best),
         **{f"steps to {target_name(own)}": _steps(study, frame, own, best, verdicts[own]) for own in times},
