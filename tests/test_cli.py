@@ -95,9 +95,6 @@ BAD = [
     (["report", "nothing"], "no study"),
     (["report", "s", "--format", "docx"], "docx"),
     (["report", "s", "s"], "named twice"),
-    (["report", "s", "--style", "tex.mplstyle"], "text.usetex: figures have plain text"),
-    (["report", "s", "--style", "wide.mplstyle"], "figure.figsize: got 100000; from 1 to 60"),
-    (["report", "s", "--style", "typo.mplstyle"], "typo.mplstyle:2: 'axes.titlesze' is no rcParam of matplotlib"),
     (["list", "activation"], "did you mean"),
     (["nonsense"], "nonsense"),
     (["rnu"], "'run'"),
@@ -115,9 +112,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user")
     (folder / "small.yaml").write_text(SMALL + "train: {epochs: 2}\ngrid: {activation: [relu, elu]}\n")
     (folder / "empty.yaml").write_text("")
-    (folder / "typo.mplstyle").write_text("# sizes\naxes.titlesze: 9 # too small\n")
-    (folder / "tex.mplstyle").write_text("text.usetex: True\n")
-    (folder / "wide.mplstyle").write_text("figure.figsize: 100000, 3\n")
     found = command("run", "small.yaml", "--workers", "1", cwd=folder)
     assert found.returncode == 0, found.stderr
     assert "ReLU" in found.stdout

@@ -12,10 +12,11 @@ import matplotlib as mpl
 import pytest
 from made import STUDIES, made_study
 
+from reluexp.errors import ConfigError
 from reluexp.report import rendering, write_report
 from reluexp.report.figures import FIGURES, draw_figure
 from reluexp.report.rendering import Drawing, Renderer, for_page
-from reluexp.report.style import Style, paper_style
+from reluexp.report.style import Style, paper_style, styled
 
 
 def rendered(drawings: Iterable[Drawing]) -> list[dict[str, bytes]]:
@@ -83,3 +84,24 @@ def test_a_large_drawing_brings_a_png_along_for_the_page(monkeypatch: pytest.Mon
     assert large["svg"] == small["svg"]
     assert for_page(large) == {"png": large["png"]}
     assert large["png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text.usetex: True\n", "text.usetex: figures have plain text"),
+        ("figure.figsize: 100000, 3\n", "figure.figsize: got 100000; from 1 to 60"),
+        ("figure.dpi: 1\n", "figure.dpi: got 1; from 10 to 1200"),
+        ("# sizes\naxes.titlesze: 9 # too small\n", "own.mplstyle:2: 'axes.titlesze' is no rcParam of matplotlib"),
+    ],
+)
+def test_styles_that_cannot_be_are_told(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "own.mplstyle").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        styled(Style(), tmp_path / "own.mplstyle")
+
+
+def test_a_style_sets_width_and_dots(tmp_path: Path) -> None:
+    (tmp_path / "own.mplstyle").write_text("figure.figsize: 3.25, 2\nfigure.dpi: 300\naxes.titlesize: 7\n")
+    found = styled(Style(), tmp_path / "own.mplstyle")
+    assert (found.width, found.dpi, found.rc["axes.titlesize"]) == (3.25, 300, 7.0)
