@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["derive", "generator", "seed_globals", "seeded_globals"]
+__all__ = ["derive", "generator", "kept_globals", "seed_globals", "seeded_globals"]
 
 
 _quoted = lru_cache(json.dumps)
@@ -50,14 +50,21 @@ def seed_globals(*key: int | str) -> None:
 @contextmanager
 def seeded_globals(*key: int | str) -> Iterator[None]:
     """The same for the time of a block; afterwards all are as they were, but for those of GPUs."""
-    import numpy as np
     import torch
 
-    pythons, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), kept_globals():
         seed_globals(*key)
-        try:
-            yield
-        finally:
-            random.setstate(pythons)
-            np.random.set_state(numpys)
+        yield
+
+
+@contextmanager
+def kept_globals() -> Iterator[None]:
+    """Afterwards NumPy's and Python's own generators are as they were."""
+    import numpy as np
+
+    pythons, numpys = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)

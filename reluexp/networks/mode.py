@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from reluexp.seeds import kept_globals
+
 __all__ = ["measuring_mode", "own_random_state", "throwaway_buffers", "unstepped_norms"]
 
 
@@ -142,8 +144,7 @@ def own_random_state(module: nn.Module | None = None) -> Iterator[None]:
     forked = sorted({device.index or 0 for device in devices if device.type == "cuda"})
     owned = [value for own in parts for value in vars(own).values() if isinstance(value, torch.Generator)]
     states = [own.get_state() for own in owned]
-    pythons, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=forked):
+    with torch.random.fork_rng(devices=forked), kept_globals():
         for own in (torch.default_generator, *owned):
             own.manual_seed(0)
         for index in forked:
@@ -153,8 +154,6 @@ def own_random_state(module: nn.Module | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            random.setstate(pythons)
-            np.random.set_state(numpys)
             for own, state in zip(owned, states, strict=True):
                 own.set_state(state)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.plain import counted, percentage
-from reluexp.report.findings import any_of, at_setting, leading, switched_off
+from reluexp.report.findings import any_of, at_setting, leading, share_told, switched_off
 from reluexp.report.frames.across import across_sentences
 from reluexp.report.tables.differences import seeds_to_tell
 from reluexp.stats import (
@@ -102,21 +102,14 @@ def _died(study: Results, table: pd.DataFrame) -> str:
     before = f"; {percentage(born)} were dead before training{switched_off(study, row)}" if math.isfinite(born) else ""
     confirmed = row["confirmed_dead_fraction_mean"]
     whole = (
-        f" ({_bounded(row, 'confirmed_dead_fraction')} on the whole training set)" if math.isfinite(confirmed) else ""
+        f" ({share_told(row, 'confirmed_dead_fraction')} on the whole training set)" if math.isfinite(confirmed) else ""
     )
     most = " the most" if ahead else ""
     whose = "its" if name == display_name(row["activation"]) else "their"
     return (
-        f"{name} had{most} dead units{at_setting(study, row)}: {_bounded(row, 'dead_fraction')} of "
+        f"{name} had{most} dead units{at_setting(study, row)}: {share_told(row, 'dead_fraction')} of "
         f"{whose} hidden units at the end{whole}, over {counted(int(row['dead_fraction_n']), 'trial')}{before}."
     )
-
-
-def _bounded(row: Any, metric: str) -> str:
-    """`1.4 % [0.8 %, 2.0 %]`, the bounds cut to what a share can be."""
-    low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], 1.0)
-    bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{percentage(low)}, {percentage(high)}]"
-    return f"{percentage(row[f'{metric}_mean'])}{bounds}"
 
 
 def _mattered(study: Results, rows: pd.DataFrame) -> str:

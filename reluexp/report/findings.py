@@ -41,7 +41,16 @@ from reluexp.stats import (
     was_trained,
 )
 
-__all__ = ["any_of", "at_setting", "findings", "gradient_loss", "leading", "switched_off", "undying_told"]
+__all__ = [
+    "any_of",
+    "at_setting",
+    "findings",
+    "gradient_loss",
+    "leading",
+    "share_told",
+    "switched_off",
+    "undying_told",
+]
 
 _LIMIT = 7
 _AXES = 2  # beside the activation, of which there are sentences
@@ -138,7 +147,7 @@ def _several(study: Results, word: str, rows: pd.DataFrame) -> str:
     return f" ({word} of {len(rows)} settings)" if other_axes(study) and len(rows) > 1 else ""
 
 
-def _share(row: Any, metric: str) -> str:
+def share_told(row: Any, metric: str) -> str:
     """`12.4 % [10.1, 14.7]`, the bounds cut to what a share can be."""
     low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], 1.0)
     bounds = "" if math.isnan(row[f"{metric}_low"]) else f" [{percentage(low, '')}, {percentage(high, '')}]"
@@ -201,7 +210,7 @@ def _deaths(study: Results, table: pd.DataFrame, final: pd.DataFrame) -> list[st
     most = _several(study, "the most", rows) if ahead else ""
     return [
         f"{name} units were dead at the end in {own.gt(0).sum()} of {counted(n, 'net')}{where}"
-        f"{most}: {_share(row, 'dead_fraction')} of the hidden units{born}.{_came_back(study, row)}"
+        f"{most}: {share_told(row, 'dead_fraction')} of the hidden units{born}.{_came_back(study, row)}"
     ]
 
 
@@ -412,6 +421,6 @@ def _zeros(study: Results, table: pd.DataFrame) -> list[str]:
     first = table["activation"].nunique() > 1 and (ahead or len(rows) < len(table))
     was = f" {verb} the sparsest" if first else ""
     return [
-        f"{name}{was}{at_setting(study, row)}: {_share(row, 'zero_fraction')} of {whose} hidden "
+        f"{name}{was}{at_setting(study, row)}: {share_told(row, 'zero_fraction')} of {whose} hidden "
         f"activations were exactly 0 at the end ({counted(int(row['zero_fraction_n']), 'net')})."
     ]
