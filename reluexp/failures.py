@@ -11,7 +11,7 @@ from reluexp import errors
 from reluexp.engine import Event
 from reluexp.environment import now, version_of
 from reluexp.errors import ResultsError
-from reluexp.planning.code import own_code
+from reluexp.planning.code import known_code
 from reluexp.planning.earlier import describe
 from reluexp.planning.plan import NUMERICS, Stack, Trial
 from reluexp.store import Store
@@ -34,10 +34,15 @@ def record_failure(store: Store, stack: Stack, study: str, data: str, code: Mapp
     if event["kind"] == "memory":
         text = f"one network alone does not fit into memory: {text}"
     rows = [_row(trial, study, text) for trial in stack.trials]
-    own = {name: code[name] for name in own_code(stack.settings) if name in code}
     record = {
         **{"trials": [trial.id for trial in stack.trials], "outcomes": ["failed"] * len(rows), "shape": []},
-        **{"outputs": 0, "data": data, "code": own, "numerics": NUMERICS, **describe(stack)},
+        **{
+            "outputs": 0,
+            "data": data,
+            "code": known_code(stack.settings, code),
+            "numerics": NUMERICS,
+            **describe(stack),
+        },
         **{"trace": event["trace"], "ended": now(), "torch": version_of("torch")},
     }
     store.write_stack(stack.id, record, {"trials": pd.DataFrame(rows)}, {})

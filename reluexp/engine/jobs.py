@@ -9,7 +9,7 @@ from typing import Any
 
 from reluexp.config import identity
 from reluexp.engine import Job
-from reluexp.planning.code import own_code
+from reluexp.planning.code import known_code, own_code
 from reluexp.planning.plan import NUMERICS, Stack
 
 __all__ = ["about_of", "comparison", "preparation", "preparation_key", "stack_of", "training"]
@@ -29,11 +29,11 @@ def training(
     `prepared` is the event of its preparation, `code` the fingerprints of the study's own code, `batched` what its
     comparison gave, `share` what part of a GPU's memory it may count on.
     """
-    own = own_code(stack.settings)
     return {
         **{"kind": "train", **stack.to_json(), "root": str(root.absolute()), "study": study, "cwd": str(Path.cwd())},
         **{key: prepared[key] for key in ("device", "fingerprint", "shelf", "cache")},
-        **{"batched": batched, "share": share, "own": own, "code": {name: code[name] for name in own if name in code}},
+        **{"batched": batched, "share": share, "own": own_code(stack.settings)},
+        "code": known_code(stack.settings, code),
     }
 
 

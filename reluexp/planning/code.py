@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from reluexp.catalogue.registry import is_own
 from reluexp.config import Setting
 
-__all__ = ["code_of", "fingerprints", "own_code"]
+__all__ = ["code_of", "fingerprints", "known_code", "own_code"]
 
 
 def own_code(settings: Iterable[Setting]) -> list[str]:
@@ -27,6 +27,11 @@ def own_code(settings: Iterable[Setting]) -> list[str]:
 def code_of(settings: Iterable[Setting]) -> dict[str, str]:
     """The fingerprints of the user's own models and activations; data sets are told apart by what they give."""
     return fingerprints(own_code(settings))
+
+
+def known_code(settings: Iterable[Setting], code: Mapping[str, str]) -> dict[str, str]:
+    """Of fingerprints that were taken before, those of the user's own models and activations in some settings."""
+    return {name: code[name] for name in own_code(settings) if name in code}
 
 
 def fingerprints(names: Iterable[str]) -> dict[str, str]:

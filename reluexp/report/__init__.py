@@ -205,15 +205,15 @@ def _check(formats: Sequence[str]) -> None:
 
 def _forget_another(folder: Path, study: Results) -> None:
     """Removes what was made of other trials than the study has now, so that no files of two states lie side by side."""
-    from reluexp.report.figures import FIGURES
-    from reluexp.report.tables import TABLES
-
-    about = [study.config, study.trials[[c for c in ("trial", "outcome") if c in study.trials]].to_dict("records")]
+    about = [study.config, *(study.trials[name].tolist() for name in ("trial", "outcome") if name in study.trials)]
     state, noted = digest(json.dumps(about, sort_keys=True, default=str).encode()).encode(), folder / ".made-of"
     before = state
     with suppress(OSError):  # what lies in a folder that is not ours stays
         before = noted.read_bytes()
     if before != state:
+        from reluexp.report.figures import FIGURES  # not before they are needed: a renderer has yet to start
+        from reluexp.report.tables import TABLES
+
         names = [f"figures/{spec.name}.{form}" for spec in FIGURES for form in ("svg", "png", "pdf")]
         names += [f"tables/{name}.{f}" for name in ("curves", *(t.name for t in TABLES)) for f in ("csv", "md", "tex")]
         with suppress(OSError):  # what cannot be removed cannot be written either, which is told then
