@@ -376,8 +376,9 @@ def test_a_study_can_be_run_again_by_what_its_results_say_of_it(name: str, tmp_p
 
 
 def test_activations_of_torchs_are_told_by_the_name_that_they_have_here() -> None:
-    with pytest.raises(ConfigError, match=r"unknown activation 'gelu'.*; 'torch.nn:GELU' is torch's"):
-        load_config({"study": "s", "grid": {"activation": ["relu", "gelu"]}})
+    for other, name in (("mish", "torch.nn:Mish"), ("swish", "silu")):
+        with pytest.raises(ConfigError, match=rf"unknown activation '{other}'.*; it is '{name}' here"):
+            load_config({"study": "s", "grid": {"activation": ["relu", other]}})
     for name in OTHERS.values():
         build_activation(load_config({"study": "s", "activation": name}).points[0].setting.activation, 3)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,6 +104,27 @@ def test_the_catalogues_elus_are_not_dead_where_torchs_are_not(name: str) -> Non
     own = z.clone().requires_grad_()
     (expected,) = torch.autograd.grad(torchs(ACTIVATIONS.models[name](), 1)(own).sum(), own)
     torch.testing.assert_close(exact_slope(function, z), expected, rtol=1e-12, atol=0)
+    assert exact_slope(function, z).all()
+
+
+def logistic(z: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-z))
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"),
+    [
+        ("gelu", lambda z: mpmath.ncdf(z) + z * mpmath.npdf(z)),
+        ("silu", lambda z: logistic(z) * (1 + z * logistic(-z))),
+        ("softplus", logistic),
+    ],
+)
+def test_slopes_of_smooth_rectifiers_are_exact_far_from_0(name: str, slope: Callable[[Any], Any]) -> None:
+    function = build_activation(ACTIVATIONS.models[name](), 1)
+    z = torch.tensor([-37.0, -17.0, -9.0, -1.0, 0.0, 1.0, 9.0, 40.0, 300.0], dtype=torch.float64)
+    with mpmath.workdps(400):
+        expected = [float(slope(mpmath.mpf(value))) for value in z.tolist()]
+    assert exact_slope(function, z).tolist() == pytest.approx(expected, rel=1e-12)
     assert exact_slope(function, z).all()
 
 

@@ -196,6 +196,39 @@ ACTIVATIONS: Registry[Activation] = Registry(
             rectifies=True,
         ),
         Activation(
+            "gelu",
+            "GELU",
+            "z·Φ(z), Φ the normal distribution function",
+            "Hendrycks & Gimpel 2016, arXiv 1606.08415",
+            "#332288",
+            "-",
+            _build("Gelu"),
+            torchs=_torchs("GELU"),
+            rectifies=True,
+        ),
+        Activation(
+            "silu",
+            "SiLU",
+            "z/(1 + exp −z), also called swish",
+            "Elfwing et al. 2017, arXiv 1702.03118; Ramachandran et al. 2017, arXiv 1710.05941",
+            "#999933",
+            "-.",
+            _build("Silu"),
+            torchs=_torchs("SiLU"),
+            rectifies=True,
+        ),
+        Activation(
+            "softplus",
+            "Softplus",
+            "log(1 + exp z), the smooth rectifier",
+            "Dugas et al. 2000; Glorot et al. 2011",
+            "#661100",
+            "--",
+            _build("Softplus"),
+            torchs=_torchs("Softplus"),
+            rectifies=True,
+        ),
+        Activation(
             "identity",
             "Identity",
             "z, the linear control",
@@ -207,11 +240,11 @@ ACTIVATIONS: Registry[Activation] = Registry(
     ],
 )
 
-_FURTHER = "CELU GELU Hardsigmoid Hardswish Hardtanh LogSigmoid Mish SiLU Softplus Softsign"
-OTHERS = {own.lower(): f"torch.nn:{own}" for own in _FURTHER.split()} | {"swish": "torch.nn:SiLU"}
-"""further activations that torch has, and how they are named"""
+_FURTHER = "CELU Hardsigmoid Hardswish Hardtanh LogSigmoid Mish Softsign"
+OTHERS = {own.lower(): f"torch.nn:{own}" for own in _FURTHER.split()} | {"swish": "silu"}
+"""other names of activations, and how they are named here"""
 
-SPARE = ("#332288", "#AA4499", "#117733", "#999933", "#661100", "#44AA99", "#DDCC77")
+SPARE = ("#AA4499", "#117733", "#44AA99", "#DDCC77", "#004488", "#EE3377", "#6699CC")
 """colours of the user's own activations (Tol 2021), none like one of the catalogue's"""
 
 

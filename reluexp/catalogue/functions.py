@@ -10,6 +10,7 @@ Shapes: any; Prelu expects its channel axis after the sample axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "Elementwise",
     "Elu",
     "Function",
+    "Gelu",
     "Identity",
     "LeakyRelu",
     "Mixed",
@@ -30,6 +32,8 @@ __all__ = [
     "Relu6",
     "Selu",
     "Sigmoid",
+    "Silu",
+    "Softplus",
     "Tanh",
 ]
 
@@ -386,6 +390,74 @@ class Relu6(Function):
     def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
         """g strictly between 0 and 6, else 0."""
         _aten.hardtanh_backward.grad_input(g, z, 0, 6, grad_input=out)
+
+
+class Gelu(Function):
+    """z·Φ(z), with the normal distribution function itself (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's gelu."""
+        return F.gelu(z)
+
+    def value(self, z: Tensor, out: Tensor) -> None:
+        """z·(1 + erf(z/√2))/2; torch's own rounds the tail of a tensor differently."""
+        torch.mul(z, math.sqrt(0.5), out=out)
+        out.erf_().add_(1).mul_(0.5).mul_(z)
+
+    def derivative(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """Φ(z) + z·φ(z), in float64 with Φ from erfc, which is not 0 where erf is −1 by rounding."""
+        if z.dtype != torch.float64:
+            return super().derivative(z, h)
+        return torch.special.erfc(z * -math.sqrt(0.5)).mul_(0.5).add_(_normal_density(z).mul_(z))
+
+    def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
+        """g·(Φ(z) + z·φ(z))."""
+        torch.mul(z, math.sqrt(0.5), out=out)
+        out.erf_().add_(1).mul_(0.5).add_(_normal_density(z).mul_(z)).mul_(g)
+
+
+def _normal_density(z: Tensor) -> Tensor:
+    return (z * z).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+
+
+class Silu(Function):
+    """z/(1 + e⁻ᶻ) (Elfwing et al. 2017, arXiv 1702.03118)."""
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's silu."""
+        return F.silu(z)
+
+    def value(self, z: Tensor, out: Tensor) -> None:
+        """z·σ(z)."""
+        _logistic(z, out)
+        out.mul_(z)
+
+    def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
+        """g·σ(z)·(1 + z·σ(−z)), where z·σ(−z) is z − h."""
+        rate = torch.empty_like(z)
+        _logistic(z, rate)
+        torch.sub(z, h, out=out)
+        out.add_(1).mul_(rate).mul_(g)
+
+
+class Softplus(Function):
+    """log(1 + eᶻ), the smooth rectifier (Dugas et al. 2000)."""
+
+    rises = True
+
+    def plain(self, z: Tensor) -> Tensor:
+        """Torch's softplus, which is z itself beyond the threshold: where e^−z is nothing beside 1."""
+        return F.softplus(z, threshold=40)
+
+    def value(self, z: Tensor, out: Tensor) -> None:
+        """max(z, 0) + log(1 + e^−|z|), which overflows nowhere."""
+        torch.abs(z, out=out)
+        out.neg_().exp_().log1p_().add_(z.clamp_min(0))
+
+    def pull(self, z: Tensor, h: Tensor, g: Tensor, out: Tensor) -> None:
+        """g·σ(z)."""
+        _logistic(z, out)
+        out.mul_(g)
 
 
 class Identity(Function):

@@ -128,7 +128,7 @@ def _unknown_name(name: str, field: str) -> str:
     names = CHOICES[field].names if field in CHOICES else []
     own = ", or package.module:attribute" if field in CHOICE_OF and CHOICE_OF[field].own else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
-    meant = f"; {OTHERS[name]!r} is torch's" if field == "activation" and name in OTHERS else nearest(name, names)
+    meant = f"; it is {OTHERS[name]!r} here" if field == "activation" and name in OTHERS else nearest(name, names)
     return f"{text}allowed: {', '.join(names)}{own}{meant}"
 
 
