@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from reluexp.stats import compare_pairs, mean_interval
+from reluexp.stats.across import interquartile_mean
 
-__all__ = ["Rates", "bootstrap_coverage", "coverage", "families"]
+__all__ = ["Rates", "bootstrap_coverage", "coverage", "families", "tasks_coverage"]
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 LEVELS, SEEDS, STUDIES, MARGIN = 6, 10, 2000, 0.005
@@ -102,6 +104,17 @@ def bootstrap_coverage(draw: Draw, studies: int = 400, seeds: int = 20) -> float
     return held / studies
 
 
+def tasks_coverage(draw: Draw, studies: int = 600, tasks: int = 3, seeds: int = 5) -> float:
+    """How often the bounds of the interquartile mean over several data sets, of centres ½ apart, hold the true one."""
+    rng, held = np.random.default_rng(7), 0
+    centres = np.arange(tasks) / 2
+    truth = stats.trim_mean(np.concatenate([centre + draw(rng, 200_000) for centre in centres]), 0.25)
+    for _ in range(studies):
+        _, low, high = interquartile_mean([centre + draw(rng, seeds) for centre in centres])
+        held += bool(low <= truth <= high)
+    return held / studies
+
+
 def main() -> None:
     """Prints the table."""
     print("| differences | any p ≤ 0.05 | any better or worse | any wrong equal | bound | t interval covers |")
@@ -113,6 +126,8 @@ def main() -> None:
     for name, draw in (("normal", normal), ("lognormal(0, 0.5)", lognormal)):
         shown = f"t interval {100 * coverage(draw, seeds=20):.1f} %, BCa {100 * bootstrap_coverage(draw):.1f} %"
         print(f"20 seeds, {name}: {shown} (2,000 and 400 studies)", flush=True)
+    shares = [f"{100 * tasks_coverage(draw):.1f} %" for draw in (normal, lognormal, discrete)]
+    print(f"three data sets, five seeds, interquartile mean: {', '.join(shares)} (600 studies)", flush=True)
 
 
 if __name__ == "__main__":

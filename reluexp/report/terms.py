@@ -84,7 +84,7 @@ _ENTRIES = (
         "survival",
         "Kaplan–Meier curves of lasting death; born-dead units stand apart, units that never die are censored. Units "
         "of one network are not independent: bands resample trials, and no test is made of units.",
-        "Kaplan & Meier 1958",
+        "Kaplan & Meier 1958; Hesterberg 2015, arXiv 1411.5279",
     ),
     Term(
         "backprop norm",
@@ -127,7 +127,7 @@ _ENTRIES = (
         "The mean of the middle half of all values, here of the paired differences over all seeds, data sets and "
         "architectures: a few extreme runs do not move it. Its bounds resample the seeds within each data set and "
         "architecture.",
-        "Agarwal et al. 2021, arXiv 2108.13264",
+        "Agarwal et al. 2021, arXiv 2108.13264; Hesterberg 2015, arXiv 1411.5279",
     ),
     Term(
         "chance of improvement",

@@ -1,8 +1,8 @@
 """Several data sets or architectures at once: interquartile mean, probability of improvement, performance profiles.
 
 After Agarwal, Schwarzer, Castro, Courville, Bellemare 2021, arXiv 2108.13264: a *task* is one combination of the task
-axes; every bound is a 95 % percentile of a bootstrap that resamples the seeds within each task (stratified), so it
-speaks of these tasks and says nothing of others.
+axes; every bound is by a bootstrap that resamples the seeds within each task (stratified), so it speaks of these tasks
+and says nothing of others. Its percentiles are those of `expanded_tail`: plain ones cover too little from few seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy import stats
 
 from reluexp.catalogue.metrics import better_sign, is_time
 from reluexp.errors import ConfigError
+from reluexp.stats.intervals import expanded_tail
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
 from reluexp.stats.readings import readings
@@ -158,7 +159,7 @@ def profile(samples: Samples, scores: np.ndarray) -> pd.DataFrame:
 
 
 def _bounds(samples: Samples, statistic: Callable[..., np.ndarray]) -> tuple[Any, Any, Any]:
-    """The statistic and the 95 % percentiles of it over resampled samples; NaN bounds where one has a single value."""
+    """The statistic and its 95 % bounds over resampled samples; NaN bounds where one has a single value."""
     if not samples:
         return math.nan, math.nan, math.nan
     value = statistic(*samples, axis=-1)
@@ -170,6 +171,7 @@ def _bounds(samples: Samples, statistic: Callable[..., np.ndarray]) -> tuple[Any
         n_resamples=_RESAMPLES,
         vectorized=True,
         method="percentile",
+        confidence_level=1 - 2 * expanded_tail([len(own) for own in samples]),
         random_state=np.random.default_rng(0),
     ).confidence_interval
     return value, found.low, found.high

@@ -20,7 +20,7 @@ from reluexp.errors import ConfigError
 from reluexp.stats.comparison import compare
 from reluexp.stats.dying import dying
 from reluexp.stats.ends import over_sites
-from reluexp.stats.intervals import curves, finite
+from reluexp.stats.intervals import curves, expanded_tail, finite
 from reluexp.stats.results import Results
 from reluexp.stats.settings import compared_by, groups, in_order, settings
 
@@ -36,7 +36,8 @@ class Survival:
 
     - curves: step, survival (Kaplan & Meier 1958, divergence taken as censoring), died, diverged (cumulative incidence
       of lasting death and of divergence, Aalen & Johansen 1978; with alive they sum to 1), at_risk, and for survival
-      and died the bounds `_low`, `_high`: pointwise 95 % percentiles over resampled trials (NaN from one trial).
+      and died the bounds `_low`, `_high`: pointwise 95 % bounds over resampled trials, by `expanded_tail` (NaN from one
+      trial).
       Descriptive: units of one network are not independent, so no test is made of them.
     - lives: one row per trial: units, born_dead, died, diverged_units, alive, and value: the mean over its units that
       were not born dead of the time before lasting death, up to the horizon, as a share of it (restricted mean life;
@@ -172,8 +173,9 @@ def _curve(risk: pd.DataFrame, trials: int) -> pd.DataFrame:
     elif trials > 1:
         draws = rng.multinomial(trials, np.full(trials, 1 / trials), size=_RESAMPLES)
         again = [_estimates(time, fate, weights * own[names], steps) for own in draws]
-        low, high = np.nanpercentile([part[0] for part in again], [2.5, 97.5], axis=0)
-        low_died, high_died = np.nanpercentile([part[1] for part in again], [2.5, 97.5], axis=0)
+        tail = expanded_tail([trials])
+        low, high = np.nanquantile([part[0] for part in again], [tail, 1 - tail], axis=0)
+        low_died, high_died = np.nanquantile([part[1] for part in again], [tail, 1 - tail], axis=0)
     at_risk = [int(weights[time >= step].sum()) for step in steps]
     return pd.DataFrame(
         {

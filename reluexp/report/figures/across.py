@@ -94,8 +94,8 @@ def _profile_caption(study: Results) -> str:
     return (
         f"Share of runs, over all values of {tasks_told(study) or 'the data sets and architectures'} and all seeds, "
         "whose final test accuracy is above the value at the axis: a curve that lies higher is better at every level "
-        "(performance profiles, Agarwal et al. 2021). Bands: pointwise 95 % percentiles of a bootstrap of the seeds "
-        "within each data set and architecture."
+        "(performance profiles, Agarwal et al. 2021). Bands: pointwise 95 %, by a bootstrap of the seeds "
+        "within each data set and architecture (percentiles of Hesterberg 2015)."
     )
 
 

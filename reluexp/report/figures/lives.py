@@ -291,8 +291,9 @@ LIVES: tuple[FigureSpec, ...] = (
         "life",
         lambda study: (
             "Of the units that were alive before training, the share that has not died for good (dead from then to the "
-            f"last measurement), by {_estimate(study)}. Bands: pointwise 95 % percentiles over resampled "
-            "trials, since units of one network are not independent; no test is made of units. "
+            f"last measurement), by {_estimate(study)}. Bands: pointwise 95 %, over resampled "
+            "trials (percentiles of Hesterberg 2015), since units of one network are not independent; no test is made "
+            "of units. "
             f"{count_note(study, False)}{_survival_note(study)}{facet_note(study)}"
         ),
         _survival,

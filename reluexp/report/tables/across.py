@@ -40,8 +40,8 @@ def across_table(study: Results, frame: pd.DataFrame) -> Table:
         f"All values of {tasks_told(study)} together, against {display_name(study.baseline)}. Difference: "
         "interquartile mean of the paired differences, in points. Chance of improvement: that a run is better than one "
         "of the baseline on the same data set and architecture (for units off: has fewer), ties half. Bounds: "
-        "percentiles of a bootstrap of the seeds within each (Agarwal et al. 2021); they speak of these data sets and "
-        "architectures and of no others."
+        "a bootstrap of the seeds within each (Agarwal et al. 2021; percentiles of Hesterberg 2015); they speak of "
+        "these data sets and architectures and of no others."
     )
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], caption)
 
