@@ -172,17 +172,20 @@ def _report(found: list[Any], out: Path | None, formats: str, style: Path | None
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of thing; default: all.", show_default=False)] = None,
 ) -> None:
-    """Show what a config can name; of one kind with the options of each.
+    """Show the shipped configs and what a config can name; of one kind with the options, or files, of each.
 
     Example: reluexp list activations
     """
     from reluexp.catalogue.metrics import METRICS
+    from reluexp.config import question_of, shipped_configs
     from reluexp.config.models import CHOICES
     from reluexp.config.reference import keys_of
     from reluexp.engine import ENGINES
 
     choices = {f"{field}s": registry for field, registry in CHOICES.items()}
-    kinds: dict[str, list[tuple[str, str]]] = {
+    shipped = shipped_configs()
+    kinds: dict[str, list[tuple[str, str]]] = {"configs": [(name, question_of(path)) for name, path in shipped.items()]}
+    kinds |= {
         name: [(entry.name, f"{entry.summary} ({entry.reference})") for entry in registry.entries]
         for name, registry in choices.items()
     }
@@ -199,6 +202,8 @@ def list_(
         width = max(len(entry) for entry, _ in kinds[name])
         for entry, summary in kinds[name]:
             _say(f"  {entry:<{width}}  {summary}")
+            if kind == "configs":
+                _say(f"  {'':<{width}}    {shipped[entry]}")
             for key in keys_of(choices[name][entry].options) if kind in choices else []:
                 default = f" = {key.default}" if key.default else ""
                 _say(f"  {'':<{width}}    {key.name}{default}: {key.allowed}{f'; {key.meaning}' * bool(key.meaning)}")

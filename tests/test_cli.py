@@ -22,7 +22,7 @@ from PIL import Image
 import reluexp
 from reluexp.checking import check_study
 from reluexp.cli import _json, app
-from reluexp.config import load_config
+from reluexp.config import load_config, shipped_configs
 from reluexp.engine import Resources
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.foretold import foretold
@@ -61,6 +61,13 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
         found = command(name, "--help", cwd=tmp_path)
         assert found.returncode == 0
         assert "Example: reluexp" in found.stdout
+
+
+def test_the_shipped_configs_are_listed_with_what_they_ask_and_where_they_lie(tmp_path: Path) -> None:
+    _, *lines = command("list", "configs", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == list(shipped_configs())
+    assert all(line.endswith("?") for line in lines[::2])
+    assert [Path(line.strip()) for line in lines[1::2]] == list(shipped_configs().values())
 
 
 def test_what_one_asks_of_any_command_line(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from reluexp.config.grid import (
 from reluexp.config.identity import identity
 from reluexp.config.models import PARTS, Config, Probe, Setting, Train
 from reluexp.config.problems import Problem, problems_of, render
-from reluexp.config.shipped import find_config, shipped_configs
+from reluexp.config.shipped import find_config, question_of, shipped_configs
 from reluexp.config.source import Document, dotted, read_document
 from reluexp.errors import ConfigError
 
@@ -49,6 +49,7 @@ __all__ = [
     "load_config",
     "misfits",
     "once_each",
+    "question_of",
     "shipped_configs",
     "value_at",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
 
-__all__ = ["find_config", "shipped_configs"]
+__all__ = ["find_config", "question_of", "shipped_configs"]
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -19,6 +19,12 @@ def shipped_configs() -> dict[str, Path]:
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {}
+
+
+def question_of(path: Path) -> str:
+    """What a shipped config asks: its first comment that speaks to people."""
+    lines = (line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
+    return next(line for line in lines if not line.startswith("yaml-language-server"))
 
 
 def find_config(name: str | Path) -> Path:
