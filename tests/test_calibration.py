@@ -8,6 +8,7 @@ from calibration import Draw, coverage, discrete, families, lognormal, normal, t
 STUDIES = 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [normal, discrete], ids=["normal", "in steps"])
 def test_families_without_a_difference_seldom_claim_one(draw: Draw) -> None:
     rates = families(draw, STUDIES)
@@ -30,6 +31,7 @@ def test_bounds_over_data_sets_cover_the_truth_from_five_seeds_and_plain_percent
     assert tasks_coverage(normal, 100) + 0.03 < wide >= 0.95
 
 
+@pytest.mark.slow
 def test_without_the_correction_the_bound_would_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reluexp.stats.comparison.holm", lambda p: p)
     assert families(normal, STUDIES).significant > 0.12

@@ -152,6 +152,7 @@ def test_two_workers_give_the_same_bits_and_a_second_run_does_nothing(folder: Pa
     assert "4 finished" in command("status", "s", "--results", "two", cwd=folder).stdout
 
 
+@pytest.mark.slow
 def test_several_studies_can_be_had_as_json(folder: Path) -> None:
     shutil.copytree(folder / "results" / "s", folder / "again" / "s")
     found = command("report", "s", "again/s", "--json", "--format", "csv", "--out", "both", cwd=folder)
@@ -194,6 +195,7 @@ def test_a_study_gives_back_its_models(folder: Path) -> None:
     assert float(accuracy) == pytest.approx(last["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(SMALL + "train: {epochs: 150}\nprobe: {every: 50}\n")
     code = "from reluexp.cli import main; main()"
@@ -270,6 +272,7 @@ class Net(nn.Sequential):
 """
 
 
+@pytest.mark.slow
 def test_results_of_other_code_of_the_users_are_made_again_and_never_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

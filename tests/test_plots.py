@@ -48,6 +48,7 @@ def test_several_panels_stand_in_the_place_of_the_axes(study: Made) -> None:
     assert inner.legends[0].get_window_extent().y1 < min(panel.get_window_extent().y0 for panel in inner.axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layout", "missing"),
     [

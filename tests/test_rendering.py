@@ -38,6 +38,7 @@ def drawings() -> list[Drawing]:
     ]
 
 
+@pytest.mark.slow
 def test_figures_have_the_same_bytes_whichever_process_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "cpu_count", lambda: 1)
     here = rendered(drawings())

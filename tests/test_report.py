@@ -73,6 +73,7 @@ NEEDS: dict[str, Callable[[Made], bool]] = {
 """what a study must have for a figure that not every study has"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_of_every_study_is_drawn_or_has_a_reason_not_to_be(name: str) -> None:
     study = STUDIES[name]()
@@ -279,6 +280,7 @@ def test_the_report_goes_beside_the_study_and_only_what_is_asked_for_is_written(
     assert written == {f"{name}.csv" for name in ("summary", "differences", "trials", *CSV_ONLY)}
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes(written: tuple[Made, Path], tmp_path: Path) -> None:
     write_report(made_study(("relu", "tanh"), 4, 4), tmp_path, FORMATS)
     first, second = (
@@ -377,6 +379,7 @@ def _read(page: Path) -> _Page:
     return parser
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["facets", "all_failed", "untrained"])
 def test_the_page_loads_nothing_and_its_ids_are_unique(name: str, tmp_path: Path) -> None:
     page = _read(write_report(STUDIES[name](), tmp_path, ("html",)))
@@ -751,6 +754,7 @@ def test_studies_side_by_side_have_their_axes_before_numbers_and_only_what_holds
     assert differing == {"architecture.depth": ["see grid", "4"], "init.name": ["he", "see grid"]}
 
 
+@pytest.mark.slow
 def test_studies_side_by_side_are_written_in_the_formats_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ def test_the_means_that_charts_show_are_those_of_the_csv(tmp_path: Path, chromiu
     assert found == pytest.approx(rows["mean"].tolist(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_axes_of_charts_end_where_training_did_and_have_three_ticks(tmp_path: Path, chromium: Browser) -> None:
     study = made_study(("relu", "elu"), seeds=3, epochs=6, accidents=False)
     layers = study.layers.assign(pre_std=0.21 + 0.01 * study.layers["site"])
@@ -159,6 +160,7 @@ def test_axes_of_charts_end_where_training_did_and_have_three_ticks(tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, True)], ids=["phone", "night", "dark"])
 def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: int, dark: bool) -> None:
     chromium.open(page, width, dark)
@@ -167,6 +169,7 @@ def test_nothing_is_wider_than_the_window(page: Path, chromium: Browser, width: 
     assert chromium.complaints() == []
 
 
+@pytest.mark.slow
 def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp_path: Path, chromium: Browser) -> None:
     study = made_study(("relu", "elu"), 4, 3, axis="init", values=("he_normal", "rai"))
     own = study.trials["activation"].replace({"elu": "my_package.activations:parametric_softplus(beta=0.5)"})
@@ -178,6 +181,7 @@ def test_long_labels_wrap_and_the_comparison_with_an_axis_needs_no_scrollbar(tmp
     assert chromium.run("return document.querySelectorAll('#comparison td.activation').length") > 4
 
 
+@pytest.mark.slow
 def test_tiles_break_after_commas(tmp_path: Path, chromium: Browser) -> None:
     study = made_study(("relu",), seeds=2, epochs=2)
     trials = study.trials.assign(
@@ -191,6 +195,7 @@ def test_tiles_break_after_commas(tmp_path: Path, chromium: Browser) -> None:
         assert all(chromium.run(lines.format(place)) <= 2 for place in (3, 4)), width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious(page: Path, chromium: Browser, dark: bool) -> None:
     chromium.open(page, dark=dark)
@@ -223,6 +228,7 @@ def test_printed_charts_are_their_still_pictures(page: Path, chromium: Browser) 
     assert shown == ["block", "none"]
 
 
+@pytest.mark.slow
 def test_studies_stand_side_by_side_quietly(tmp_path: Path, chromium: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reluexp.report.together.FIGURES", FIGURES[:4])
     studies = [

@@ -62,7 +62,10 @@ def same(config: dict[str, Any], largest: int | None = None) -> None:
         pd.testing.assert_frame_equal(left[name], right[name], check_exact=True)
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+_NORMALIZED = [pytest.param(own, marks=pytest.mark.slow) for own in ("batch", "layer")]
+
+
+@pytest.mark.parametrize("normalization", ["none", *_NORMALIZED])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
 def test_every_activation_shares_a_stack_with_every_other(optimizer: str, normalization: str) -> None:
     rates = {"sgd": [0.05, 0.3]}.get(optimizer, [0.001, 0.02])[: 2 if normalization == "none" else 1]
@@ -94,6 +97,7 @@ def test_what_a_diverging_replica_gets_does_not_depend_on_the_others(every: int,
     same(config)
 
 
+@pytest.mark.slow
 def test_inits_disabled_units_and_decays_share_a_stack() -> None:
     inits = [*INITS.names, {"name": "he_normal", "dead": 0.3, "bias": {"normal": 0.1}}]
     config = {
@@ -113,6 +117,7 @@ def test_learned_slopes_of_another_layout_train_apart() -> None:
     same(config)
 
 
+@pytest.mark.slow
 @given(
     widths=st.lists(st.integers(1, 70), min_size=1, max_size=3),
     batch=st.integers(1, 90),

@@ -336,6 +336,7 @@ def test_scores_are_told_as_what_was_tuned_by(tmp_path: Path) -> None:
     assert not any("%" in score for score in scores)
 
 
+@pytest.mark.slow
 def test_a_first_shard_of_a_tuned_study_ends_well(tmp_path: Path) -> None:
     grid = {"activation": ["relu", "elu"], "train.optimizer.lr": [0.1, 1]}
     config = {**TUNED, "tune": {"over": ["train.optimizer.lr"], "seeds": 1}, "grid": grid, "seeds": 1}

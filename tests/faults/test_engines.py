@@ -48,6 +48,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_hangs_and_crashes_are_noticed_retried_and_recorded(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     grid = "seeds: 1\ngrid: {activation: [relu, 'mine:hangs', 'mine:crashes', 'mine:raises']}\n"
@@ -196,6 +197,7 @@ def test_shards_are_a_partition_that_depends_on_the_config_alone(count: int) -> 
     assert max(map(len, parts)) <= 2 * len(trials) / count + 1
 
 
+@pytest.mark.slow
 def test_shards_at_once_give_one_study(whole: Study) -> None:
     code = "import sys, reluexp; reluexp.run(sys.argv[1], sys.argv[2], workers=1, shard='{}/2')"
     running = [whole.start("shards", code=code.format(number)) for number in (1, 2)]

@@ -86,6 +86,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 _READING = [["status", "evil"], ["check", "evil"], ["plan", "evil.yaml"], ["report", "evil"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*_READING, ["report", "evil", "--earlier"]])
 def test_reading_commands_import_none_of_the_users_code_and_print_nothing_that_acts(
     folder: Path, words: list[str]
@@ -114,6 +115,7 @@ class _Page(HTMLParser):
                 self.acting.append(f"<{tag} {name}={value}>")
 
 
+@pytest.mark.slow
 def test_the_page_and_the_tables_are_escaped(folder: Path) -> None:
     assert command(folder, "report", "evil", "--format", "html,csv,md,tex,svg").returncode == 0
     report = folder / "results" / "evil" / "report"

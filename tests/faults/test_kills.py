@@ -14,6 +14,7 @@ import pytest
 from harness import TEXT, Study, family, kill_all
 
 
+@pytest.mark.slow
 def test_the_whole_run_killed_at_random_moments(whole: Study, full: bool, figure: Callable[[str], None]) -> None:
     moments = random.Random(0)
     kills = checkpoints = stacks = 0
@@ -36,6 +37,7 @@ def test_the_whole_run_killed_at_random_moments(whole: Study, full: bool, figure
     )
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_still_comes_to_an_end(
     whole: Study, full: bool, figure: Callable[[str], None]
 ) -> None:
@@ -54,6 +56,7 @@ def test_killed_again_and_again_it_still_comes_to_an_end(
     figure(f"one study killed {kills} times in a row, then continued: all tables equal bit for bit")
 
 
+@pytest.mark.slow
 def test_single_workers_killed(whole: Study, full: bool, figure: Callable[[str], None]) -> None:
     moments = random.Random(2)
     kills, rounds = 0, 0

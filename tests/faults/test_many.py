@@ -36,6 +36,7 @@ TEXT = (
 )
 
 
+@pytest.mark.slow
 def test_every_outcome_is_right_where_a_third_diverges_and_a_tenth_raises(
     tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:

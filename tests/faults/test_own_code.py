@@ -33,6 +33,7 @@ def ran(folder: Path, code: str, activations: str, name: str = "r", expected: in
     return found.trials.join(last, on="trial").set_index("activation")
 
 
+@pytest.mark.slow
 def test_code_that_changes_while_a_study_runs_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
     """The module is another one as soon as it has been imported, and the worker that knows the old one is lost."""
     code = (
@@ -48,6 +49,7 @@ def test_code_that_changes_while_a_study_runs_is_not_taken_for_what_it_was(tmp_p
     assert again["outcome"].eq("finished").all()
 
 
+@pytest.mark.slow
 def test_what_a_module_sets_for_the_whole_process_changes_no_other_trial(tmp_path: Path) -> None:
     code = (
         "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_num_threads(2)\n"
@@ -80,6 +82,7 @@ def test_a_module_that_ends_its_process_is_told_before_anything_is_trained(
         reluexp.run({"study": "s", "activation": "leaves:f", "seeds": 1}, tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_what_has_lost_memory_does_no_other_trial(tmp_path: Path) -> None:
     code = (
         "import os\nfrom pathlib import Path\n\ndef note(name):\n    with Path('pids').open('a') as file:\n"
@@ -96,6 +99,7 @@ def test_what_has_lost_memory_does_no_other_trial(tmp_path: Path) -> None:
     assert all(pid != pids[short[-1]][1] for _, pid in pids[short[-1] + 1 :])
 
 
+@pytest.mark.slow
 def test_files_of_the_working_folder_take_no_modules_place(tmp_path: Path) -> None:
     for name in ("random", "queue", "logging", "json", "statistics", "torch", "numpy", "token"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadowed')\n")
