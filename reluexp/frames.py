@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from reluexp.standing import Standing, take_stock
 from reluexp.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     import pandas as pd
 
@@ -95,21 +96,30 @@ class Frames:
     def only(self, levels: Mapping[str, Any] | None = None, **more: Any) -> Self:
         """The study as far as its axes have these values: `study.only(activation=["relu", "elu"], lr=0.1)`.
 
-        Axes go by their dotted names, or the last part where that is unique; values are as tables show them or as the
-        grid has them, one or a list of them. Everything that is asked of a study can be asked of this one; what was put
-        down beforehand about the whole is exploratory in a part. Raises ConfigError for what the study does not have.
+        Axes go by their dotted names, or the last part where that is unique, and `seed` is one; values are as tables
+        show them or as the grid has them, one or several of them. Everything that is asked of a study can be asked of
+        this one; what was put down beforehand about the whole is exploratory in a part. Raises ConfigError for what the
+        study does not have.
         """
         from reluexp.config.answers import level_label
-        from reluexp.stats import Results, axis_of
+        from reluexp.stats import axis_names
 
+        if not isinstance(levels or {}, Mapping):
+            raise ConfigError(f"only: give axes and their values, as only(activation='relu'); got: {levels!r}")
         kept, told = self._names(), [self.selection] if self.selection else []
+        axes = list(dict.fromkeys(["activation", *self._all_axes, "seed"]))
+        short = {part: axis for axis, part in axis_names(axes).items()} | {"train.lr": "train.optimizer.lr"}
         for key, given in {**(levels or {}), **more}.items():
-            axis, axes = axis_of(cast("Results", self), key), list(dict.fromkeys(["activation", *self._all_axes]))
+            axis = key if key in axes else short.get(key, key)
             if axis not in axes:
                 raise ConfigError(f"only: got {key!r}; allowed: {', '.join(axes)}{nearest(key, axes)}")
             values = {name: self._level(name, axis) for name in kept}
             known = list(dict.fromkeys(values.values()))
-            asked = [level_label(axis, own) for own in (given if isinstance(given, (list, tuple)) else [given])]
+            as_text = {str(value): value for value in known}
+            asked = [level_label(axis, own) for own in _several(given)]
+            asked = [as_text.get(own, own) if isinstance(own, str) else own for own in asked]
+            if not asked:
+                raise ConfigError(f"only: {key}: got no value; allowed: {', '.join(map(str, known))}")
             if unknown := [own for own in asked if own not in known]:
                 allowed, near = ", ".join(map(str, known)), nearest(unknown[0], known)
                 raise ConfigError(f"only: {key}: got {unknown[0]!r}; allowed: {allowed}{near}")
@@ -126,7 +136,10 @@ class Frames:
 
     def _level(self, name: str, axis: str) -> Any:
         """The value of an axis of a trial, as tables show it."""
-        own = self._wanted[trained_as(name)].point
+        trial = self._wanted[trained_as(name)]
+        if axis == "seed":
+            return trial.seed
+        own = trial.point
         return self._shown(name).get(axis, label_of(own.setting.activation) if axis == "activation" else None)
 
     def _keeps(self, trained: str) -> bool:
@@ -282,6 +295,13 @@ class Frames:
     def stated(self) -> list[Hypothesis]:
         """The hypotheses of the config."""
         return self._loaded.config.hypotheses or []
+
+
+def _several(given: Any) -> list[Any]:
+    """One value, or those of a list, an array, a range, a set."""
+    if hasattr(given, "tolist"):  # NumPy's and pandas' values are plain ones then
+        given = given.tolist()
+    return list(given) if isinstance(given, (list, tuple, range, set, frozenset)) else [given]
 
 
 def trained_as(trial: str) -> str:

@@ -45,7 +45,7 @@ def run(
     config: str | Path | Mapping[str, Any],
     results: str | Path = "results",
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
     stack: int | None = None,

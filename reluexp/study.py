@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reluexp.config import PARTS, Setting, identity, label_of
-from reluexp.errors import ResultsError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.frames import Frames, trained_as
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
@@ -40,11 +40,13 @@ class Study(Frames):
         baseline is the study's unless given. Axes go by their dotted names, or the last part where that is unique.
         Raises ConfigError for what the study does not have.
         """
-        from reluexp.stats import axis_of, compare_study, marked
+        from reluexp.stats import axis_of, compare_study, marked, none_at_all
 
         by = axis_of(self, by)
         over = [axis_of(self, axis) for axis in ([over] if isinstance(over, str) else over)]
         found = compare_study(self, metric, by, baseline, at, over, self.margins)
+        if found["n"].eq(0).all() and (why := none_at_all(self, metric, at)):
+            raise ConfigError(why)
         return marked(found, by, [self.stated[place] for place in sorted(self._confirmatory)], self.baseline)
 
     @property

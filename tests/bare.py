@@ -20,6 +20,7 @@ class Bare:
     tuned_axes: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[tuple[Hypothesis, ...]] = ()
     shows_earlier: ClassVar[bool] = False
+    selection: ClassVar[str] = ""
     missing: ClassVar[int] = 0
     evidence: ClassVar[Mapping[str, Any]] = {}
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline import inline
 from made import made_study
-from made_results import made, rows_of
+from made_results import Made, made, rows_of
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -22,8 +22,10 @@ from statsmodels.stats.power import TTestPower
 import reluexp
 from reluexp.catalogue.metrics import MARGINS, margin_of
 from reluexp.errors import ConfigError
+from reluexp.report.findings import switched_off, undying_told
 from reluexp.report.tables.along import along_table
 from reluexp.stats import (
+    across_tasks,
     along_axes,
     axis_of,
     compare,
@@ -346,6 +348,49 @@ def test_what_a_study_does_not_have_is_refused_in_a_sentence() -> None:
     for answer in (survival_of, compare_times):
         with pytest.raises(ConfigError, match="baseline: got 'gelu'; allowed: relu, elu"):
             answer(study, baseline="gelu")  # type: ignore[operator]
+
+
+def test_an_axis_needs_a_baseline_of_its_own_in_whatever_compares() -> None:
+    study = made({"relu": [0.5], "elu": [0.6]})
+    deep = study.trials.assign(**{"architecture.depth": [2, 2]})
+    study = Made(deep, study.epochs, axes=["activation", "architecture.depth"])
+    for answer in (compare_times, across_tasks, compare_study):
+        about = () if answer is compare_times else ("test_accuracy",)
+        with pytest.raises(ConfigError, match=r"architecture\.depth has none of its own; say which: baseline=2"):
+            answer(study, *about, by="architecture.depth")  # type: ignore[operator]
+
+
+def test_where_the_baseline_never_ran_nothing_is_compared() -> None:
+    study = made({"relu": [0.5, 0.6], "elu": [0.6, 0.7], "tanh": [0.1, 0.2]})
+    depths = study.trials["activation"].map({"relu": 1, "elu": 1, "tanh": 4})
+    study = Made(study.trials.assign(depth=depths), study.epochs, axes=["activation", "depth"])
+    assert compare_study(study, "test_accuracy")["activation"].tolist() == ["elu"]
+
+
+def test_nets_that_learned_nothing_get_no_verdict_whichever_axis_is_compared() -> None:
+    places = [(label, seed) for label in ("relu", "elu") for seed in range(12)]
+    study = made({"relu": [0.1] * 12, "elu": [0.1] * 12}, extra={place: {"stuck": True} for place in places})
+    assert compare_study(study, "test_accuracy")["verdict"].tolist() == ["no verdict"]
+    depths = [2] * 12 + [4] * 12
+    deep = study.trials.assign(activation="relu", depth=depths, seed=[*range(12), *range(12)])
+    study = Made(deep, study.epochs, axes=["activation", "depth"])
+    (row,) = compare_study(study, "test_accuracy", "depth", 2).to_dict("records")
+    assert (row["verdict"], row["mean"]) == ("no verdict", 0)
+    assert np.isnan(row["p_equal"])
+    assert along_axes(study)["verdict"].tolist() == ["no verdict", "equal"]  # of accuracies; none of them died
+
+
+@pytest.mark.parametrize(("axis", "levels"), [("init.dead", (0.0, 0.5)), ("init", ("he", "he(dead=0.5)"))])
+def test_deaths_that_init_dead_made_are_decided_by_definition(axis: str, levels: tuple[Any, Any]) -> None:
+    study = made({"relu": [0.9] * 16})
+    trials = study.trials.assign(**{axis: [levels[0]] * 8 + [levels[1]] * 8, "seed": [*range(8), *range(8)]})
+    trials["dead_fraction"] = [0.0] * 8 + [0.5] * 8
+    study = Made(trials, study.epochs, axes=["activation", axis])
+    (row,) = compare_study(study, "dead_fraction", axis, levels[0]).to_dict("records")
+    assert row["verdict"] == "by definition"
+    assert switched_off(study, {axis: levels[1]}) == ", 50.0 % of all by init.dead"
+    assert not switched_off(study, {axis: levels[0]})
+    assert "switched off by init.dead" in undying_told(study)
 
 
 def test_an_axis_goes_by_its_last_part_too() -> None:

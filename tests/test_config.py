@@ -449,3 +449,11 @@ def test_activations_without_the_baseline_are_said_not_to_be_compared() -> None:
     assert note.startswith("baseline: relu is none of the activations, so that they are not compared; say which one is")
     assert load_config({**grid, "baseline": {"activation": "elu"}}).notes == ()
     assert load_config({"study": "s", "activation": "elu"}).notes == ()
+
+
+def test_overrides_are_texts() -> None:
+    config = {"study": "s", "activation": "relu"}
+    assert load_config(config, "train.epochs=3").config.train.epochs == 3
+    for other in ({"train.epochs": 3}, [3]):
+        with pytest.raises(ConfigError, match="overrides: texts such as"):
+            load_config(config, other)  # type: ignore[arg-type]

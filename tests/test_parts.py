@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +13,7 @@ import reluexp
 from reluexp.claims import claim_table
 from reluexp.errors import ConfigError
 from reluexp.report import write_report
+from reluexp.report.style import Style, styled
 
 LEAKY = {"name": "leaky_relu", "negative_slope": 0.1}
 CONFIG: dict[str, Any] = {
@@ -47,6 +49,45 @@ def test_its_tables_are_the_rows_of_the_whole(whole: reluexp.Study) -> None:
     assert (part.missing, whole.missing) == (0, 0)
     assert "only activation relu or leaky_relu(negative_slope=0.1), lr 0.1" in repr(part)
     assert part.notes()[0].startswith("a part of the study: ")
+
+
+def test_values_may_come_as_a_notebook_has_them(whole: reluexp.Study) -> None:
+    one = whole.only(lr=0.1).trials["trial"].tolist()
+    rates = whole.trials["train.optimizer.lr"]
+    for given in (np.array([0.1]), rates[rates == 0.1], rates[rates == 0.1].unique(), {0.1}, "0.1", (0.1,)):
+        assert whole.only(lr=given).trials["trial"].tolist() == one
+    assert whole.only(seed=range(2)).trials["seed"].unique().tolist() == [0, 1]
+    for given, words in (([], "got no value"), (0.3, "got 0.3; allowed: 0.01, 0.1"), ("x", "got 'x'")):
+        with pytest.raises(ConfigError, match=words):
+            whole.only(lr=given)
+    with pytest.raises(ConfigError, match=r"only\(activation='relu'\)"):
+        whole.only("relu")  # type: ignore[arg-type]
+
+
+def test_its_report_takes_not_the_place_of_the_wholes(whole: reluexp.Study, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="out: a part of a study needs a folder"):
+        write_report(whole.only(lr=0.1), formats="csv")
+    assert (write_report(whole.only(lr=0.1), str(tmp_path), "csv,md") / "tables" / "summary.md").is_file()
+    with pytest.raises(ConfigError, match=r"a study, as reluexp\.load gives it; got: str"):
+        write_report("results/whole")  # type: ignore[arg-type]
+
+
+def test_what_has_no_value_in_any_trial_cannot_be_compared(whole: reluexp.Study) -> None:
+    with pytest.raises(ConfigError, match="'learned_slope_mean' has no value in any trial"):
+        whole.compare("learned_slope_mean")
+    with pytest.raises(ConfigError) as caught:
+        whole.compare("validation_los")
+    assert "learned_slope_mean" not in str(caught.value)
+
+
+def test_styles_may_be_rcparams(whole: reluexp.Study, tmp_path: Path) -> None:
+    wrong: list[tuple[Any, str]] = [({"axes.titelsize": 9}, "did you mean 'axes.titlesize'"), (3, "got: int")]
+    for style, words in [*wrong, ("no.mplstyle", "no such file")]:
+        with pytest.raises(ConfigError, match=words):
+            write_report(whole, tmp_path, ["png"], style)
+    with pytest.raises(ConfigError, match="'figsize': a figure takes ax, width"):
+        whole.plot.final_accuracy(figsize=(3, 2))
+    assert styled(Style(), {"figure.figsize": (4, 3), "font.size": 7}).width == 4
 
 
 def test_comparisons_are_those_of_the_whole_and_families_those_of_the_part(whole: reluexp.Study) -> None:

@@ -484,7 +484,7 @@ def test_a_training_set_may_come_with_its_targets() -> None:
     alone = watched.confirm(probe()[0])["confirmed_dead"]
     assert watched.confirm(probe())["confirmed_dead"].equals(alone)
     for unfit in (probe()[0][:0], np.zeros((3, 4))):
-        with pytest.raises(WatchError, match="the probe must be"):
+        with pytest.raises(WatchError, match="the training set must be"):
             watched.confirm(unfit)  # type: ignore[arg-type]
 
 
@@ -640,3 +640,15 @@ def test_on_a_gpu_the_numbers_are_those_of_the_cpu(autocast: bool) -> None:
     assert torch.equal(random, torch.cuda.get_rng_state())
     for column in ("dead_fraction", "pre_mean", "pre_std", "post_mean", "backprop_norm", "weight_norm"):
         np.testing.assert_allclose(found[column], expected[column], rtol=0.05 if autocast else 1e-3, atol=0.02)
+
+
+def test_losses_without_their_targets_and_loaders_are_told_from_others() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(8, 4)
+    for loss in (nn.CrossEntropyLoss(), F.cross_entropy, nn.MSELoss()):
+        with pytest.raises(WatchError, match=r"takes targets, too: give probe=\(samples, targets\)"):
+            reluexp.watch(model, x, loss=loss)
+    own = reluexp.watch(model, x, loss=lambda out, target=None: out.square().mean())
+    own.measure()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=4)
+    with pytest.raises(WatchError, match=r"the training set must be a tensor.*put together with torch.cat"):
+        own.confirm(loader)  # type: ignore[arg-type]

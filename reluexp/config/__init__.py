@@ -84,7 +84,7 @@ class LoadedConfig:
         return label if any(label_of(point.setting.activation) == label for point in self.points) else None
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_config(source: str | Path | Mapping[str, Any], overrides: str | Sequence[str] = ()) -> LoadedConfig:
     """A config from a YAML file, the name of a shipped one, or a mapping; overrides are `key=value`.
 
     Raises ConfigError with everything that is wrong, each with its file, line and dotted key.
@@ -92,6 +92,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if not isinstance(source, (str, Path, Mapping)):
         got = type(source).__name__  # a caller's slip: its value may be pages long
         raise ConfigError(f"a config is a YAML file, the name of a shipped one, or a mapping; got: {got}")
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    if isinstance(overrides, Mapping) or not all(isinstance(own, str) for own in overrides):
+        raise ConfigError(f"overrides: texts such as ['train.lr=0.1'] are meant; got: {overrides!r}")
     if not isinstance(source, Mapping):
         source = find_config(source)
     document = read_document(source, overrides)

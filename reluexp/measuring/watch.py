@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -96,6 +97,8 @@ class Watch:
             raise WatchError(f"chunk: got {chunk!r}; allowed: a whole number of samples, at least 1")
         if loss is not None and (isinstance(loss, type) or not callable(loss)):
             raise WatchError(f"loss: got {loss!r}; give a function of output and targets, such as torch.nn.MSELoss()")
+        if loss is not None and y is None and _wants_targets(loss):
+            raise WatchError(f"loss: {loss!r} takes targets, too: give probe=(samples, targets)")
         self._loss, self._causes, self._spectra, self._targets = loss, causes, spectra, y is not None
         self._unseen = unseen(module)
         found = _traced(module, x[: chunk or 2])  # a model may be written for batches of one size
@@ -158,7 +161,7 @@ class Watch:
         sample.
         """
         watched, probe = self._open()
-        x, _ = _pair(x)
+        x, _ = _pair(x, "the training set")
         if not self._lives.sites:
             raise WatchError("nothing was measured yet; call measure() before confirm()")
         with _measuring(watched, probe):
@@ -279,20 +282,29 @@ def _twice(values: Any, count: int) -> Any:
     return type(values)(_twice(own, count) for own in values) if isinstance(values, (tuple, list)) else values
 
 
-def _pair(samples: Samples) -> tuple[Tensor, Tensor | None]:
-    x, y = (samples, None) if isinstance(samples, Tensor) else _two(samples)
+def _wants_targets(loss: Callable[..., Tensor]) -> bool:
+    """Whether a loss cannot be called with an output alone; a function that does not say so is not known to."""
+    try:
+        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(None)
+    except TypeError:
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+def _pair(samples: Samples, what: str = "the probe") -> tuple[Tensor, Tensor | None]:
+    x, y = (samples, None) if isinstance(samples, Tensor) else _two(samples, what)
     if not isinstance(x, Tensor) or x.dim() == 0 or len(x) == 0:
-        raise WatchError(
-            "the probe must be a tensor [sample, …] with at least one sample, or a pair (samples, targets)"
-        )
+        raise WatchError(f"{what} must be a tensor [sample, …] with at least one sample, or a pair (samples, targets)")
     if y is not None and (not isinstance(y, Tensor) or y.dim() == 0 or len(y) != len(x)):
         raise WatchError(f"the targets must be a tensor with one entry for each of the {len(x)} samples")
     return x, y
 
 
-def _two(samples: Any) -> tuple[Any, Any]:
+def _two(samples: Any, what: str) -> tuple[Any, Any]:
     if not isinstance(samples, (tuple, list)) or len(samples) != 2:
-        raise WatchError(
-            f"the probe must be a tensor [sample, …] or a pair (samples, targets), not {type(samples).__name__}"
-        )
+        batches = "; a loader's batches can be put together with torch.cat" * hasattr(samples, "__iter__")
+        got = f"not {type(samples).__name__}{batches}"
+        raise WatchError(f"{what} must be a tensor [sample, …] or a pair (samples, targets), {got}")
     return samples[0], samples[1]

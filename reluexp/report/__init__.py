@@ -6,10 +6,10 @@ import ctypes
 import gc
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError, ResultsError
@@ -49,19 +49,22 @@ UNREAD = {
 
 def write_report(
     study: Results,
-    out: Path | None = None,
-    formats: Sequence[str] = ("html", "csv", "md", "tex", "png", "svg"),
-    style: Style | None = None,
+    out: str | Path | None = None,
+    formats: str | Sequence[str] = ("html", "csv", "md", "tex", "png", "svg"),
+    style: Style | str | Path | Mapping[str, Any] | None = None,
 ) -> Path:
     """Write what `formats` names below `out` (default: `report` in the study's folder; with earlier configs' trials,
-    `report-earlier`, so that neither takes the other's place).
+    `report-earlier`, so that neither takes the other's place; a part of a study, `Study.only`, has no default).
 
     Returns the path of index.html, or the folder when `html` is not asked for. Every file appears whole or not at all.
-    `style` sets sizes and rcParams of the figures; without it, PDFs are made for a paper (5.5 inches wide, a Times-like
-    face), the others for the page. Raises ConfigError for an unknown format, ResultsError when the
+    `style` sets sizes and rcParams of the figures: a `reluexp.report.style.Style`, a matplotlib style file, or rcParams
+    as a mapping; without it, PDFs are made for a paper (5.5 inches wide, a Times-like face), the others for the page.
+    Raises ConfigError for an unknown format or rcParam and where a part is not told where to go, ResultsError when the
     folder cannot be written.
     """
-    _check(formats)
+    formats, style = _asked(formats, study), _styled(style)
+    if out is None and study.selection:
+        raise ConfigError("out: a part of a study needs a folder for its report; the study's own is of the whole")
     folder = Path(out) if out else Store(study.path).report(study.shows_earlier)
     _sweep(folder)
     _forget_another(folder, study)
@@ -100,9 +103,9 @@ def _give_back() -> None:
 
 def write_together(
     studies: Sequence[Results],
-    out: Path | None = None,
-    formats: Sequence[str] = ("html", "csv"),
-    style: Style | None = None,
+    out: str | Path | None = None,
+    formats: str | Sequence[str] = ("html", "csv"),
+    style: Style | str | Path | Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one page with the studies side by side, their summaries as one table, and figures, as `formats` asks.
 
@@ -112,7 +115,7 @@ def write_together(
     from reluexp.report.tables import to_csv, to_latex, to_markdown
     from reluexp.report.together import COLUMN, draw_together, render_together, together_frame, together_table
 
-    _check(formats)
+    formats, style = _asked(formats, *studies), _styled(style)
     folder = Path(out) if out else studies[0].path.parent / "+".join(study.name for study in studies)
     if "csv" in formats:
         _write(folder / "summary.csv", to_csv(together_frame(studies)).encode())
@@ -196,11 +199,23 @@ def _write_figures(folder: Path, formats: Sequence[str], renderer: Renderer) -> 
     return made
 
 
-def _check(formats: Sequence[str]) -> None:
-    for form in formats:
+def _asked(formats: str | Sequence[str], *studies: Any) -> list[str]:
+    """The formats, `"html,csv"` among the ways to give them; refuses unknown ones, and what is no study."""
+    for study in studies:
+        if not hasattr(study, "trials"):
+            raise ConfigError(f"study: a study, as reluexp.load gives it; got: {type(study).__name__}")
+    found = formats.replace(" ", "").split(",") if isinstance(formats, str) else list(formats)
+    for form in found:
         if form not in FORMATS:
             hint = nearest(form, list(FORMATS))
             raise ConfigError(f"unknown report format {form!r}; known: {', '.join(FORMATS)}{hint}")
+    return found
+
+
+def _styled(style: Style | str | Path | Mapping[str, Any] | None) -> Style | None:
+    from reluexp.report.style import Style, styled
+
+    return style if style is None or isinstance(style, Style) else styled(Style(), style)
 
 
 def _forget_another(folder: Path, study: Results) -> None:

@@ -25,6 +25,7 @@ from reluexp.stats import (
     along_axes,
     axis_names,
     differences,
+    disabled,
     dying,
     final_metrics,
     headline_rows,
@@ -126,20 +127,15 @@ def any_of(rows: pd.DataFrame) -> str:
     return " or ".join(display_name(label) for label in dict.fromkeys(rows["activation"]))
 
 
-def _disabled(study: Results) -> float:
-    """The share of units that the base setting disables."""
-    return float((study.config.get("init") or {}).get("dead") or 0.0)
-
-
 def switched_off(study: Results, row: Any) -> str:
     """`, 50.0 % of all by init.dead`, where units of a setting were disabled from the start."""
-    share = row["init.dead"] if "init.dead" in other_axes(study) else _disabled(study)
-    return f", {percentage(float(share))} of all by init.dead" if isinstance(share, (int, float)) and share > 0 else ""
+    share = disabled(study, dict(row))
+    return f", {percentage(share)} of all by init.dead" if share > 0 else ""
 
 
 def undying_told(study: Results) -> str:
     """What the dagger at an activation says, whose f' is never exactly 0 in real arithmetic."""
-    some = "init.dead" in other_axes(study) or _disabled(study)
+    some = any(disabled(study, row) for row in settings(study)[setting_columns(study)].to_dict("records"))
     return f"cannot be dead exactly: what is counted is underflow{', or was switched off by init.dead' if some else ''}"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reluexp.catalogue.registry import nearest
-from reluexp.errors import ResultsError
+from reluexp.errors import ConfigError, ResultsError
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Plots:
 
     A figure of one panel is drawn into `ax` itself; one of several panels into a subfigure in its place, and `ax` is
     hidden. Fonts and colours are those of the figure that `ax` is in; `layout="constrained"` leaves room for labels.
-    Raises AttributeError for an unknown name, ResultsError where the study has no data for the figure.
+    Raises AttributeError for an unknown name, ConfigError for an unknown option, ResultsError where the
+    study has no data for the figure.
     """
 
     def __init__(self, study: Results) -> None:
@@ -53,6 +55,9 @@ def _draw(spec: FigureSpec, study: Results, ax: Axes | None, fields: dict[str, A
     from reluexp.report.figures import draw_figure
     from reluexp.report.style import Style
 
+    known = [own.name for own in dataclasses.fields(Style) if own.name != "ax"]
+    if unknown := [name for name in fields if name not in known]:
+        raise ConfigError(f"{unknown[0]!r}: a figure takes ax, {', '.join(known)}{nearest(unknown[0], known)}")
     figure = draw_figure(spec, study, Style(**fields, ax=ax))
     if figure is None:
         raise ResultsError(f"{study.name}: there is nothing to draw in {spec.name!r}: {spec.title}")

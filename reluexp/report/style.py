@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,41 +76,57 @@ def paper_style(width: float = 5.5) -> Style:
     return replace(base, width=width, row_height=max(1.6, 2.2 * width / 5.5), facets=6, rc={**base.rc, **_PAPER})
 
 
-def styled(style: Style, path: Path | None) -> Style:
-    """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line), if one is given.
+def styled(style: Style, given: str | Path | Mapping[str, Any] | None) -> Style:
+    """The style with the rcParams of a matplotlib style file (`axes.titlesize: 9`, one a line) or of a mapping.
 
-    `figure.figsize` in the file sets the width, `figure.dpi` the dots of PNGs. Raises ConfigError when it cannot be
-    read, names what does not exist, or has pictures too large.
+    `figure.figsize` sets the width, `figure.dpi` the dots of PNGs. Raises ConfigError when a file cannot be
+    read, and for what does not exist or makes pictures too large.
     """
     import warnings
 
-    import matplotlib as mpl
-
-    if path is None:
+    if given is None:
         return style
+    if not isinstance(given, (str, Path, Mapping)):
+        raise ConfigError(f"style: a Style, a style file, or rcParams as a mapping; got: {type(given).__name__}")
+    source = "style" if isinstance(given, Mapping) else f"--style: {given}"
     try:
-        if not path.is_file():
-            raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
-        _refuse_unknown(path, list(mpl.rcParams))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            given = mpl.rc_params_from_file(path, use_default_template=False)
+            read = _in_memory(given) if isinstance(given, Mapping) else _from_file(Path(given))
     except (OSError, ValueError, KeyError, UserWarning) as error:
-        raise ConfigError(f"--style: {path}: {' '.join(str(error).split())}") from error
-    found: dict[str, Any] = {str(name): value for name, value in given.items()}
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+    found: dict[str, Any] = {str(name): value for name, value in read.items()}
     if found.get("text.usetex"):
-        raise ConfigError(f"--style: {path}: text.usetex: figures have plain text, which is no TeX")
+        raise ConfigError(f"{source}: text.usetex: figures have plain text, which is no TeX")
     size, dpi = found.pop("figure.figsize", None), found.pop("figure.dpi", None)
-    width = _within(path, "figure.figsize", float(size[0]), _WIDTHS) if size else style.width
-    dots = round(_within(path, "figure.dpi", float(dpi), _DPI)) if dpi else style.dpi
+    width = _within(source, "figure.figsize", float(size[0]), _WIDTHS) if size else style.width
+    dots = round(_within(source, "figure.dpi", float(dpi), _DPI)) if dpi else style.dpi
     return replace(style, width=width, dpi=dots, rc={**style.rc, **found})
 
 
-def _within(path: Path, key: str, value: float, bounds: tuple[float, float]) -> float:
+def _in_memory(given: Mapping[str, Any]) -> dict[str, Any]:
+    import matplotlib as mpl
+
+    for key in given:
+        if key not in mpl.rcParams:
+            raise ConfigError(f"style: {key!r} is no rcParam of matplotlib{nearest(str(key), list(mpl.rcParams))}")
+    return dict(mpl.RcParams(given).items())
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    import matplotlib as mpl
+
+    if not path.is_file():
+        raise ConfigError(f"--style: got {str(path)!r}; there is no such file; give one with matplotlib's rcParams")
+    _refuse_unknown(path, list(mpl.rcParams))
+    return dict(mpl.rc_params_from_file(path, use_default_template=False).items())
+
+
+def _within(source: str, key: str, value: float, bounds: tuple[float, float]) -> float:
     """Pictures beyond these bounds could not be drawn or not be kept."""
     least, most = bounds
     if not least <= value <= most:
-        raise ConfigError(f"--style: {path}: {key}: got {value:g}; from {least:g} to {most:g}")
+        raise ConfigError(f"{source}: {key}: got {value:g}; from {least:g} to {most:g}")
     return value
 
 

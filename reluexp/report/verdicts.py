@@ -12,8 +12,8 @@ from reluexp.catalogue.activations import display_name
 from reluexp.claims import Evidence, Group, told_parts
 from reluexp.plain import counted, p_told
 from reluexp.report.findings import at_setting
-from reluexp.report.tables.differences import seeds_to_tell, unlearned
-from reluexp.stats import Results, outcome_of
+from reluexp.report.tables.differences import seeds_to_tell
+from reluexp.stats import Results, outcome_of, unlearned
 from reluexp.stats.contrasts import MANY_SEEDS
 
 __all__ = ["base_of", "cards_of", "claims_of"]
@@ -60,7 +60,7 @@ def _card(study: Results, row: dict[Any, Any], idle: str) -> dict[str, str]:
     size = f"{outcome_of(study).apart(row['mean'], row['low'], row['high'], 2)}, {counted(int(row['n']), 'pair')}"
     numbers = size if math.isfinite(row["mean"]) else "no pairs"
     more = f"{idle[:1].upper()}{idle[1:]}." if idle else _more(row)
-    return {"verdict": "no verdict" if idle else str(row["verdict"]), "title": title, "numbers": numbers, "more": more}
+    return {"verdict": str(row["verdict"]), "title": title, "numbers": numbers, "more": more}
 
 
 def _more(row: dict[Any, Any]) -> str:

@@ -11,7 +11,7 @@ from reluexp.stats.choice import chosen, scores, sensitivity
 from reluexp.stats.comparison import compare, compare_pairs, compare_study
 from reluexp.stats.contrasts import Contrast, Decision, decide, page, simes, together
 from reluexp.stats.differences import along_axes, differences
-from reluexp.stats.dying import dying
+from reluexp.stats.dying import disabled, dying
 from reluexp.stats.ends import over_sites
 from reluexp.stats.finals import final_metrics, summary
 from reluexp.stats.hypotheses import hypothesis_table, marked
@@ -19,7 +19,7 @@ from reluexp.stats.intervals import Interval, aggregate, column_intervals, curve
 from reluexp.stats.outcomes import ACCURACY, LOSS, Outcome, outcome_of, tuned_by, was_trained
 from reluexp.stats.pairs import pairs
 from reluexp.stats.ranks import Ranks, rank_levels
-from reluexp.stats.readings import MOMENTS, readings
+from reluexp.stats.readings import MOMENTS, none_at_all, readings
 from reluexp.stats.relations import relation
 from reluexp.stats.results import Results
 from reluexp.stats.settings import (
@@ -41,6 +41,7 @@ from reluexp.stats.signed_rank import ALPHA, SignedRank, holm, pairs_for, pairs_
 from reluexp.stats.survival import Survival, survival_of
 from reluexp.stats.targets import describe_targets, headline_rows, headline_target, steps_to_level, steps_to_target
 from reluexp.stats.times import compare_times
+from reluexp.stats.unlearned import unlearned
 
 __all__ = [
     "ACCURACY",
@@ -72,6 +73,7 @@ __all__ = [
     "decide",
     "describe_targets",
     "differences",
+    "disabled",
     "dying",
     "final_metrics",
     "groups",
@@ -85,6 +87,7 @@ __all__ = [
     "marked",
     "matching",
     "mean_interval",
+    "none_at_all",
     "other_axes",
     "outcome_of",
     "outcomes_told",
@@ -111,5 +114,6 @@ __all__ = [
     "survival_of",
     "together",
     "tuned_by",
+    "unlearned",
     "was_trained",
 ]

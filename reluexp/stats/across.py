@@ -64,11 +64,12 @@ def across_tasks(
 ) -> Across | None:
     """The study's tasks taken together, or None where it has one task only; values of other axes stand apart.
 
-    Raises ConfigError for what the study does not have, and for times to a target, whose *never* has no mean.
+    Raises ConfigError for what the study does not have, for an axis without a baseline, and for times to a target,
+    whose *never* has no mean.
     """
     if is_time(metric):
         raise ConfigError(f"metric: got {metric!r}; a time that is never reached has no mean over tasks")
-    others, base = compared_by(study, by, baseline)
+    others, base = compared_by(study, by, baseline, needed=by != "activation")
     tasks, frame = task_axes(study, by), readings(study, metric, at)
     if not tasks or len(frame[tasks].drop_duplicates()) < 2:
         return None

@@ -11,12 +11,11 @@ import pandas as pd
 from scipy import stats
 
 from reluexp.catalogue.metrics import better_sign, is_time, margin_of
-from reluexp.errors import ConfigError
 from reluexp.stats.intervals import mean_interval, median_with
 from reluexp.stats.pairs import pairs
 from reluexp.stats.readings import known_beforehand, means_another, readings
 from reluexp.stats.results import Results
-from reluexp.stats.settings import compared_by, groups, in_order
+from reluexp.stats.settings import compared_by, groups
 from reluexp.stats.signed_rank import (
     ALPHA,
     beyond,
@@ -27,6 +26,7 @@ from reluexp.stats.signed_rank import (
     signed_rank,
     smallest_p,
 )
+from reluexp.stats.unlearned import unlearned
 
 __all__ = ["BCA_FROM", "compare", "compare_pairs", "compare_study"]
 
@@ -50,11 +50,11 @@ def compare_study(
     Raises ConfigError for an axis, metric, moment or baseline that the study does not have.
     """
     frame = readings(study, metric, at)
-    others, base = compared_by(study, by, baseline)
-    if base is None:
-        first = in_order(frame[by], by)[0]
-        raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={first!r}, for example")
+    others, base = compared_by(study, by, baseline, needed=True)
     found = compare(frame, metric, by, base, others, over, margin_of(metric, margins))
+    idle = np.array([bool(why) for why in unlearned(study, found, by, over)], bool)
+    found.loc[idle, ["p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
+    found.loc[idle, "verdict"] = "no verdict"
     known = np.array([known_beforehand(study, metric, by, level, base) for level in found[by]], bool)
     found.loc[known, ["p", "p_holm", "p_beyond", "p_equal", "pairs_to_decide", "pairs_to_resolve"]] = math.nan
     found.loc[known, "verdict"] = "by definition"
@@ -101,9 +101,10 @@ def compare_pairs(found: pd.DataFrame, keys: Sequence[str], sign: int = 1, margi
       could reach; where that is above 0.05 p and p_holm are NaN and pairs_needed says how many would do.
     - margin, verdict: `better`, `worse` (`higher`, `lower` where neither is good), `equal`, `undecided`, or
       `no margin`, or `by definition` (exact deaths of what cannot die), or `no judgement` (silent units of what is
-      no rectifier); p_beyond, p_equal: Holm-corrected p of the
-      tests behind them; at the spread seen, pairs_to_resolve: how many pairs would show that a true 0 is within the
-      margin; pairs_to_decide: how many would decide if the mean seen were the truth.
+      no rectifier), or `no verdict` (both nets of all pairs learned nothing, or all nets of a side diverged: see
+      `unlearned`); p_beyond, p_equal: Holm-corrected p of the tests behind them; at the spread seen, pairs_to_resolve:
+      how many pairs would show that a true 0 is within the margin; pairs_to_decide: how many would decide if the mean
+      seen were the truth.
     - mean_sound, n_sound: the mean and number of the pairs in which neither trial diverged or got stuck.
     """
     margins = found["margin"] if "margin" in found else pd.Series(margin, index=found.index, dtype=float)

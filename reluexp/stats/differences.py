@@ -58,7 +58,8 @@ def along_axes(study: Results) -> pd.DataFrame:
             if metric == "dead_fraction":
                 found = found[found["activation"].isin(dying(study))]
             found = found[found["n"] > 0].rename(columns={axis: "level", "baseline": "reference"})
-            parts.append(found.assign(axis=axis))
+            kept_apart = {name: found[name].astype(object) for name in ("level", "reference")}  # 2 beside 0.1 stays 2
+            parts.append(found.assign(axis=axis, **kept_apart))
     kept = [part for part in parts if len(part)]
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 

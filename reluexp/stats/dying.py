@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from reluexp.catalogue.activations import ACTIVATIONS, dies
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
-__all__ = ["dying"]
+__all__ = ["disabled", "dying"]
+
+_DISABLED = re.compile(r"\bdead=([0-9.e-]+)")
 
 
 @remembered
@@ -22,6 +28,21 @@ def dying(study: Results) -> frozenset[str]:
     tried = set(map(str, known["activation"]))
     named = {label for label in map(str, trials["activation"].unique()) if label not in tried and _by_name(label)}
     return frozenset(named | set(map(str, known.loc[known["can_die"].eq(True), "activation"])) if len(known) else named)
+
+
+def disabled(study: Results, where: Mapping[Any, Any]) -> float:
+    """The share of units that `init.dead` switched off in a setting: by an axis, by the axis `init`, or by the config.
+
+    >>> disabled(None, {"init": "he_normal(dead=0.5)"}), disabled(None, {"init": "he_normal"})
+    (0.5, 0.0)
+    """
+    share = where.get("init.dead")
+    if isinstance(share, (int, float)):
+        return float(share)
+    if "init" in where:
+        found = _DISABLED.search(str(where["init"]))
+        return float(found[1]) if found else 0.0
+    return float((study.config.get("init") or {}).get("dead") or 0.0)
 
 
 def _by_name(label: str) -> bool:

@@ -23,7 +23,8 @@ def pairs(
     `sound`: both trials learned, neither diverged nor stuck; `unknown`: neither value is finite, since both never
     arrived, and 0 stands for a difference that nobody knows.
 
-    A row without a partner, or whose partner has no value, has NaN as difference. `over` names axes that are averaged
+    A row without a partner, or whose partner has no value, has NaN as difference; where the other axes have values at
+    which the baseline has no trial at all, there are no rows. `over` names axes that are averaged
     within a seed first, where all of the axis's pairs are there. `log` takes the difference of logarithms (values below
     1 count as 1). `frame` has the columns of `readings`. Raises ConfigError for an axis that is not there, and
     ValueError when two trials share a place, since then they cannot be told apart.
@@ -41,6 +42,8 @@ def pairs(
         own = slim[slim[by] == level].drop(columns=by)
         where = own[list(others)].drop_duplicates() if others else None
         partners = base if where is None else base.merge(where, on=list(others))
+        if where is not None:  # where no trial of the baseline is, there is nothing to compare with
+            own = own.merge(partners[list(others)].drop_duplicates(), on=list(others))
         both = own.merge(partners, on=keys, how="outer", suffixes=("", "_base"))
         parts.append(both.assign(**{by: level}))
     columns = [*keys, by, "value", "base", "difference", "sound", "unknown"]

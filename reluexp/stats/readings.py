@@ -12,14 +12,14 @@ from reluexp.catalogue.activations import rectifies
 from reluexp.catalogue.metrics import METRICS, better_sign, is_time
 from reluexp.catalogue.registry import nearest
 from reluexp.errors import ConfigError
-from reluexp.stats.dying import dying
+from reluexp.stats.dying import disabled, dying
 from reluexp.stats.ends import end_of_training, over_all_units, over_sites
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.intervals import finite, sound
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, setting_columns, settings
 
-__all__ = ["MOMENTS", "known_beforehand", "means_another", "readings"]
+__all__ = ["MOMENTS", "known_beforehand", "means_another", "none_at_all", "readings"]
 
 MOMENTS = ("last", "best", "auc")
 """`last`: the end of training; `best`: the epoch with the best validation accuracy (for a loss, the least validation
@@ -70,8 +70,18 @@ def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
     raise _unknown(study, final_metrics(study), metric)
 
 
+def none_at_all(study: Results, metric: str, at: str = "last") -> str:
+    """Why a metric that studies have can be compared in none of this one's trials; empty where it has values."""
+    frame = readings(study, metric, at)
+    if frame["value"].notna().any() or frame["outcome"].eq("failed").all():
+        return ""
+    split = "; there is no validation split, which `dataset.validation` would make" * metric.startswith("validation_")
+    return f"metric: {metric!r} has no value in any trial of this study{split}"
+
+
 def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:
-    numbers = [table.select_dtypes("number").columns for table in (final, study.epochs, study.layers, study.trials)]
+    tables = (final, study.epochs, study.layers, study.trials)
+    numbers = [table.select_dtypes("number").dropna(axis=1, how="all").columns for table in tables]
     about = {"trial", "epoch", "step", "site", "width", *_NO_METRICS, *setting_columns(study)}
     names = [str(name) for name in dict.fromkeys(name for part in numbers for name in part) if name not in about]
     near = nearest(metric, names)
@@ -134,9 +144,14 @@ def _mean(part: pd.DataFrame, end: float) -> float:
 
 
 def known_beforehand(study: Results, metric: str, by: str, *levels: Any) -> bool:
-    """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so."""
-    of_death = by == "activation" and metric in METRICS and METRICS[metric].death
-    return of_death and not dying(study).issuperset(map(str, levels))
+    """Whether definitions decide a comparison: of exact deaths, where one of the activations cannot die so, or where
+    `init.dead` switched off more of the units of one.
+    """
+    if metric not in METRICS or not METRICS[metric].death:
+        return False
+    if by in ("init", "init.dead"):
+        return len({disabled(study, {by: level}) for level in levels}) > 1
+    return by == "activation" and not dying(study).issuperset(map(str, levels))
 
 
 def means_another(metric: str, by: str, *levels: Any) -> bool:

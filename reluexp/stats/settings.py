@@ -60,10 +60,11 @@ def setting_columns(study: Results) -> list[str]:
     return ["activation", *other_axes(study)]
 
 
-def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]:
+def compared_by(study: Results, by: str, baseline: Any, needed: bool = False) -> tuple[list[str], Any]:
     """The other axes, and the baseline of a comparison by one: the study's own for activations, unless it is given.
 
-    Raises ConfigError for an axis or a baseline that the study does not have.
+    Raises ConfigError for an axis or a baseline that the study does not have, and where one is `needed` and there is
+    none.
     """
     axes = setting_columns(study)
     if by not in axes:
@@ -74,6 +75,8 @@ def compared_by(study: Results, by: str, baseline: Any) -> tuple[list[str], Any]
     levels = in_order(settings(study)[by], by)
     if base is not None and base not in levels:
         raise ConfigError(f"baseline: got {base!r}; allowed: {', '.join(map(str, levels))}")
+    if base is None and needed:
+        raise ConfigError(f"baseline: {by} has none of its own; say which: baseline={levels[0]!r}, for example")
     return [axis for axis in axes if axis != by], base
 
 

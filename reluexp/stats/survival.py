@@ -42,8 +42,8 @@ class Survival:
     - lives: one row per trial: units, born_dead, died, diverged_units, alive, and value: the mean over its units that
       were not born dead of the time before lasting death, up to the horizon, as a share of it (restricted mean life;
       1 if none died).
-    - comparison: that number against the baseline over paired seeds, as `compare` gives it; comparable: False for an
-      activation whose units cannot die, which wins by definition.
+    - comparison: that number against the baseline over paired seeds, as `compare` gives it, empty without a baseline;
+      comparable: False where the units of an activation cannot die, so that the verdict is `by definition`.
     - groups: the counts summed, trials, diverged trials, and the same `comparable`.
     - dead: the plain share of units that are dead, born dead included: epoch, step, mean, low, high, n.
     """
@@ -79,8 +79,14 @@ def survival_of(
     keys = [*others, by]
     lives = _lives(fates, trials, keys)
     compared = compare(lives, "restricted_life", by, base, others, margin=margin_of("restricted_life", margins))
+    if base is None:
+        compared = compared.iloc[:0]
     if "activation" in compared:
-        compared["comparable"] = compared["activation"].isin(dying(study))
+        able = dying(study) if by != "activation" or base in dying(study) else frozenset()
+        compared["comparable"] = compared["activation"].isin(able)
+        tests = ["p", *(name for name in compared if name.startswith(("p_", "pairs_")))]
+        compared.loc[~compared["comparable"], tests] = math.nan
+        compared.loc[~compared["comparable"], "verdict"] = "by definition"
     return Survival(
         curves=_curves(fates.merge(trials[["trial", *keys]], on="trial"), keys),
         lives=lives,

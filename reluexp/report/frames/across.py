@@ -84,6 +84,7 @@ def across_sentences(study: Results) -> list[str]:
     if found is None or study.baseline not in set(study.trials["activation"]):
         return []
     base, table = display_name(study.baseline), found.summary
+    table = table[table["tasks"] == table["tasks"].max()]  # what ran in fewer is not compared with the others over all
     apart = table[(table["iqm_low"] > 0) | (table["iqm_high"] < 0)].sort_values("iqm", ascending=False)
     what = "data sets" if found.tasks == ("dataset",) else f"settings of {tasks_told(study)}"
     where = f"Over {int(table['tasks'].max())} {what} together"

@@ -13,7 +13,7 @@ from reluexp.catalogue.activations import display_name
 from reluexp.catalogue.metrics import METRICS, TIME, is_share, is_time
 from reluexp.plain import p_told
 from reluexp.report.tables.cells import Cell, Table, rules_of, setting_cells, signed
-from reluexp.stats import ALPHA, LOSS, Outcome, Results, other_axes, outcome_of, settings
+from reluexp.stats import ALPHA, LOSS, Outcome, Results, unlearned
 from reluexp.stats.contrasts import seeds_told
 
 __all__ = [
@@ -24,10 +24,9 @@ __all__ = [
     "p_cell",
     "seeds_to_tell",
     "size_of",
-    "unlearned",
 ]
 
-_NO_JUDGEMENT = ("no margin", "no judgement", "by definition")
+_NO_JUDGEMENT = ("no margin", "no judgement", "no verdict", "by definition")
 
 
 def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, bool]]:
@@ -40,33 +39,6 @@ def marks_of(frame: pd.DataFrame, metric: str, keys: list[str]) -> dict[tuple[An
         )
         for row in rows.to_dict("records")
     }
-
-
-def unlearned(study: Results, frame: pd.DataFrame) -> list[str]:
-    """For each comparison why nothing follows from it, else an empty text.
-
-    Of what was learned: both nets of all pairs were stuck or diverged; of anything else: all nets of a side diverged.
-    """
-    if frame.empty:
-        return []
-    trials = settings(study)
-    trials = trials[trials["outcome"] != "failed"]
-    keys, diverged = [*other_axes(study), "activation"], trials["outcome"].eq("diverged")
-    flags = trials[keys].assign(idle=trials["stuck"] | diverged, diverged=diverged).groupby(keys, observed=True)
-    found = flags.agg(idle=("idle", "all"), some=("diverged", "any"), all=("diverged", "all")).reset_index()
-    fates = {tuple(row[key] for key in keys): row for row in found.to_dict("records")}
-    return [_why_idle(row, fates, keys[:-1], outcome_of(study).metric) for row in frame.to_dict("records")]
-
-
-def _why_idle(row: Mapping[Any, Any], fates: Mapping[Any, Mapping[Any, Any]], others: list[str], outcome: str) -> str:
-    where = [row[axis] for axis in others]
-    both = [own for label in (row["activation"], row["baseline"]) if (own := fates.get((*where, label)))]
-    if row["n"] == 0 or len(both) < 2:
-        return ""
-    if row["metric"] == outcome and all(own["idle"] for own in both):
-        return f"in all pairs both nets were stuck{' or diverged' * any(own['some'] for own in both)}"
-    lost = [display_name(own["activation"]) for own in both if own["all"]]
-    return f"all nets of {' and '.join(lost)} diverged" if row["metric"] != outcome and lost else ""
 
 
 def differences_table(study: Results, frame: pd.DataFrame) -> Table:

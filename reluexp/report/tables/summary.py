@@ -21,7 +21,7 @@ from reluexp.report.tables.cells import (
     target_name,
     whole_cells,
 )
-from reluexp.report.tables.differences import marks_of, unlearned
+from reluexp.report.tables.differences import marks_of
 from reluexp.stats import (
     Outcome,
     Results,
@@ -47,7 +47,7 @@ def summary_table(study: Results, frame: pd.DataFrame) -> Table:
     times = _targets(study, frame)
     best = _best(frame, other_axes(study), times)
     found = differences(study)
-    found = found[[not idle for idle in unlearned(study, found)]]  # accuracies of nets that learned nothing get none
+    found = found[found["verdict"] != "no verdict"]  # accuracies of nets that learned nothing get none
     outcome, undying = outcome_of(study), set(frame["activation"]) - dying(study)
     verdicts = {name: _verdicts(study, frame, found, name) for name in (outcome.metric, "off_fraction", *times)}
     confirmed = {"confirmed dead %": share_cells(frame, "confirmed_dead_fraction", best, undying)}
