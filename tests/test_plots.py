@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made import STUDIES, Made, made_study
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reluexp.config import load_config
 from reluexp.errors import ResultsError
 from reluexp.report.figures import FIGURES, draw_figure
+from reluexp.report.lines import facets_of
 from reluexp.report.plots import Plots
 
 
@@ -18,8 +22,8 @@ def study() -> Made:
     return made_study(("relu", "prelu", "tanh"), 3, 4)
 
 
-def own_axes(layout: str | None = "constrained") -> tuple[Figure, Axes]:
-    figure = Figure(layout=layout)
+def own_axes(layout: str | None = "constrained", size: tuple[float, float] = (6.4, 4.8)) -> tuple[Figure, Axes]:
+    figure = Figure(layout=layout, figsize=size)
     return figure, figure.subplots(1, 2)[1]
 
 
@@ -37,13 +41,58 @@ def test_one_panel_is_drawn_as_artists_into_the_axes_given(study: Made) -> None:
     assert figure.subfigs == []
 
 
+@pytest.mark.parametrize("width", [4.0, 9.0])
+def test_the_legend_hides_no_label_of_the_axes(study: Made, width: float) -> None:
+    figure = Figure(layout="constrained", figsize=(width, 2.5))
+    ax = figure.subplots()
+    Plots(study).dead_fraction(ax=ax)
+    figure.draw_without_rendering()
+    found = ax.get_legend()
+    assert found is not None
+    assert found.get_window_extent().y1 < ax.xaxis.label.get_window_extent().y0
+    assert found.get_window_extent().y0 >= 0
+
+
+def test_the_configs_own_setting_is_among_those_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made_study(("relu", "elu"), 1, 1, axis="train.optimizer.lr", values=tuple(i / 10 for i in range(1, 20)))
+    own = load_config({"study": "s", "train": {"lr": 0.6}, "activation": "relu"}).points[0].setting
+    for base, there in ((None, False), (own, True)):
+        monkeypatch.setattr(Made, "base", base)
+        facets, left = facets_of(study, 6)
+        titles = [facet.title for facet in facets]
+        assert (len(titles), left, "lr = 0.6" in titles) == (6, 13, there)
+        assert (titles[0], titles[-1]) == ("lr = 0.1", "lr = 1.9")
+
+
+def test_combinations_that_were_not_run_are_told_from_those_in_which_none_died() -> None:
+    study = made_study(("relu", "relu6"), 2, 2, axis="init", values=("he_normal", "rai"))
+    absent = study.trials["activation"].eq("relu") & study.trials["init"].eq("rai")
+    gone = set(study.trials.loc[absent, "trial"])
+    tables = {
+        name: (own := getattr(study, name))[~own["trial"].isin(gone)]
+        for name in ("trials", "epochs", "layers", "units")
+    }
+    figure = Plots(replace(study, **tables)).unit_fates()
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [[], ["not run"]]
+
+
+def test_nets_that_diverged_keep_their_dead_units_in_the_map() -> None:
+    study = made_study(("relu",), 2, 4, ("dense",), accidents=False)
+    lost = study.trials["trial"].iloc[1]
+    trials = study.trials.assign(outcome=["finished", "diverged"])
+    layers = study.layers.assign(dead_fraction=np.where(study.layers["trial"] == lost, 1.0, 0.0))
+    layers = layers[(layers["trial"] != lost) | (layers["epoch"] <= 2)]
+    (mesh,) = Plots(replace(study, trials=trials, layers=layers)).dead_by_layer().axes[0].collections
+    np.testing.assert_allclose(mesh.get_array(), np.full((1, 5), 0.5))
+
+
 def test_several_panels_stand_in_the_place_of_the_axes(study: Made) -> None:
     figure, ax = own_axes()
     assert Plots(study).loss(ax=ax) is ax
     (inner,) = figure.subfigs
     assert [len(panel.get_lines()) for panel in inner.axes] == [3, 3]
     assert not ax.axison
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert min(panel.get_window_extent().x0 for panel in inner.axes) > figure.bbox.width / 2
     assert inner.legends[0].get_window_extent().y1 < min(panel.get_window_extent().y0 for panel in inner.axes)
 
@@ -59,13 +108,13 @@ def test_several_panels_stand_in_the_place_of_the_axes(study: Made) -> None:
 def test_every_figure_that_a_study_has_can_be_drawn_into_axes(name: str, layout: str | None, missing: str) -> None:
     study = STUDIES[name]()
     for spec in FIGURES:
-        figure, ax = own_axes(layout)
+        figure, ax = own_axes(layout, (12, 8))  # sixteen maps need room
         if spec.name in missing.split():
             with pytest.raises(ResultsError, match="nothing to draw"):
                 getattr(Plots(study), spec.name)(ax=ax)
             continue
         getattr(Plots(study), spec.name)(ax=ax)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
 
 
 def test_axes_that_stand_in_no_grid_are_taken_too(study: Made) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.activations import SPARE, style_of
+from reluexp.config import value_at
 from reluexp.stats import Results, axis_names, dying, groups, in_order, other_axes, setting_name, settings
 
 __all__ = [
@@ -118,12 +119,18 @@ def _value_lines(frame: pd.DataFrame, axis: str) -> Lines:
 def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
     """At most `limit` facets in the order of `settings`, and how many there are besides.
 
-    Where there are more, they are evenly spaced from the first to the last, so that the ends of an axis are seen.
+    Where there are more, they are evenly spaced from the first to the last, so that the ends of an axis are seen, and
+    the config's own setting is among them, in the place of the nearest.
     """
     axes = [axis for axis in other_axes(study) if axis != lines_of(study).by]
     wheres = [where for where, _ in groups(settings(study), axes)]
     if len(wheres) > limit:
         places = np.linspace(0, len(wheres) - 1, limit).round().astype(int)
+        own = {axis: value_at(study.base, axis) for axis in axes} if study.base else None
+        if own in wheres and (place := wheres.index(own)) not in places:
+            inner = places[1:-1] if limit > 2 else places
+            inner[np.abs(inner - place).argmin()] = place
+            places.sort()
         return [facet_at(study, wheres[place]) for place in places], len(wheres) - limit
     return [facet_at(study, where) for where in wheres], 0
 

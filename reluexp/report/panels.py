@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TIMES",
     "Panel",
+    "by_factors",
     "draw_curves",
     "grid_of",
     "legend",
@@ -34,9 +35,11 @@ __all__ = [
     "percent",
     "place_legend",
     "power_ticks",
+    "room",
 ]
 
-_LETTERS = 10  # of a title in an inch
+_LETTERS, _LEAST = 10, 24  # of a title in an inch, and at least in axes of one's own, where height is short
+_BELOW = 20  # points between axes and a legend below them, besides two lines of text
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -62,17 +65,27 @@ def grid_of(
     if style.ax is not None and len(panels) == 1:
         style.ax.set_title(panels[0].title, loc="left")
         return cast("Figure", style.ax.get_figure()), [style.ax]
-    size = style.row_height * height * (1.25 if rows == 1 else 1.0)
+    letters = int(_LETTERS * _width(style) / columns * 10 / style.title_size)
+    letters = letters if style.ax is None else max(letters, _LEAST)
+    titles = ["\n".join(part for line in own.title.split("\n") for part in wrap(line, letters)) for own in panels]
+    more = max(title.count("\n") for title in titles) * 1.3 * style.title_size / 72  # of which a panel had no room
+    size = style.row_height * height * (1.25 if rows == 1 else 1.0) + more
     figure = _new_figure(style, 0.5 + rows * size) if style.ax is None else _place_of(style.ax)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex="x" in share, sharey="y" in share).ravel())
     for i, ax in enumerate(axes[: len(panels)]):
         ax.tick_params(labelbottom="x" not in share or i + columns >= len(panels))
     for ax in axes[len(panels) :]:
         ax.remove()
-    letters = int(_LETTERS * style.width / columns)
-    for ax, panel in zip(axes, panels, strict=False):
-        ax.set_title("\n".join(part for line in panel.title.split("\n") for part in wrap(line, letters)), loc="left")
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, loc="left")
     return figure, axes[: len(panels)]
+
+
+def _width(style: Style) -> float:
+    """Inches that there are for panels side by side."""
+    if style.ax is None:
+        return style.width
+    return float(style.ax.bbox.width / cast("Figure", style.ax.get_figure()).dpi)
 
 
 def _new_figure(style: Style, height: float) -> Figure:
@@ -91,7 +104,7 @@ def _place_of(ax: Axes) -> Figure:
     ax.set_axis_off()
     found = whole.add_subfigure(ax.get_subplotspec() or GridSpec(1, 1, figure=whole)[0])
     if whole.get_layout_engine() is None:
-        found.subplots_adjust(left=0.12, right=0.96, bottom=0.26, top=0.9, wspace=0.3, hspace=0.5)
+        found.subplots_adjust(left=0.12, right=0.96, bottom=0.2, top=0.9, wspace=0.3, hspace=0.5)
     return cast("Figure", found)
 
 
@@ -99,8 +112,27 @@ def place_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], 
     """A legend below all panels: of the figure, or of the axes that were given where the one panel is drawn there."""
     if style.ax is None or figure is not style.ax.get_figure():
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        if style.ax is not None and cast("Figure", style.ax.get_figure()).get_layout_engine() is None:
+            rows, height = math.ceil(len(labels) / columns), 72 * figure.bbox.height / figure.dpi
+            figure.subplots_adjust(bottom=min(0.6, (16 * rows + _BELOW + 20) / height))
         return
-    style.ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
+    from matplotlib.transforms import ScaledTranslation
+
+    sizes: list[Any] = [
+        style.ax.xaxis.label.get_fontsize(),
+        *(tick.label1.get_fontsize() for tick in style.ax.xaxis.get_major_ticks()[:1]),
+    ]
+    below = ScaledTranslation(0, -(sum(sizes) + _BELOW) / 72, figure.dpi_scale_trans)  # ticks and label of the axis
+    place = {"bbox_to_anchor": (0.5, 0.0), "bbox_transform": style.ax.transAxes + below}
+    style.ax.legend(handles, labels, loc="upper center", ncols=columns, borderaxespad=0, **place)
+
+
+def room(figure: Figure, style: Style) -> float:
+    """How many inches a legend has: those of the axes that it stands below where these were given, else the style's.
+
+    Of several panels in the place of axes it would take more rows than there is height for.
+    """
+    return _width(style) if style.ax is not None and figure is style.ax.get_figure() else style.width
 
 
 def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any, str]] = ()) -> None:
@@ -113,7 +145,7 @@ def legend(figure: Figure, lines: Lines, style: Style, extra: Sequence[tuple[Any
     labels = [label for label, _, _ in lines.looks.values()]
     handles += [handle for handle, _ in extra]
     labels += [label for _, label in extra]
-    columns = max(1, min(len(labels), int(style.width * 12.5 / (max(map(len, labels)) + 8))))
+    columns = max(1, min(len(labels), int(room(figure, style) * 12.5 / (max(map(len, labels)) + 8))))
     columns = math.ceil(len(labels) / math.ceil(len(labels) / columns))
     place_legend(figure, handles, labels, style, columns)
 
@@ -123,6 +155,20 @@ def percent(axis: Axis) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
+
+
+def by_factors(values: Sequence[float] | np.ndarray) -> bool:
+    """Whether values of an axis are set apart by factors rather than by steps, or span so many that a log axis is due.
+
+    >>> by_factors([0.05, 0.2, 0.8]), by_factors([2, 4, 6, 8]), by_factors([2, 4, 8, 16]), by_factors([1, 2])
+    (True, False, True, False)
+    """
+    found = np.unique(np.asarray(values, float))
+    if found[0] <= 0:
+        return False
+    steps, factors = np.diff(found), np.diff(np.log(found))
+    even = len(found) > 2 and np.std(factors) / np.mean(factors) < np.std(steps) / np.mean(steps)
+    return bool(found[-1] / found[0] > (4 if even else 20))
 
 
 def log_ticks(axis: Axis) -> None:

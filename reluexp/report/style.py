@@ -13,7 +13,10 @@ from reluexp.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Style", "paper_style", "styled"]
+__all__ = ["NARROW", "Style", "paper_style", "styled"]
+
+NARROW = 4.5
+"""inches below which fewer panels stand beside each other, as in one column of two"""
 
 _WIDTHS, _DPI = (1.0, 60.0), (10.0, 1200.0)
 _RC: dict[str, Any] = {
@@ -68,6 +71,12 @@ class Style:
     dpi: int = 150
     rc: dict[str, Any] = field(default_factory=lambda: dict(_RC))
     ax: Axes | None = None
+
+    @property
+    def title_size(self) -> float:
+        """Of a panel's title, in points; words such as `large` are not looked up."""
+        size = self.rc.get("axes.titlesize", _RC["axes.titlesize"])
+        return float(size) if isinstance(size, (int, float)) else float(_RC["axes.titlesize"])
 
 
 def paper_style(width: float = 5.5) -> Style:

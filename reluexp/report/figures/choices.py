@@ -23,7 +23,7 @@ from reluexp.report.frames.choices import (
     saturated_shares,
 )
 from reluexp.report.lines import Facet, Lines, activation_looks, facet_at, facets_of, lines_of, plain
-from reluexp.report.panels import Panel, draw_curves, grid_of, legend, percent, power_ticks
+from reluexp.report.panels import Panel, by_factors, draw_curves, grid_of, legend, percent, power_ticks
 from reluexp.report.style import Style
 from reluexp.stats import Results, axis_names, has_many_axes, other_axes
 
@@ -166,7 +166,7 @@ def _axis_dress(ax: Axes, values: pd.Series, name: str, last: bool) -> None:
     from matplotlib.ticker import NullFormatter
 
     found = np.sort(values.unique())
-    if found[0] > 0 and found[-1] / found[0] > 20:
+    if by_factors(found):
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
     if len(found) <= 8:

@@ -25,7 +25,7 @@ from reluexp.report.figures.captions import band_note, ended_note, kept_note, of
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, draw_curves, grid_of, legend, log_range
-from reluexp.report.style import Style
+from reluexp.report.style import NARROW, Style
 from reluexp.stats import Results, outcome_of, over_sites
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def curve_figure(
     finished = pd.concat([p.rows.loc[p.rows["outcome"] == "finished", p.metric].astype(float) for p in panels])
     log = log_range(finished) if log is None else log
     lines = _lines(study, panels, share)
-    columns = len(variants) if len(variants) > 1 else 2 if len(panels) in (2, 4) else 3
+    wide = 3 if style.width >= NARROW else 2
+    columns = len(variants) if len(variants) > 1 else 2 if len(panels) in (2, 4) else wide
     figure, axes = grid_of(panels, style, columns, "xy" if comparable(facets) else "")
     for ax, panel in zip(axes, panels, strict=True):
         draw_curves(ax, panel, lines, style, log=log, share=bool(share))

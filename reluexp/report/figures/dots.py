@@ -16,7 +16,7 @@ from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.frames.lives import starved_and_dead
 from reluexp.report.lines import Lines, facets_of, lines_of
 from reluexp.report.panels import Panel, grid_of, legend, percent
-from reluexp.report.style import Style
+from reluexp.report.style import NARROW, Style
 from reluexp.stats import (
     ACCURACY,
     LOSS,
@@ -51,7 +51,7 @@ def _final(study: Results, style: Style, outcome: Outcome) -> Figure | None:
     shown = [(facet.title, *variant) for facet in facets for variant in _variants(facet.of(final))]
     panels = [Panel("\n".join(filter(None, [where, title])), rows, outcome.metric) for where, title, rows in shown]
     longest = max(len(label) for label, _, _ in lines.looks.values())
-    columns = 2 if len(panels) > 1 and longest <= _BESIDE else 1
+    columns = 2 if len(panels) > 1 and longest <= _BESIDE and style.width >= NARROW else 1
     height = max(0.55, (0.5 + 0.3 * len(lines.looks)) / style.row_height)
     figure, axes = grid_of(panels, style, columns, height=height)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
@@ -87,7 +87,9 @@ def _draw_dots(ax: Axes, panel: Panel, lines: Lines, outcome: Outcome) -> Axes:
         own = panel.rows[panel.rows[lines.by] == value].sort_values("seed")
         _dots_of(ax, row, own, colour, outcome)
         shown = int(own[outcome.metric].notna().sum())
-        ax.annotate(f"{shown} of {len(own)}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        about: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+        ax.annotate(f"{shown} of {len(own)}", (1, row), (5, 0), fontsize=8, **about)
+    ax.margins(x=0.06)  # half a marker, at least
     ax.set_yticks(range(len(looks)), [label for label, _, _ in looks.values()])
     ax.set_ylim(len(looks) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
@@ -103,14 +105,14 @@ def _dots_of(ax: Axes, row: int, own: pd.DataFrame, colour: str, outcome: Outcom
         flag = (outcomes_told(own) == fate).to_numpy()
         if flag.any():
             dots = ax.scatter(own[outcome.metric][flag], heights[flag], s=size, marker=marker, color=colour)
-            dots.set(rasterized=len(own) > 100, alpha=0.5 if fate == "finished" else 0.9, linewidths=1.5)
+            dots.set(clip_on=False, rasterized=len(own) > 100, alpha=0.5 if fate == "finished" else 0.9, linewidths=1.5)
     found: Interval = mean_interval(own[outcome.metric])
     if found.n > 1:
         most = 1 if outcome.share else math.inf
         ends = [[found.mean - max(found.low, 0)], [min(found.high, most) - found.mean]]
         ax.errorbar(found.mean, row, xerr=ends, color="black", lw=1.6, capsize=4, zorder=5)
     if found.n:
-        ax.plot([found.mean], [row], marker="D", ms=4.5, color="white", mec="black", mew=1.2, zorder=6)
+        ax.plot([found.mean], [row], marker="D", ms=4.5, color="white", mec="black", mew=1.2, zorder=6, clip_on=False)
 
 
 def _dot_key(final: pd.DataFrame) -> list[tuple[Any, str]]:

@@ -26,7 +26,7 @@ from reluexp.report.frames.lives import (
     survival_curves,
 )
 from reluexp.report.lines import Lines, facets_of, joined, lines_of, mark_undying, plain, short
-from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend
+from reluexp.report.panels import Panel, grid_of, legend, percent, place_legend, room
 from reluexp.report.style import Style
 from reluexp.stats import Results, dying, settings
 
@@ -77,7 +77,7 @@ def _key(figure: Figure, looks: dict[str, tuple[str, str]], words: dict[str, str
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour, hatch=hatch, edgecolor="white") for colour, hatch in looks.values()]
-    columns = max(1, min(len(looks), int(style.width * 12.5 / (max(len(words[part]) for part in looks) + 8))))
+    columns = max(1, min(len(looks), int(room(figure, style) * 12.5 / (max(len(words[part]) for part in looks) + 8))))
     columns = math.ceil(len(looks) / math.ceil(len(looks) / columns))
     place_legend(figure, handles, [words[part] for part in looks], style, columns)
 
@@ -103,6 +103,10 @@ def _fates(study: Results, style: Style) -> Figure | None:
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         means = panel.rows.groupby(lines.by, sort=False)[list(FATES)].mean().reindex(list(lines.looks))
         _stacked(ax, means, looks)
+        for place in np.flatnonzero(means.isna().all(axis=1)):  # no bar at all would read as no unit that died
+            ax.annotate(
+                "not run", (0, place), (4, 0), textcoords="offset points", va="center", color="#767676", size="small"
+            )
         longest = max(longest, ax.get_xlim()[1])
         labels = [look[0] for look in lines.looks.values()] if i % columns == 0 else [""] * len(lines.looks)
         ax.set_yticks(range(len(lines.looks)), labels)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from reluexp.report.figures.axes import KINDS, flat_values, kinds_of, largest_values, shown_rows, whole_ticks
-from reluexp.report.figures.captions import count_note, dagger_note, of_picture
+from reluexp.report.figures.captions import count_note, dagger_note, kept_note, of_picture
 from reluexp.report.figures.spec import FigureSpec, View
 from reluexp.report.lines import Lines, facets_of, lines_of, mark_undying, plain, short
 from reluexp.report.panels import Panel, grid_of, log_ticks
-from reluexp.report.style import Style
+from reluexp.report.style import NARROW, Style
 from reluexp.stats import Results
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAPS"]
 
-_NARROW, _WIDE = 17, 34  # characters over one of four panels beside each other, and of two
-_NAMED = 8  # names of sites beside one map, evenly spaced
+_LONG, _WIDE = 17, 34  # characters over one of four panels beside each other, and of two
+_NAMED = 0.19  # inches of a map for the name of a site, evenly spaced
+_ROW = 0.62  # of the height of other panels
 _MAPS = 16  # panels of one heat map figure; more would be too small to read
 
 
@@ -53,11 +54,12 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
     if not panels:
         return None
     columns = min(columns, len(panels))
-    figure, axes = grid_of(panels, style, columns, height=0.62)
+    figure, axes = grid_of(panels, style, columns, height=_ROW)
+    names = max(2, min(8, int(style.row_height * _ROW * 0.7 / _NAMED)))  # a title and ticks take the rest
     norm = _norm(look, panels)
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         same = i % columns and _site_names(panel).equals(_site_names(panels[i - 1]))
-        mesh = _draw_map(ax, panel, look, norm, labelled=not same)
+        mesh = _draw_map(ax, panel, look, norm, 0 if same else names)
         if i + columns >= len(axes):
             ax.set_xlabel("epoch")
     height = figure.bbox.height / figure.dpi
@@ -73,7 +75,8 @@ def _map_figure(study: Results, style: Style, look: _Look) -> Figure | None:
 def _columns(study: Results, lines: Lines, style: Style) -> int:
     """Two beside each other where the settings' names need the room, else up to four."""
     facets, _ = facets_of(study, style.facets)
-    return min(2 if any(len(facet.title) > _NARROW for facet in facets) else 4, len(lines.looks))
+    most = 2 if style.width < NARROW or any(len(facet.title) > _LONG for facet in facets) else 4
+    return min(most, len(lines.looks))
 
 
 def _norm(look: _Look, panels: Sequence[Panel]) -> Normalize:
@@ -113,9 +116,23 @@ def _map_panels(
             for value in [value for value in lines.looks if value not in flat]:
                 own = facet.of(rows[(rows["kind"] == kind) & (rows[lines.by] == value)])
                 if len(own):
+                    own = own if metric == "backprop_norm" else _carried(own, metric, facet.of(rows)["epoch"].unique())
                     where = filter(None, [fill(facet.title, _WIDE), KINDS.get(kind, kind) if len(kinds) > 1 else ""])
                     panels.append(Panel(between.join([short(lines.looks[value][0], length), *where]), own, metric))
     return panels[:_MAPS], flat
+
+
+def _carried(rows: pd.DataFrame, metric: str, epochs: np.ndarray) -> pd.DataFrame:
+    """The rows, those of diverged trials with their last value at all later epochs: as if they had left, a net would
+    seem to have recovered.
+    """
+    ended = rows["outcome"].eq("diverged")
+    if not ended.any():
+        return rows
+    last = rows[ended].sort_values("epoch").drop_duplicates(["trial", "site"], keep="last")
+    later = last.drop(columns="epoch").merge(pd.DataFrame({"epoch": epochs}), how="cross")
+    ends = later.merge(last[["trial", "site", "epoch"]], on=["trial", "site"], suffixes=("", "_end"))
+    return pd.concat([rows, ends.loc[ends["epoch"] > ends["epoch_end"], rows.columns]], ignore_index=True)
 
 
 def _site_names(panel: Panel) -> pd.Series:
@@ -123,8 +140,8 @@ def _site_names(panel: Panel) -> pd.Series:
     return panel.rows.drop_duplicates("site").set_index("site")["site_name"].sort_index()
 
 
-def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, labelled: bool) -> QuadMesh:
-    """One heat map; norms are averaged in logs."""
+def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, most: int) -> QuadMesh:
+    """One heat map with so many names of sites at most; norms are averaged in logs."""
     values = panel.rows[panel.metric].astype(float)
     rows = panel.rows.assign(_value=values if look.ticks else np.log10(values))
     table = rows.pivot_table(index="site", columns="epoch", values="_value", aggfunc="mean")
@@ -137,8 +154,8 @@ def _draw_map(ax: Axes, panel: Panel, look: _Look, norm: Normalize, labelled: bo
         cmap=look.colours,
         rasterized=True,
     )
-    ticks = np.arange(0, len(table), -(-len(table) // _NAMED))
-    ax.set_yticks(ticks, [plain(short(names.iloc[i], 12)) for i in ticks] if labelled else [""] * len(ticks))
+    ticks = np.arange(0, len(table), -(-len(table) // (most or 8)))
+    ax.set_yticks(ticks, [plain(short(names.iloc[i], 12)) for i in ticks] if most else [""] * len(ticks))
     ax.invert_yaxis()
     ax.grid(False)
     ax.tick_params(labelsize=8)
@@ -173,7 +190,7 @@ MAPS: tuple[FigureSpec, ...] = (
         lambda study: (
             "Mean share of dead units over trials; the first hidden site is at the top. One colour scale, "
             f"growing with the square root. {count_note(study, False)}{dagger_note(study)}"
-            f"{_map_note(study, 'dead_fraction')}"
+            f"{_map_note(study, 'dead_fraction')}{kept_note(study)}"
         ),
         lambda study, style: _map_figure(study, style, _DEAD),
         View("map", "layers", "dead_fraction"),

@@ -10,7 +10,7 @@ import pandas as pd
 from reluexp.report.figures.spec import FigureSpec
 from reluexp.report.frames.choices import candidates
 from reluexp.report.lines import Lines, lines_of, plain, short
-from reluexp.report.panels import Panel, grid_of, legend, percent
+from reluexp.report.panels import Panel, by_factors, grid_of, legend, percent
 from reluexp.report.style import Style
 from reluexp.stats import Results, axis_names, groups, tuned_by
 
@@ -70,7 +70,7 @@ def _draw_candidates(ax: Axes, panel: Panel, lines: Lines, axis: str, share: boo
         best = own[own["chosen"]]
         ax.plot(best[axis], best["mean"], color=colour, ls="", marker="D", ms=7, mec="black", mew=1.1, zorder=5)
     values = np.sort(panel.rows[axis].astype(float).unique())
-    if values[0] > 0 and values[-1] / values[0] > 20:
+    if by_factors(values):
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
     if len(values) <= 8:
