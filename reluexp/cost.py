@@ -14,6 +14,7 @@ from reluexp.catalogue.activations import ACTIVATIONS, build_activation
 from reluexp.catalogue.columns import TABLES
 from reluexp.config import Setting, label_of
 from reluexp.errors import Interrupted
+from reluexp.planning.plan import workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +39,14 @@ def measure_cost(
     sizes: Sequence[int] = SIZES,
     blocks: int = BLOCKS,
     stop: Callable[[], bool] = lambda: False,
+    regression: bool = False,
 ) -> pd.DataFrame:
     """Seconds of each activation: kind, activation, elements, block, seconds.
 
     kind `alone`: forward and backward of the activation on that many numbers; `step`: one whole training step (forward,
     backward, plain SGD) of that setting's network on one of its batches of random inputs of `shape`; `inside`: what the
-    activations of that step take, timed alone at the sizes that they have there. Torch's own functions are timed, the
+    activations of that step take, timed alone at the sizes that they have there. Its loss is cross-entropy over that
+    many classes, of a `regression` the squared error of as many outputs. Torch's own functions are timed, the
     user's where torch has none. Raises Interrupted if `stop` says so between two timings.
     """
     import pandas as pd
@@ -58,7 +61,7 @@ def measure_cost(
         runs: dict[tuple[str, str, int], Run] = {}
         for label, setting in own.items():
             runs |= {("alone", label, size): _pass(_module(setting, 1), *given[size]) for size in sizes}
-            step, inside, elements = _step(setting, shape, classes)
+            step, inside, elements = _step(setting, shape, classes, regression)
             runs |= {("step", label, elements): step, ("inside", label, elements): inside}
         counts = {key: max(1, round(_SECONDS / _time(run, 1))) for key, run in runs.items()}
         for block in range(blocks):
@@ -95,9 +98,10 @@ def _pass(module: nn.Module, x: Tensor, up: Tensor) -> Run:
     return lambda: torch.autograd.grad(module(x), inputs, up)
 
 
-def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Run, int]:
+def _step(setting: Setting, shape: Sequence[int], classes: int, regression: bool) -> tuple[Run, Run, int]:
     """One training step of the setting's network, its activations alone, and how many numbers these are applied to."""
     import torch
+    from torch.nn import functional as F
 
     from reluexp.catalogue.architectures import build_model
 
@@ -108,13 +112,17 @@ def _step(setting: Setting, shape: Sequence[int], classes: int) -> tuple[Run, Ru
         return made[-1]
 
     module = build_model(setting.architecture, tuple(shape), classes, activate).train()
-    batch, generator = setting.train.batch_size, torch.Generator().manual_seed(0)
+    work, generator = workload(setting), torch.Generator().manual_seed(0)
+    batch = work.batch(setting) if work else setting.train.batch_size
+    if any(isinstance(own, torch.nn.modules.batchnorm._BatchNorm) for own in module.modules()):
+        batch = max(2, batch)  # the spread of one sample is none
     x = torch.randn((batch, *shape), generator=generator)
-    y = torch.randint(classes, (batch,), generator=generator)
+    kinds, numbers = torch.randint(classes, (batch,), generator=generator), torch.zeros(batch, classes)
     parameters = list(module.parameters())
 
     def step() -> None:
-        loss = torch.nn.functional.cross_entropy(module(x), y)
+        out = module(x)
+        loss = F.mse_loss(out, numbers) if regression else F.cross_entropy(out, kinds)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.sub_(gradient, alpha=1e-4)

@@ -101,7 +101,7 @@ class Frames:
         this one; what was put down beforehand about the whole is exploratory in a part. Raises ConfigError for what the
         study does not have.
         """
-        from reluexp.config.answers import level_label
+        from reluexp.config.levels import bare, level_shown
         from reluexp.stats import axis_names
 
         if not isinstance(levels or {}, Mapping):
@@ -113,10 +113,10 @@ class Frames:
             axis = key if key in axes else short.get(key, key)
             if axis not in axes:
                 raise ConfigError(f"only: got {key!r}; allowed: {', '.join(axes)}{nearest(key, axes)}")
-            values = {name: self._level(name, axis) for name in kept}
+            values = {name: bare(axis, self._level(name, axis), axes) for name in kept}
             known = list(dict.fromkeys(values.values()))
             as_text = {str(value): value for value in known}
-            asked = [level_label(axis, own) for own in _several(given)]
+            asked = [level_shown(axis, own, axes) for own in _several(given)]
             asked = [as_text.get(own, own) if isinstance(own, str) else own for own in asked]
             if not asked:
                 raise ConfigError(f"only: {key}: got no value; allowed: {', '.join(map(str, known))}")

@@ -58,8 +58,13 @@ class _State:
     @property
     def trials_worked(self) -> float:
         """Trials' worth of work that is done, those under way by their epochs."""
-        shares = (len(self.stacks[s].trials) * e["epoch"] / max(1, e["epochs"]) for s, e in self.latest.items())
+        shares = (len(self.stacks[s].trials) * self._share(e) for s, e in self.latest.items())
         return self.before + sum(shares)
+
+    @staticmethod
+    def _share(event: dict[str, Any]) -> float:
+        """How much of a stack is done; networks at birth are when they have been measured, which is epoch 0 of 0."""
+        return event["epoch"] / event["epochs"] if event["epochs"] else 1.0
 
     def by_activation(self) -> list[tuple[str, float, float]]:
         """Label, what was reached and dead fraction, means over what has been heard of."""

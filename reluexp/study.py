@@ -135,6 +135,7 @@ class Study(Frames):
         Raises Interrupted if `stop` says so meanwhile.
         """
         from reluexp.cost import measure_cost
+        from reluexp.stats import outcome_of
 
         ended = [(self._wanted[trial].point.setting, stack) for trial, stack in self._stacks.items()]
         trained = [(own, self.standing.records[stack]) for own, stack in ended if self.standing.records[stack]["shape"]]
@@ -143,7 +144,8 @@ class Study(Frames):
         base, about = next(alike, trained[0])
         labels = {label_of(own.setting.activation): own.setting.activation for own in self.placed}
         settings = [base.model_copy(update={"activation": activation}) for activation in labels.values()]
-        self._store.write_extra("cost", measure_cost(settings, about["shape"], about["outputs"], stop=stop))
+        given, regression = (settings, about["shape"], about["outputs"]), not outcome_of(self).share
+        self._store.write_extra("cost", measure_cost(*given, stop=stop, regression=regression))
         self.__dict__.pop("cost", None)
         return self.cost
 

@@ -420,6 +420,18 @@ def test_timings_are_of_what_they_say() -> None:
     assert found.loc[found["kind"] == "step", "elements"].unique().tolist() == [4 * 64 * 64]
 
 
+def test_steps_are_timed_on_a_batch_that_there_is() -> None:
+    def steps(regression: bool = False, **train: Any) -> pd.DataFrame:
+        norm = {"name": "mlp", "width": [8], "normalization": "batch"}
+        own = setting(architecture=norm, **{f"train.{name}": value for name, value in train.items()})
+        found = measure_cost([own], (64,), 10, sizes=(1 << 10,), blocks=1, regression=regression)
+        return found[found["kind"] == "step"]
+
+    assert steps(batch_size=100_000)["elements"].tolist() == [1437 * 8]
+    assert steps(batch_size=1)["elements"].tolist() == [2 * 8]  # batch norm takes no single sample
+    assert (steps(regression=True)["seconds"] > 0).all()
+
+
 def test_sentences_of_a_claim_are_told_whole_whatever_is_written_in_them() -> None:
     part = Part("a; b: supported", [Contrast("a", np.arange(1.0, 11))], numbers="one; two")
     texts, verdicts_ = zip(*told_parts(Evidence([part], notes=["note: x; y"])), strict=True)

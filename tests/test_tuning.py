@@ -120,7 +120,7 @@ def test_other_grids_of_a_union_are_left_as_they_are() -> None:
         ({"hypotheses": [{"metric": "test_accuracy", "activation": "relu", "direction": "less"}]},
          "hypotheses[0].activation: got 'relu', which it is compared with"),
         ({"hypotheses": [{"metric": "test_accuracy", "by": "train.lr", "level": 0.5, "against": 0.5,
-                          "direction": "less"}]}, "hypotheses[0].level: got 0.5, which it is compared with"),
+                          "direction": "less"}]}, "train.optimizer.lr', whose value tuning chooses"),
         ({"margins": {"test_acc": 0.1}}, "did you mean 'test_accuracy'?"),
         ({"margins": {"dead_fractoin": 0.1}}, "did you mean 'dead_fraction'?"),
         ({"margins": {"test_accuracy": 5}}, "got 5; allowed: a share below 1, such as 0.05 for 5 %"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reluexp.catalogue.inits import INITS
 from reluexp.catalogue.registry import is_own
 from reluexp.claims.claim import Evidence, Part
 from reluexp.claims.field import Field, Group
@@ -78,7 +79,7 @@ def gradient(field: Field) -> Evidence:
     for gain, meets in (("auto gain", lambda v: v == _AUTO), ("a common gain", lambda v: v != _AUTO)):
         for rival in ("sigmoid", "tanh"):
             found = field.where("relu", rival, architecture__depth=16, init__gain=meets)
-            found = [group for group in found if group.setting.init.name not in ("lecun_normal", "torch")]
+            found = [group for group in found if INITS[group.setting.init.name].uses_gain]
             if not found:
                 missing.append(f"relu and {rival} at depth 16 with {gain}")
             for when, at in (("at birth", "birth"), ("after an epoch", "epoch 1")):

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from reluexp.catalogue.columns import TABLES
 from reluexp.catalogue.datasets import Hints, hints_of
 from reluexp.catalogue.metrics import MARGINS, METRICS, is_share, is_time, margin_of, times_of
 from reluexp.catalogue.registry import nearest
-from reluexp.config.grid import Point, label_of, once_each, value_at
-from reluexp.config.inference import TUNING_OFFSET, Level
-from reluexp.config.models import Config, Setting
+from reluexp.config.grid import Point, label_of, once_each
+from reluexp.config.inference import TUNING_OFFSET, Hypothesis, Level
+from reluexp.config.levels import bare, level_shown
+from reluexp.config.models import Config
 from reluexp.config.problems import Problem
 
-__all__ = ["answers_that_cannot_be", "level_label", "levels_that_cannot_be", "tuned_grids"]
-
-
-def level_label(by: str, level: Level) -> Any:
-    """A level as tables show it: a mapping, as the grid has it, by its label; anything else as it is.
-
-    Raises ValueError for a mapping that is none of the axis's values.
-
-    >>> level_label("activation", {"name": "leaky_relu", "negative_slope": 0.3})
-    'leaky_relu(negative_slope=0.3)'
-    >>> level_label("train.optimizer", {"name": "adam", "lr": 0.01})
-    'adam(lr=0.01)'
-    """
-    if not isinstance(level, dict):
-        return level
-    whole: Any = level
-    for part in reversed(by.split(".")):
-        whole = {part: whole}
-    return value_at(Setting.model_validate(whole), by)
+__all__ = ["answers_that_cannot_be", "levels_that_cannot_be", "tuned_grids"]
 
 
 def answers_that_cannot_be(config: Config, points: Sequence[Point]) -> list[Problem]:
     """Every hypothesis and tuned axis that cannot be, in this grid."""
     data = once_each((point.setting.dataset for point in points), hints_of)
-    return [*_hypotheses(config, points), *_tune(config, points), *accuracies_of_none(config, data)]
+    found = [*_hypotheses(config, points), *_tune(config, points), *_splits(config, points)]
+    return [*found, *accuracies_of_none(config, data)]
+
+
+def _splits(config: Config, points: Sequence[Point]) -> Iterator[Problem]:
+    """Targets on a split that is not there."""
+    for metric in config.targets or {}:
+        if metric.startswith("validation_") and not any(point.setting.dataset.validation for point in points):
+            text = f"got {metric!r}, but there is no validation split; give `dataset.validation` a share such as 0.1"
+            yield ("targets", metric), text
 
 
 def accuracies_of_none(config: Config, data: Sequence[Hints]) -> Iterator[Problem]:
@@ -49,7 +42,7 @@ def accuracies_of_none(config: Config, data: Sequence[Hints]) -> Iterator[Proble
     asked += [(("hypotheses", n, "metric"), own.metric) for n, own in enumerate(config.hypotheses or [])]
     asked += [(("tune", "metric"), config.tune.metric)] if config.tune else []
     for path, metric in asked:
-        if "accuracy" in metric:
+        if "accuracy" in metric or (is_time(metric) and not config.targets):  # the usual targets are of accuracy
             yield path, f"got {metric!r}, but data with real targets have losses alone, such as validation_loss"
 
 
@@ -85,49 +78,76 @@ def _margins(config: Config) -> list[Problem]:
 
 
 def _hypotheses(config: Config, points: Sequence[Point]) -> list[Problem]:
+    axes = {axis: [label_of(point.setting.activation) for point in points] for axis in ["activation"]}
+    axes |= {axis: [point.axes[axis] for point in points] for axis in config.axes if axis != "activation"}
+    tuned = _hidden(config, points)
+    axes = {axis: [bare(axis, own, axes) for own in values] for axis, values in axes.items() if axis not in tuned}
     found: list[Problem] = []
-    times = times_of(config.targets)
     for number, own in enumerate(config.hypotheses or []):
-        here = ("hypotheses", number)
-        if is_time(own.metric) and own.metric not in times:
-            text = f"got {own.metric!r}; allowed: a time to a target, {', '.join(times)}"
-            found.append(((*here, "metric"), text + nearest(own.metric, times)))
-        axes = {"activation": [label_of(point.setting.activation) for point in points]}
-        axes |= {axis: [point.axes[axis] for point in points] for axis in config.axes if axis != "activation"}
-        if own.by not in axes:
-            found.append(((*here, "by"), f"got {own.by!r}; allowed: {', '.join(axes)}{nearest(own.by, list(axes))}"))
-            continue
-        known = list(dict.fromkeys(axes[own.by]))
-        named = {"activation" if own.level is None else "level": own.activation if own.level is None else own.level}
-        for key, level in {**named, "against": own.against}.items():
-            if level is None:
-                continue
-            label = _label(own.by, level)
-            if label not in known:
-                allowed = ", ".join(map(str, known))
-                found.append(((*here, key), f"got {label!r}; allowed: {allowed}{nearest(label, known)}"))
-        levels = {**named, "against": own.against}.items()
-        labels = {key: _label(own.by, level) for key, level in levels if level is not None}
-        other = labels.get("against", label_of(config.baseline.activation) if own.by == "activation" else None)
-        for key in named:
-            if labels.get(key) == other:
-                found.append(((*here, key), f"got {other!r}, which it is compared with; allowed: another level"))
+        wrong = [*_time(config, own), *_moment(points, own), *_places(axes, tuned, own)]
+        wrong += _levels(config, axes, own) if own.by in axes else []
         if own.direction == "equal" and own.margin is None and math.isnan(margin_of(own.metric, config.margins)):
             text = f"of {own.metric} no margin is known; say by margin: within what difference it is equal"
-            found.append(((*here, "direction"), text))
-        if own.at == "best" and not all(point.setting.dataset.validation for point in points):
-            text = "'best' is chosen on the validation split, and there is none; give `dataset.validation` a share"
-            found.append(((*here, "at"), text))
-        for axis, value in (own.where or {}).items():
-            if axis not in axes or _label(axis, value) not in axes[axis]:
-                found.append(((*here, "where", axis), f"no setting of the study has {axis} = {value!r}"))
+            wrong.append((("direction",), text))
+        found += [(("hypotheses", number, *path), text) for path, text in wrong]
     return found
 
 
-def _label(by: str, level: Level) -> Any:
+def _hidden(config: Config, points: Sequence[Point]) -> Sequence[str]:
+    """The axes whose values no table shows, since tuning chose one for each activation wherever they are."""
+    tuned = tuned_grids(config)
+    return config.tune.over if config.tune and all(set(point.grids) <= tuned for point in points) else ()
+
+
+def _time(config: Config, own: Hypothesis) -> Iterator[Problem]:
+    times = times_of(config.targets)
+    if is_time(own.metric) and own.metric not in times:
+        text = f"got {own.metric!r}; allowed: a time to a target, {', '.join(times)}"
+        yield ("metric",), text + nearest(own.metric, times)
+
+
+def _moment(points: Sequence[Point], own: Hypothesis) -> Iterator[Problem]:
+    """Moments other than the end, at which not every metric has a value."""
+    along = own.metric in {*TABLES["epochs"], *TABLES["layers"]}
+    single = is_time(own.metric) or own.metric in {*METRICS, *TABLES["trials"]}
+    if own.at != "last" and single and not along:
+        yield ("at",), f"got {own.at!r}, but {own.metric} has one value per trial; allowed: last"
+    elif own.at == "best" and not all(point.setting.dataset.validation for point in points):
+        text = "'best' is chosen on the validation split, and there is none; give `dataset.validation` a share"
+        yield ("at",), text
+
+
+def _places(axes: Mapping[str, list[Any]], tuned: Sequence[str], own: Hypothesis) -> Iterator[Problem]:
+    """Axes that there are not, or whose values tuning chooses, and values that they do not have."""
+    if own.by not in axes:
+        text = f"got {own.by!r}, whose value tuning chooses" if own.by in tuned else f"got {own.by!r}"
+        yield ("by",), f"{text}; allowed: {', '.join(axes)}{nearest(own.by, list(axes))}"
+    for axis, value in (own.where or {}).items():
+        if axis in tuned:
+            yield ("where", axis), f"tuning chooses the value of {axis}; allowed: {', '.join(axes)}"
+        elif axis not in axes or _label(axis, value, axes) not in axes[axis]:
+            yield ("where", axis), f"no setting of the study has {axis} = {value!r}"
+
+
+def _levels(config: Config, axes: Mapping[str, list[Any]], own: Hypothesis) -> Iterator[Problem]:
+    """Levels that the axis does not have, or that are the one that they are compared with."""
+    known = list(dict.fromkeys(axes[own.by]))
+    named = {"activation" if own.level is None else "level": own.activation if own.level is None else own.level}
+    levels = {**named, "against": own.against}.items()
+    labels = {key: _label(own.by, level, axes) for key, level in levels if level is not None}
+    for key, label in labels.items():
+        if label not in known:
+            yield (key,), f"got {label!r}; allowed: {', '.join(map(str, known))}{nearest(label, known)}"
+    other = labels.get("against", label_of(config.baseline.activation) if own.by == "activation" else None)
+    for key in named:
+        if labels.get(key) == other:
+            yield (key,), f"got {other!r}, which it is compared with; allowed: another level"
+
+
+def _label(by: str, level: Level, axes: Iterable[str]) -> Any:
     """The label, or the level itself where it can have none, so that it is refused with what is allowed."""
     try:
-        return level_label(by, level)
+        return level_shown(by, level, axes)
     except ValueError:
         return level
 

@@ -129,7 +129,8 @@ class Probe(Options):
     every: int = Field(1, ge=1, description="epochs between light measurements (forward only)")
     full: Literal["log", "every", "last"] = Field(
         "log",
-        description="when gradients are measured too: epochs 0, 1, 4, 16, … and the last, every measurement, the last",
+        description="when gradients are measured too: epochs 0, 1, 4, 16, … and the last (of those "
+        "measured), every measurement, the last",
     )
     early: int = Field(0, ge=0, le=1000, description="light measurements at log-spaced steps of the first epoch")
     metrics: Literal["full", "basic", "network"] = Field(

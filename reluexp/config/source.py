@@ -202,6 +202,8 @@ def levels_of(texts: Sequence[str]) -> dict[str, list[Any]]:
 
     >>> levels_of(["activation=relu,leaky_relu(negative_slope=0.1)", "lr=0.1"])
     {'activation': ['relu', 'leaky_relu(negative_slope=0.1)'], 'lr': [0.1]}
+    >>> levels_of(["architecture.width=[4, 3],8"])
+    {'architecture.width': ['[4, 3]', 8]}
     """
     found: dict[str, list[Any]] = {}
     for text in texts:
@@ -212,7 +214,7 @@ def levels_of(texts: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-_SEPARATE = re.compile(r",(?![^(]*\))")
+_SEPARATE = re.compile(r",(?![^(]*\)|[^\[]*\]|[^{]*\})")
 
 
 def _move_rate(document: Document) -> None:

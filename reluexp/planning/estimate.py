@@ -91,7 +91,7 @@ def _bytes(stack: Stack, work: Workload) -> float:
     """Bytes for the data as they are read, for the weights and what trains them, for what passes through a network."""
     hints, replicas = hints_of(stack.setting.dataset), len(stack.trials)
     data = 1.5 * work.numbers * ((hints.train or 0) + (hints.test or 0))
-    passing = 8 * replicas * work.elements * min(stack.setting.train.batch_size, work.samples)
+    passing = 8 * replicas * work.elements * work.batch(stack.setting)
     return 4.0 * (data + 6 * work.parameters * replicas + passing)
 
 
@@ -132,7 +132,7 @@ def _on_core(stack: Stack, work: Workload) -> Prices:
     setting, replicas = stack.setting, len(stack.trials)
     rate = _CONVOLUTION if kind_of(setting).startswith("conv") else _DENSE
     fixed = len({own.activation for own in stack.settings}) * work.sites * _PER_SITE
-    batch = min(setting.train.batch_size, work.samples)
+    batch = work.batch(setting)
     each = 6 * work.products / rate + work.elements * _ELEMENT
     norms = work.sites * _PER_NORM * (getattr(setting.architecture, "normalization", "none") != "none")
     step = _PER_STEP + fixed + norms + replicas * (batch * each + work.parameters * _PARAMETER)
@@ -150,7 +150,7 @@ def _on_gpu(stack: Stack, work: Workload) -> Prices:
     """Where launches count until there is much to compute; a step of built-in networks without dropout has one."""
     setting, replicas = stack.setting, len(stack.trials)
     launched = own_key(setting) is not None or getattr(setting.architecture, "dropout", 0.0) > 0
-    samples = replicas * min(setting.train.batch_size, work.samples)
+    samples = replicas * work.batch(setting)
     step = _GPU_LAUNCHED if launched else _GPU_REPLAYED
     step += samples * work.elements * _GPU_ELEMENT + replicas * work.parameters * _GPU_PARAMETER
     light = _GPU_MEASURED + replicas * probe_size(setting.probe.size, work.samples) * work.elements * _GPU_SUM

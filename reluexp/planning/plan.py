@@ -248,11 +248,11 @@ def _preferred(setting: Setting, device: str, memory: int | None) -> int:
     if work is None:
         return _LARGEST_STACK
     if device != "cpu":
-        each = 4 * (6 * work.parameters + 8 * setting.train.batch_size * work.elements)
+        each = 4 * (6 * work.parameters + 8 * work.batch(setting) * work.elements)
         return max(1, min(_LARGEST_ON_GPU, int(_GPU_SHARE * (memory or _GPU_BYTES)) // each))
     born = setting.train.epochs == 0
     budget, largest = (_BIRTH_BYTES, _LARGEST_BIRTH) if born else (_CACHE_BYTES, _LARGEST_STACK)
-    each = 4 * (4 * work.parameters + setting.train.batch_size * (work.numbers + 2 * work.elements))
+    each = 4 * (4 * work.parameters + work.batch(setting) * (work.numbers + 2 * work.elements))
     return max(_SMALLEST_STACK, min(largest, budget // each))
 
 
@@ -282,6 +282,10 @@ class Workload:
     sites: int
     samples: int
     numbers: int
+
+    def batch(self, setting: Setting) -> int:
+        """Samples of a step: no more than there are to train on."""
+        return min(setting.train.batch_size, self.samples)
 
 
 def workload(setting: Setting) -> Workload | None:

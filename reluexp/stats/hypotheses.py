@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reluexp.catalogue.metrics import is_time, margin_of
-from reluexp.config.answers import level_label
 from reluexp.config.inference import Hypothesis
+from reluexp.config.levels import level_shown
+from reluexp.errors import ConfigError
 from reluexp.stats.contrasts import Contrast, decide, page, seeds_for, together
 from reluexp.stats.outcomes import Outcome
 from reluexp.stats.pairs import pairs
@@ -40,21 +41,23 @@ def hypothesis_table(
     margin); times by logarithms. Exact deaths of an activation that cannot die are not tested: their answer is known.
     `confirmatory` holds the places of those put down before any result was there.
     """
-    rows, p_values = [], []
+    rows, p_values, axes = [], [], setting_columns(study)
     for place, own in enumerate(hypotheses):
         margin = own.margin or margin_of(own.metric, margins)
         margin = 0.0 if math.isnan(margin) else margin
-        level, against = _levels(own, study.baseline)
-        undying = [label for label in (level, against) if known_beforehand(study, own.metric, own.by, label)]
-        contrasts = [] if undying else _contrasts(study, own, margin)
+        level, against = _levels(own, study.baseline, axes)
+        known = _known(study, own, level, against)
+        try:
+            contrasts = [] if known else _contrasts(study, own, margin)
+        except ConfigError as error:  # what its trials do not have; the others, and the report, go on
+            contrasts, known = [], f" ({error})"
         decisions = [decide(contrast, len(hypotheses)) for contrast in contrasts]
         p_values.append(together(decisions))
         weakest = max(decisions, key=lambda d: -1.0 if math.isnan(d.p_for) else d.p_for, default=None)
-        known = f" (by definition: {' and '.join(undying)} cannot be dead exactly)" if undying else ""
         rows.append(
             {
                 **{
-                    "statement": f"{_statement(own, level, against, margin)}{known}",
+                    "statement": f"{_statement(own, level, against, margin, axes)}{known}",
                     "metric": own.metric,
                     "at": own.at,
                     "by": own.by,
@@ -78,29 +81,40 @@ def marked(table: pd.DataFrame, by: str, stated: Sequence[Hypothesis], baseline:
     """A table of comparisons with the column kind: `confirmatory` for the rows that a stated hypothesis is about."""
     kinds = pd.Series("exploratory", index=table.index, dtype=object)
     for own in stated:
-        level, against = _levels(own, baseline)
-        if own.by != by or own.metric not in set(table["metric"]):
-            continue
-        about = matching(table, {by: level, "baseline": against, "at": own.at, **_where(own)})
+        level, against = _levels(own, baseline, table.columns)
+        where = _where(own, table.columns)
+        if own.by != by or own.metric not in set(table["metric"]) or not where.keys() <= set(table.columns):
+            continue  # of a table in which seeds' means over an axis stand, it says nothing
+        about = matching(table, {by: level, "baseline": against, "at": own.at, **where})
         kinds[about.index] = "confirmatory"
     return table.assign(kind=kinds)
 
 
-def _levels(own: Hypothesis, baseline: str | None) -> tuple[Any, Any]:
+def _known(study: Results, own: Hypothesis, level: Any, against: Any) -> str:
+    """Why definitions answer it, in brackets; empty where they do not."""
+    undying = [label for label in (level, against) if known_beforehand(study, own.metric, own.by, label)]
+    if undying:
+        return f" (by definition: {' and '.join(undying)} cannot be dead exactly)"
+    decided = known_beforehand(study, own.metric, own.by, level, against)
+    return " (by definition: init.dead switched units off)" if decided else ""
+
+
+def _levels(own: Hypothesis, baseline: str | None, axes: Iterable[str]) -> tuple[Any, Any]:
     level = own.activation if own.level is None else own.level
-    against = baseline if own.against is None else level_label(own.by, own.against)
-    return level_label(own.by, level), against  # type: ignore[arg-type]
+    against = baseline if own.against is None else level_shown(own.by, own.against, axes)
+    return level_shown(own.by, level, axes), against  # type: ignore[arg-type]
 
 
-def _where(own: Hypothesis) -> dict[str, Any]:
+def _where(own: Hypothesis, axes: Iterable[str]) -> dict[str, Any]:
     """The axes that it is confined to, each with its value as tables show it."""
-    return {axis: level_label(axis, value) for axis, value in (own.where or {}).items()}
+    return {axis: level_shown(axis, value, axes) for axis, value in (own.where or {}).items()}
 
 
 def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]:
-    frame = matching(readings(study, own.metric, own.at), _where(own))
-    others = [axis for axis in setting_columns(study) if axis != own.by]
-    level, against = _levels(own, study.baseline)
+    axes = setting_columns(study)
+    frame = matching(readings(study, own.metric, own.at), _where(own, axes))
+    others = [axis for axis in axes if axis != own.by]
+    level, against = _levels(own, study.baseline, axes)
     found = pairs(frame[frame[own.by].isin([level, against])], own.by, against, others, log=is_time(own.metric))
     limit = {"greater": margin, "less": -margin, "equal": margin}[own.direction]
     found_in = [(", ".join(f"{k} {v}" for k, v in where.items()), part) for where, part in groups(found, others)]
@@ -110,7 +124,7 @@ def _contrasts(study: Results, own: Hypothesis, margin: float) -> list[Contrast]
     ]
 
 
-def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
+def _statement(own: Hypothesis, level: Any, against: Any, margin: float, axes: Iterable[str]) -> str:
     """`test accuracy: elu above relu by more than 0.5 points`."""
     metric, time = Outcome(own.metric), is_time(own.metric)
     by = f"a factor of {math.exp(margin):.3g}" if time else metric.least(margin)
@@ -120,7 +134,7 @@ def _statement(own: Hypothesis, level: Any, against: Any, margin: float) -> str:
         "less": f"below {against}" + (f" by more than {by}" if margin else ""),
         "equal": f"within {by} of {against}",
     }
-    where = "".join(f", {axis} = {value}" for axis, value in _where(own).items())
+    where = "".join(f", {axis} = {value}" for axis, value in _where(own, axes).items())
     if own.by != "activation":
         level = f"{axis_names([own.by])[own.by]} = {level}"
     return f"{shown}{'' if own.at == 'last' else f' ({own.at})'}: {level} {words[own.direction]}{where}"

@@ -16,6 +16,7 @@ from reluexp.stats.dying import disabled, dying
 from reluexp.stats.ends import end_of_training, over_all_units, over_sites
 from reluexp.stats.finals import final_metrics
 from reluexp.stats.intervals import finite, sound
+from reluexp.stats.outcomes import outcome_of
 from reluexp.stats.results import Results
 from reluexp.stats.settings import other_axes, setting_columns, settings
 
@@ -28,8 +29,8 @@ loss); `auc`: the mean over training, by the trapezoidal rule from the first mea
 _FINAL = ("dead_fraction", "born_dead_fraction")
 """what only `final_metrics` knows, besides times"""
 
-_NO_METRICS = ("seed", "classes", "parameters", "lr", "batch_size")
-"""numbers that say what a trial is, not what came of it"""
+_NO_METRICS = ("seed", "classes", "parameters", "lr", "batch_size", "epoch", "step", "site", "width", "site_name")
+"""numbers that say what a trial or a measurement is, not what came of it"""
 
 _ABOUT = ("seed", "outcome", "stuck")
 
@@ -53,6 +54,8 @@ def readings(study: Results, metric: str, at: str = "last") -> pd.DataFrame:
 
 
 def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
+    if metric in _NO_METRICS:
+        raise _unknown(study, final_metrics(study), metric)
     if metric in study.epochs and pd.api.types.is_numeric_dtype(study.epochs[metric]):
         return end_of_training(study, frame, metric)
     if metric in _FINAL or is_time(metric):
@@ -61,11 +64,7 @@ def _last(study: Results, frame: pd.DataFrame, metric: str) -> pd.Series:
             return frame["trial"].map(final.set_index("trial")[metric]).astype(float)
     if metric in study.layers and pd.api.types.is_numeric_dtype(study.layers[metric]):
         return frame["trial"].map(over_all_units(study.layers, metric)).astype(float)
-    if (
-        metric in frame
-        and metric not in _NO_METRICS
-        and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck")
-    ):
+    if metric in frame and (pd.api.types.is_numeric_dtype(frame[metric]) or metric == "stuck"):
         return finite(frame[metric])
     raise _unknown(study, final_metrics(study), metric)
 
@@ -82,7 +81,7 @@ def none_at_all(study: Results, metric: str, at: str = "last") -> str:
 def _unknown(study: Results, final: pd.DataFrame, metric: str) -> ConfigError:
     tables = (final, study.epochs, study.layers, study.trials)
     numbers = [table.select_dtypes("number").dropna(axis=1, how="all").columns for table in tables]
-    about = {"trial", "epoch", "step", "site", "width", *_NO_METRICS, *setting_columns(study)}
+    about = {"trial", *_NO_METRICS, *setting_columns(study)}
     names = [str(name) for name in dict.fromkeys(name for part in numbers for name in part) if name not in about]
     near = nearest(metric, names)
     return ConfigError(f"unknown metric {metric!r}{f'{near} This' if near else '; this'} study has {', '.join(names)}")
@@ -115,7 +114,8 @@ def _series(study: Results, metric: str) -> pd.DataFrame:
 
 def _best_epochs(study: Results, metric: str) -> pd.Series:
     """For each trial the first epoch that validation likes best; never chosen on test."""
-    column = "validation_loss" if metric.endswith("loss") else "validation_accuracy"
+    of_losses = metric.endswith("loss") or not outcome_of(study).share
+    column = "validation_loss" if of_losses else "validation_accuracy"
     if column not in study.epochs or finite(study.epochs[column]).isna().all():
         raise ConfigError(
             "at='best' is chosen on the validation split, never on test, and this study has none; "

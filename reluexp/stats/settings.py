@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reluexp.catalogue.registry import nearest
-from reluexp.config.answers import level_label
+from reluexp.config.levels import bare, level_shown
 from reluexp.config.models import CHOICES
 from reluexp.errors import ConfigError, ResultsError
 from reluexp.stats.memory import remembered
@@ -69,8 +68,7 @@ def compared_by(study: Results, by: str, baseline: Any, needed: bool = False) ->
     axes = setting_columns(study)
     if by not in axes:
         raise ConfigError(f"by: got {by!r}; allowed: {', '.join(axes)}{nearest(by, axes)}")
-    if isinstance(baseline, dict):
-        baseline = level_label(by, baseline)
+    baseline = None if baseline is None else level_shown(by, baseline, axes)
     base = study.baseline if baseline is None and by == "activation" else baseline
     levels = in_order(settings(study)[by], by)
     if base is not None and base not in levels:
@@ -111,8 +109,7 @@ def settings(study: Results) -> pd.DataFrame:
         raise ResultsError(f"{study.name}: no trial has ended yet")
     frame = study.trials.copy()
     for axis in setting_columns(study):
-        parts = _parts(axis, other_axes(study))
-        frame[axis] = [_groupable(_bare(value, parts)) for value in frame[axis]]
+        frame[axis] = [_groupable(bare(axis, value, other_axes(study))) for value in frame[axis]]
     frame["stuck"] = frame["stuck"].eq(True).fillna(False).astype(bool)
     columns = [*other_axes(study), "activation"]
     ranks = {axis: {value: i for i, value in enumerate(in_order(frame[axis], axis))} for axis in columns}
@@ -161,25 +158,6 @@ def _first(study: Results) -> dict[str, Any]:
     """The axes of the setting that `settings` begins with; each name asks for them, and the frame would be copied."""
     found: dict[str, Any] = settings(study)[other_axes(study)].iloc[0].to_dict()
     return found
-
-
-def _parts(axis: str, axes: Iterable[str]) -> set[str]:
-    """What the axes below an axis are called in its label."""
-    return {other.removeprefix(f"{axis}.") for other in axes if other.startswith(f"{axis}.")}
-
-
-def _bare(label: Any, parts: Collection[str]) -> Any:
-    """A label without options that other axes tell.
-
-    >>> _bare("sgd(lr=0.1, momentum=0.9)", {"lr"}), _bare("sgd(lr=0.1)", {"lr"}), _bare("cnn(channels=[16, 32])", {"x"})
-    ('sgd(momentum=0.9)', 'sgd', 'cnn(channels=[16, 32])')
-    """
-    head, found, rest = str(label).partition("(")
-    if not parts or not found:
-        return label
-    options = [own for own in re.split(r", (?=\w+=)", rest.removesuffix(")")) if own.partition("=")[0] not in parts]
-    options = [own for own in options if own != "tuned"]
-    return f"{head}({', '.join(options)})" if options else head
 
 
 def _told(value: Any) -> str:

@@ -44,6 +44,8 @@ def compare_times(
         for name, column in _RATIOS.items():
             table[name] = np.exp(table[column].to_numpy(float))
     told = table.assign(metric=TIME + table["target"], baseline=base)
+    if table.empty:
+        return table.assign(never=0, never_base=0)
     table["verdict"] = table["verdict"].mask([bool(why) for why in unlearned(study, told, by)], "no verdict")
     return table.merge(_nevers(whole, keys), on=keys, how="left")
 
