@@ -168,6 +168,7 @@ def tables(folder: Path, config: str, **means: Any) -> tuple[dict[str, pd.DataFr
     return found, int(study.timing["replicas"].max())
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs_trains_in_stacks_with_the_numbers_it_has_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_want_of_memory_is_no_refusal(untried: None, monkeypatch: pytest.MonkeyP
     assert compiled.refusal() is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="there is no Triton")
 def test_kernels_compute_what_is_computed_without_them() -> None:

@@ -103,6 +103,7 @@ def test_comparisons_are_those_of_the_whole_and_families_those_of_the_part(whole
     assert len(claim_table(part.evidence)) == len(claim_table(whole.evidence))
 
 
+@pytest.mark.slow
 def test_it_has_a_report_of_its_own(whole: reluexp.Study, tmp_path: Path) -> None:
     page = write_report(whole.only(lr=0.1), tmp_path, formats=("html", "csv"))
     assert "A part of the study: lr 0.1." in page.read_text()

@@ -411,6 +411,7 @@ def test_the_page_tells_question_counts_findings_and_provenance(tmp_path: Path) 
     assert len(page.pictures) == sum(name not in NEEDS or NEEDS[name](study) for name in (s.name for s in FIGURES))
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text_in_the_page(tmp_path: Path) -> None:
     page = _read(write_report(hostile_study(), tmp_path, ("html",)))
     assert not page.tags & {"i", "b"}

@@ -66,7 +66,10 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert torch.equal(left[name], right[name]), name
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+_LARGE = ("vgg11_bn", "vit_b_16")  # of a hundred million weights
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in _LARGE else ()) for n in TORCHVISION])
 def test_all_sites_of_torchvision_and_not_a_bit_changed(name: str) -> None:
     size, functions = TORCHVISION[name]
     torch.manual_seed(0)

@@ -139,6 +139,7 @@ def test_a_network_that_does_not_fit_alone_is_a_clear_failure(tmp_path: Path, mo
     assert failure.startswith("one network alone does not fit into memory: MemoryError: planted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.full_form)])
 def test_of_runs_at_once_one_works_and_the_others_explain(
     count: int, whole: Study, figure: Callable[[str], None]

@@ -81,6 +81,7 @@ def test_single_workers_killed(whole: Study, full: bool, figure: Callable[[str],
 _STOPPING = [pytest.param(n, marks=[pytest.mark.full_form]) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGUSR1, *_STOPPING], ids=lambda number: signal.Signals(number).name)
 def test_a_signal_to_stop_saves_and_exits_130_within_seconds(
     whole: Study, number: int, figure: Callable[[str], None]
