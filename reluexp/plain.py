@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 
-__all__ = ["brief", "counted", "p_told", "percentage", "plain"]
+__all__ = ["brief", "counted", "known_to", "p_told", "percentage", "plain"]
 
 _ENDLESS = re.compile(r"\S{401,}")
 
@@ -29,6 +30,18 @@ def brief(text: str) -> str:
     True
     """
     return _ENDLESS.sub(lambda found: f"{found[0][:200]}…{found[0][-100:]}", text)
+
+
+def known_to(value: float, half: float, sign: str = "") -> str:
+    """A number to the decimals of half its interval, which has two digits; to three digits where there is none.
+
+    >>> known_to(0.42, 0.0094), known_to(1234.5, 31.0), known_to(-0.000758, 0.00036, "+"), known_to(0.5, 0.0)
+    ('0.4200', '1234', '-0.00076', '0.5')
+    """
+    if not 0 < half < math.inf:
+        return f"{value:{sign}.3g}"
+    decimals = 1 - math.floor(math.log10(half))
+    return f"{value:{sign}.3g}" if decimals > 6 else f"{value:{sign}.{max(0, decimals)}f}"
 
 
 def counted(number: int, thing: str) -> str:

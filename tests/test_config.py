@@ -451,6 +451,20 @@ def test_activations_without_the_baseline_are_said_not_to_be_compared() -> None:
     assert load_config({"study": "s", "activation": "elu"}).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"init": "kaiming_normal"}, "init: unknown init 'kaiming_normal'.*; it is 'he_normal' here"),
+        ({"train": {"learning_rate": 0.1}}, "train.learning_rate: .*; it is 'train.lr' here"),
+        ({"grid": {"architecture.batch_norm": [True]}}, "batch_norm.*; it is 'architecture.normalization' here"),
+        ({"exclude": [{"activation": "relu"}]}, "exclude: .*; it is a list of grids"),
+    ],
+)
+def test_names_of_other_programs_are_told_as_they_are_here(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config({"study": "s", **config})
+
+
 def test_overrides_are_texts() -> None:
     config = {"study": "s", "activation": "relu"}
     assert load_config(config, "train.epochs=3").config.train.epochs == 3

@@ -568,16 +568,16 @@ def test_a_regression_is_judged_by_its_loss() -> None:
     died, mattered, chosen = answer(study)
     assert died.startswith("ReLU had")
     assert mattered.startswith("Against ReLU, paired over 8 seeds, test loss was better with ELU (−0.0965 [−0.0985, ")
-    assert "better with Tanh (−0.00225 [" in mattered
+    assert "better with Tanh (−0.0022 [" in mattered
     assert "`margins: {test_loss: …}` would say" in mattered
     assert chosen == "ELU had the lowest mean test loss, 0.207: better than ReLU."
     (told,) = [sentence for sentence in findings(study) if "test loss" in sentence]
     assert told.startswith(
-        "ELU was ahead of ReLU by 0.0965 [+0.0945, +0.0985] (in 8 of 8 seeds); Tanh was ahead of ReLU by 0.00225"
+        "ELU was ahead of ReLU by 0.0965 [+0.0945, +0.0985] (in 8 of 8 seeds); Tanh was ahead of ReLU by 0.0022"
     )
     assert [card["numbers"] for card in cards_of(study, found)] == [
         "−0.0965 [−0.0985, −0.0945], 8 pairs",
-        "−0.00225 [−0.00327, −0.00123], 8 pairs",
+        "−0.0022 [−0.0033, −0.0012], 8 pairs",
     ]
     with_margin = answer(replace(study, margins={"test_loss": 0.05}))
     assert with_margin[1].endswith(
@@ -613,7 +613,9 @@ def test_regression_shows_losses_and_collapsed_networks() -> None:
     assert not any("steps" in header for header in headers)
     assert [row[2] for row in rows] == ["4 of 4", "0 of 4"]
     last = study.epochs[study.epochs["epoch"] == 3]
-    assert rows[0][1].startswith(f"{last['test_loss'].iloc[:4].mean():.3g} ± ")
+    mean, half = rows[0][1].split(" ± ")
+    assert mean == f"{last['test_loss'].iloc[:4].mean():.4f}"
+    assert len(mean) == len(half)  # as many decimals
 
 
 def test_losses_of_a_regression_are_no_nats() -> None:

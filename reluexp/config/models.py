@@ -203,7 +203,7 @@ class Config(Setting):
     )
     baseline: Baseline = Field(
         Baseline.model_validate({}),
-        description="{activation: …}: what the others are compared with; a study without it compares nothing",
+        description="{activation: …}: what the others are compared with; relu unless given",
     )
     targets: dict[Target, Annotated[list[float], Field(min_length=1)]] | None = Field(
         None, description="levels fixed beforehand that times are measured to"

@@ -21,6 +21,26 @@ Problem = tuple[Path_, str]
 """a path in the data, and the sentence about it"""
 
 _MOST = 30
+_OTHER_NAMES = {
+    "activation": OTHERS,
+    "init": {
+        **{f"kaiming_{how}": f"he_{how}" for how in ("normal", "uniform")},
+        **{f"glorot_{how}": f"xavier_{how}" for how in ("normal", "uniform")},
+    },
+}
+"""what other programs call the entries of the catalogue"""
+
+_OTHER_KEYS = {
+    **dict.fromkeys(("learning_rate", "learningrate", "step_size"), "train.lr"),
+    **dict.fromkeys(("batch_norm", "batchnorm", "bn", "layer_norm", "layernorm", "norm"), "architecture.normalization"),
+    **dict.fromkeys(("bs", "batchsize", "minibatch_size"), "train.batch_size"),
+    **dict.fromkeys(("wd", "l2", "decay"), "train.optimizer.weight_decay"),
+    **dict.fromkeys(("n_epochs", "num_epochs", "max_epochs"), "train.epochs"),
+    **dict.fromkeys(("n_seeds", "num_seeds", "repeats", "replicates"), "seeds"),
+    **dict.fromkeys(("exclude", "include", "skip"), "a list of grids, each the product of its own axes"),
+}
+"""what other programs call keys of a config, and where they are here"""
+
 _NEAR = 0.8  # below it a key elsewhere is none that was meant
 
 _TYPES = {
@@ -128,7 +148,8 @@ def _unknown_name(name: str, field: str) -> str:
     names = CHOICES[field].names if field in CHOICES else []
     own = ", or package.module:attribute" if field in CHOICE_OF and CHOICE_OF[field].own else ""
     text = f"unknown {CHOICES[field].kind if field in CHOICES else 'name'} {shown(name)}; "
-    meant = f"; it is {OTHERS[name]!r} here" if field == "activation" and name in OTHERS else nearest(name, names)
+    here = _OTHER_NAMES.get(field, {}).get(name)
+    meant = f"; it is {here!r} here" if here else nearest(name, names)
     return f"{text}allowed: {', '.join(names)}{own}{meant}"
 
 
@@ -146,6 +167,8 @@ def _and(names: Sequence[str]) -> str:
 
 def meant(key: str, allowed: list[str], model: type[BaseModel]) -> str:
     """The same key elsewhere in the config, else the nearest that is allowed here, else the nearest elsewhere."""
+    if here := _OTHER_KEYS.get(key.rpartition(".")[2].casefold()):
+        return f"; it is {here if ' ' in here else repr(here)} here"
     places = {place.rpartition(".")[2]: place for place in reversed(list(places_in(model)))}
     if key not in places and (hint := nearest(key, allowed)):
         return hint

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from reluexp.catalogue.metrics import METRICS
+from reluexp.plain import known_to
 from reluexp.stats.memory import remembered
 from reluexp.stats.results import Results
 
@@ -36,11 +37,11 @@ class Outcome(NamedTuple):
         """`93.1 %`, or `0.102`; a dash for a number that there is not."""
         return "–" if not math.isfinite(value) else f"{100 * value:.1f} %" if self.share else f"{value:.3g}"
 
-    def difference(self, value: float, digits: int = 1) -> str:
-        """`+1.2` in points, or `−0.0435`."""
+    def difference(self, value: float, digits: int = 1, half: float = math.nan) -> str:
+        """`+1.2` in points, or `−0.0435`, as far as half of its interval says that it is known."""
         if not math.isfinite(value):
             return "–"
-        return (f"{100 * value:+.{digits}f}" if self.share else f"{value:+.3g}").replace("-", "−")
+        return (f"{100 * value:+.{digits}f}" if self.share else known_to(value, half, "+")).replace("-", "−")
 
     def least(self, margin: float) -> str:
         """The smallest difference that matters: `0.5 points`, or `0.05`."""
@@ -50,8 +51,9 @@ class Outcome(NamedTuple):
     def apart(self, mean: float, low: float, high: float, digits: int = 1) -> str:
         """A difference with its interval, if it has one: `+1.2 points [0.8, 1.6]`."""
         unit = " points" if self.share else ""
-        bounds = f" [{self.difference(low, digits)}, {self.difference(high, digits)}]" if math.isfinite(low) else ""
-        return f"{self.difference(mean, digits)}{unit}{bounds}"
+        half = (high - low) / 2
+        bounds = f" [{self.difference(low, digits, half)}, {self.difference(high, digits, half)}]"
+        return f"{self.difference(mean, digits, half)}{unit}{bounds if math.isfinite(low) else ''}"
 
 
 ACCURACY = Outcome("test_accuracy")

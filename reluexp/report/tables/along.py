@@ -8,7 +8,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table, rules_of
-from reluexp.report.tables.differences import interval_cell, metric_name, p_cell, size_of
+from reluexp.report.tables.differences import difference_cell, interval_cell, metric_name, p_cell
 from reluexp.stats import Results, axis_names, other_axes, setting_name
 
 __all__ = ["along_table"]
@@ -28,7 +28,7 @@ def along_table(study: Results, frame: pd.DataFrame) -> Table:
         "activation": [Cell(display_name(row["activation"]), number=False) for row in rows],
         **({"setting": [Cell(_rest(study, row), number=False) for row in rows]} if several else {}),
         "metric": [Cell(metric_name(row["metric"]), number=False) for row in rows],
-        "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
+        "difference": [difference_cell(row) for row in rows],
         "95 % interval": [interval_cell(row) for row in rows],
         "p (Holm)": [Cell(p_cell(row["p_holm"]), sort=row["p_holm"]) for row in rows],
         "pairs": [Cell(str(int(row["n"])), sort=row["n"]) for row in rows],

@@ -11,6 +11,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.catalogue.metrics import target_of
+from reluexp.plain import known_to
 from reluexp.stats import Results, axis_names, has_many_axes, other_axes, setting_name
 
 __all__ = [
@@ -139,8 +140,9 @@ def loss_cells(
     """A loss, with half of its interval."""
     mean, low, high = (frame[f"{metric}_{part}"].to_numpy(float) for part in ("mean", "low", "high"))
     bold = best.get(f"{metric}_mean", pd.Series(False, index=frame.index)).to_numpy(bool)
-    half = [f" ± {(b - a) / 2:.2g}" if math.isfinite(b - a) else "" for a, b in zip(low, high, strict=True)]
-    shown = [f"{value:.3g}" if math.isfinite(value) else "–" for value in mean]
+    halves = [(b - a) / 2 for a, b in zip(low, high, strict=True)]
+    half = [f" ± {known_to(own, own)}" if math.isfinite(own) else "" for own in halves]
+    shown = [known_to(value, own) if math.isfinite(value) else "–" for value, own in zip(mean, halves, strict=True)]
     marks = verdicts or [("", False)] * len(mean)
     return [
         Cell(text + more, bool(bold[i]), sort=mean[i], mark=verdict, star=star)

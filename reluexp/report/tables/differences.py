@@ -17,6 +17,7 @@ from reluexp.stats import ALPHA, LOSS, Outcome, Results, unlearned
 from reluexp.stats.contrasts import seeds_told
 
 __all__ = [
+    "difference_cell",
     "differences_table",
     "interval_cell",
     "marks_of",
@@ -49,7 +50,7 @@ def differences_table(study: Results, frame: pd.DataFrame) -> Table:
     columns = {
         **setting_cells(study, frame),
         "metric": [Cell(metric_name(row["metric"]), number=False) for row in rows],
-        "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
+        "difference": [difference_cell(row) for row in rows],
         "95 % interval": [interval_cell(row) for row in rows],
         "p (Holm)": [Cell(p_cell(row["p_holm"]), sort=row["p_holm"]) for row in rows],
         "effect": [Cell(signed(row["effect"]), sort=row["effect"]) for row in rows],
@@ -74,20 +75,25 @@ def _is_time(row: dict[Any, Any]) -> bool:
     return is_time(str(row["metric"]))
 
 
-def size_of(metric: str, value: float) -> str:
+def size_of(metric: str, value: float, half: float = math.nan) -> str:
     """A difference as tables show it: `× 1.15` of times, `+1.2` in points of shares, `−0.0435` of anything else."""
     if not math.isfinite(value):
         return "–"
     if is_time(metric):
         return f"× {math.exp(value):.2f}"
-    return signed(100 * value) if is_share(metric) else LOSS.difference(value)
+    return signed(100 * value) if is_share(metric) else LOSS.difference(value, half=half)
+
+
+def difference_cell(row: dict[Any, Any]) -> Cell:
+    """The mean difference, to what its interval knows."""
+    return Cell(size_of(row["metric"], row["mean"], (row["high"] - row["low"]) / 2), sort=row["mean"])
 
 
 def interval_cell(row: dict[Any, Any]) -> Cell:
     """`+0.8 to +1.6`."""
     if not math.isfinite(row["low"]):
         return Cell("–")
-    low, high = (size_of(row["metric"], row[end]) for end in ("low", "high"))
+    low, high = (size_of(row["metric"], row[end], (row["high"] - row["low"]) / 2) for end in ("low", "high"))
     return Cell(f"{low} to {high}", sort=row["low"])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reluexp.catalogue.activations import display_name
 from reluexp.report.tables.cells import Cell, Table
-from reluexp.report.tables.differences import interval_cell, p_cell, size_of
+from reluexp.report.tables.differences import difference_cell, interval_cell, p_cell
 from reluexp.stats import Results, axis_names, other_axes, tuned_by
 
 __all__ = ["choice", "choice_table", "claim_parts", "claims", "hypotheses", "hypotheses_table"]
@@ -56,7 +56,7 @@ def hypotheses_table(study: Results, frame: pd.DataFrame) -> Table:
         "what was expected": [Cell(row["statement"], number=False) for row in rows],
         **{name: [Cell(f"{row[name]:.0f}", sort=float(row[name])) for row in rows] for name in several},
         "pairs": [Cell(f"{row['n']:.0f}", sort=float(row["n"])) for row in rows],
-        "difference": [Cell(size_of(row["metric"], row["mean"]), sort=row["mean"]) for row in rows],
+        "difference": [difference_cell(row) for row in rows],
         "95 % interval": [interval_cell(row) for row in rows],
         "p (Holm)": [Cell(p_cell(_deciding(row)), sort=_deciding(row)) for row in rows],
         "verdict": [Cell(row["verdict"], number=False, mark=row["verdict"]) for row in rows],
