@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from reluexp import errors
 from reluexp.catalogue.datasets import Hints, hints_of
+from reluexp.catalogue.registry import told_with_place
 from reluexp.config import LoadedConfig, identity, label_of, load_config, misfits
 from reluexp.config.answers import accuracies_of_none
 from reluexp.config.problems import Problem, problems_of
@@ -18,7 +19,7 @@ from reluexp.engine import ENGINES, Engine, Event, Resources, memory_of_place, p
 from reluexp.engine.jobs import comparison, preparation, preparation_key, training
 from reluexp.engine.shelf import Shelf
 from reluexp.environment import now
-from reluexp.errors import ConfigError, DataError, DeviceError, Interrupted
+from reluexp.errors import ConfigError, DataError, DeviceError, Interrupted, ReluexpError
 from reluexp.failures import record_failure
 from reluexp.plain import counted
 from reluexp.planning.code import code_of
@@ -113,9 +114,20 @@ def run_loaded(
         study = Study(store)
         learned = study.trials["outcome"].ne("failed").any() if len(study.trials) else False
         if loaded.config.cost and loaded.phase != "choosing" and not shard and study.cost.empty and learned:
-            study.measure_cost(stop)
+            _time_activations(study, stop, listener)
     _remember_speed(study, session.trained, session.device, results)
     return study
+
+
+def _time_activations(study: Study, stop: Callable[[], bool], listener: Listener) -> None:
+    """What the timing of activations comes to grief on costs their times alone, whatever a user's code raises."""
+    try:
+        study.measure_cost(stop)
+    except ReluexpError:
+        raise
+    except Exception as error:
+        told = told_with_place(error)
+        listener({"event": "note", "text": f"the activations could not be timed, which `cost: true` asks for: {told}"})
 
 
 def resources_of(given: dict[str, Any]) -> Resources:
@@ -149,6 +161,7 @@ class _Session:
         self.data = {name: found for name, own in self.options.items() if (found := Shelf(self.cache).recall(own))}
         self.code = code_of(trial.point.setting for trial in self.trials)
         self.prepared: dict[str, Event] = {}
+        self.read: set[str] = set()
         self.batched: set[str] = set()
         self.alone: set[str] = set()
         self.shares: dict[str, float] = {}
@@ -189,11 +202,12 @@ class _Session:
                 key, stack = by_id[event["stack"]]
                 self.prepared[key] = event
                 self.data[identity(stack.setting.dataset)] = event["fingerprint"]
+                self.read.add(identity(stack.setting.dataset))
                 self.device = event["device"]
                 _check_fit(stack, event)
         if not firsts.keys() <= self.prepared.keys():
             raise Interrupted("stopped before anything was trained")
-        if len(self.prepared) >= len(self.options):
+        if self.read >= self.options.keys():  # else another may have classes
             _refuse(accuracies_of_none(self.loaded.config, list(map(_hints, self.prepared.values()))))
         if told := of_other_precision(self.loaded, self.device):
             raise DeviceError(told)

@@ -73,9 +73,10 @@ class Study(Frames):
         return survival_of(self, axis_of(self, by), baseline, self.margins)
 
     def across(self, metric: str, by: str = "activation", baseline: Any = None, at: str = "last") -> Across | None:
-        """The same over all data sets and architectures together; None where the study has one of each.
+        """Each level of `by` against the baseline over all data sets and architectures together (Agarwal et al. 2021).
 
-        Raises ConfigError for what the study does not have.
+        None where there are fewer than two of them to take together, `by` being none of those. Raises ConfigError for
+        what the study does not have.
         """
         from reluexp.stats import across_tasks, axis_of
 

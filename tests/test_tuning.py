@@ -310,6 +310,24 @@ def test_activations_of_a_tuned_study_are_timed_too(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("inline")
+def test_activations_that_cannot_be_timed_cost_their_times_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **named: Any) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr("reluexp.cost.measure_cost", broken)
+    notes: list[str] = []
+    config = {key: value for key, value in TUNED.items() if key != "tune"}
+    study = reluexp.run(
+        {**config, "cost": True}, tmp_path, workers=1,
+        listener=lambda event: notes.append(event["text"]) if event["event"] == "note" else None,
+    )  # fmt: skip
+    assert study.missing == 0
+    assert any("could not be timed, which `cost: true` asks for: " in note and "no" in note for note in notes)
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_run_that_is_only_foretold_heeds_fresh_and_shards(tmp_path: Path) -> None:
     config = {key: value for key, value in TUNED.items() if key != "tune"}
     reluexp.run(config, tmp_path, workers=1)

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
-from reluexp.catalogue.datasets import DATASETS, DatasetOptions, Progress, Shape
+from reluexp.catalogue.datasets import DATASETS, Progress, Shape
 from reluexp.catalogue.registry import import_attribute, is_own, message_of, told_with_place
 from reluexp.catalogue.samples import Raw, balanced_order, hold_out
 from reluexp.errors import DataError, ReluexpError
@@ -65,15 +64,13 @@ def load_dataset(options: Any, cache: Path | None = None, progress: Progress | N
     training split that remains after train_size and validation; constant ones are only centred.
     Raises DataError when the data are missing, damaged, or too few for what the options ask.
     """
-    if is_own(options):
-        raw, sizes = _user_data(options)
-    else:
-        raw, sizes = DATASETS[options.name].load(options, cache, progress), options
+    own = is_own(options)
+    raw = _user_data(options) if own else DATASETS[options.name].load(options, cache, progress)
     _check(options.name, raw)
     train_labels, test_labels = _labels(raw.train_y), _labels(raw.test_y)
-    order = _first(balanced_order(train_labels), sizes.train_size, "train_size", "training")
-    order, held = hold_out(train_labels, order, sizes.validation)
-    tested = _first(balanced_order(test_labels), sizes.test_size, "test_size", "test")
+    order = _first(balanced_order(train_labels), options.train_size, "train_size", "training")
+    order, held = hold_out(train_labels, order, options.validation)
+    tested = _first(balanced_order(test_labels), options.test_size, "test_size", "test")
 
     kept = np.sort(order)
     if raw.class_names and len(np.unique(raw.train_y[kept])) < 2:
@@ -115,18 +112,11 @@ def _as_it_is(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((x.shape[1], 1)), np.ones((x.shape[1], 1))
 
 
-def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
-    """The arrays of the user's own function, called with the options that are not ours, and the options that are."""
-    extra = dict(options.model_extra or {})
-    given = {key: extra.pop(key, getattr(options, key, None)) for key in DatasetOptions.model_fields}
-    try:
-        sizes = DatasetOptions.model_validate({key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"{options.name}: {wrong}") from error
+def _user_data(options: Any) -> Raw:
+    """The arrays of the user's own function, called with the options that are not ours."""
     source = import_attribute(options.name)
     try:
-        found = source(**extra)
+        found = source(**(options.model_extra or {}))
     except ReluexpError:
         raise
     except Exception as error:  # the user's code may raise anything, and all of it is the user's to mend
@@ -139,10 +129,10 @@ def _user_data(options: Any) -> tuple[Raw, DatasetOptions]:
         text = f"must return dense arrays or tensors: {message_of(error)}"
         raise DataError(f"{options.name} {text}") from error
     if "f" in (train_y.dtype.kind, test_y.dtype.kind):
-        return Raw(train_x, _real(options.name, train_y), test_x, _real(options.name, test_y), ()), sizes
+        return Raw(train_x, _real(options.name, train_y), test_x, _real(options.name, test_y), ())
     _check_labels(options.name, train_y, test_y)
     names = tuple(str(label) for label in range(int(train_y.max()) + 1))
-    return Raw(train_x, train_y, test_x, test_y, names), sizes
+    return Raw(train_x, train_y, test_x, test_y, names)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -185,8 +185,8 @@ def _reason(trials: pd.DataFrame) -> str:
 
 
 def _by_activation(final: pd.DataFrame, flag: pd.Series) -> str:
-    counted = flag.groupby(final["activation"], sort=False).agg(["sum", "size"])
-    rows = counted[counted["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    counts = flag.groupby(final["activation"], sort=False).agg(["sum", "size"])
+    rows = counts[counts["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
     return ", ".join(f"{display_name(label)} {row['sum']} of {row['size']}" for label, row in rows.iterrows())
 
 
@@ -349,8 +349,8 @@ def _rival(study: Results, same: pd.DataFrame, row: Any, column: str) -> str:
     if math.isnan(pair["low"]):
         return f"{told} was faster than {base} in {int(pair['wins'])}, slower in {int(pair['losses'])}"
     ratio, low, high = (math.exp(pair[part]) for part in ("mean", "low", "high"))
-    same = ", which shows no difference" if low <= 1 <= high else ""
-    return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]{same}"
+    none = ", which shows no difference" if low <= 1 <= high else ""
+    return f"{told} took {ratio:.2f} times {base}'s steps [{low:.2f}, {high:.2f}]{none}"
 
 
 def _median(row: Any, column: str) -> str:

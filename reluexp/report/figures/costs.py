@@ -20,8 +20,9 @@ _LOOKS = {
     "train": ("#BFBFBF", ""),
     "measure": ("#D55E00", "//"),
     "evaluate": ("#56B4E9", ".."),
-    "other": ("#000000", ""),
+    "checkpoint": ("#009E73", "xx"),
 }
+_OTHER = ("#000000", "")  # of a phase that later versions may have
 
 
 def _phases(study: Results, style: Style) -> Figure | None:
@@ -33,7 +34,7 @@ def _phases(study: Results, style: Style) -> Figure | None:
     figure, (ax,) = grid_of([Panel("", frame, "seconds")], style, 1, height=0.8)
     bottom = table.iloc[:, 0] * 0.0
     for phase in sorted(table, key=lambda name: list(_LOOKS).index(name) if name in _LOOKS else 99):
-        colour, hatch = _LOOKS.get(phase, _LOOKS["other"])
+        colour, hatch = _LOOKS.get(phase, _OTHER)
         ax.bar(
             table.index, table[phase], bottom=bottom, color=colour, hatch=hatch, edgecolor="white", lw=0.4, label=phase
         )
