@@ -65,6 +65,11 @@ class Frames:
         self.margins: dict[str, float] = self._loaded.config.margins or {}
         self.targets: dict[str, list[float]] | None = self._loaded.config.targets  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Studies are read again where they are unpickled, as by processes of joblib."""
+        given = self._store.root, self._choosing, dict(self._without), self.shows_earlier
+        return _read_again, (type(self), given, self._kept, self.selection)
+
     @property
     def axes(self) -> list[str]:
         """The dotted names of the grid's axes, without those that everything was tuned over.
@@ -295,6 +300,13 @@ class Frames:
     def stated(self) -> list[Hypothesis]:
         """The hypotheses of the config."""
         return self._loaded.config.hypotheses or []
+
+
+def _read_again(kind: type[Frames], given: tuple[Any, ...], kept: frozenset[str] | None, selection: str) -> Frames:
+    root, *others = given
+    found = kind(Store(root), *others)
+    found._kept, found.selection = kept, selection
+    return found
 
 
 def _several(given: Any) -> list[Any]:

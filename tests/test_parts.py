@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def test_values_may_come_as_a_notebook_has_them(whole: reluexp.Study) -> None:
             whole.only(lr=given)
     with pytest.raises(ConfigError, match=r"only\(activation='relu'\)"):
         whole.only("relu")  # type: ignore[arg-type]
+
+
+def test_it_can_be_sent_to_another_process(whole: reluexp.Study) -> None:
+    part = whole.only(lr=0.1)
+    again = pickle.loads(pickle.dumps(part))
+    pd.testing.assert_frame_equal(again.trials, part.trials)
+    assert repr(again) == repr(part)
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(whole)).layers, whole.layers)
 
 
 def test_its_report_takes_not_the_place_of_the_wholes(whole: reluexp.Study, tmp_path: Path) -> None:

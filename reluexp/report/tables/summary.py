@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -127,7 +128,10 @@ def _counts(frame: pd.DataFrame, metric: str) -> list[Cell]:
 def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
     if not (frame["diverged"] + frame["stuck"]).any():
         return {}
-    return {"… of those that learned": share_cells(frame, "test_accuracy_learned", {})}
+    cells, counts = share_cells(frame, "test_accuracy_learned", {}), frame["test_accuracy_learned_n"]
+    some = counts.gt(0) & counts.lt(frame["trials"])  # of all it is the column before
+    told = [replace(c, text=f"{c.text} (of {n:.0f})") if s else c for c, n, s in zip(cells, counts, some, strict=True)]
+    return {"… of those that learned": told}
 
 
 def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
