@@ -10,6 +10,7 @@ import pytest
 from browser import Browser, browser
 from made import made_study
 
+from reluexp.config import load_config
 from reluexp.report import write_report, write_together
 from reluexp.report.figures import FIGURES
 
@@ -145,6 +146,19 @@ def test_the_means_that_charts_show_are_those_of_the_csv(tmp_path: Path, chromiu
     chromium.bring("test_accuracy")
     found = drawn(chromium, "test_accuracy", "p.data.filter((t) => t.meta === 'mean')[0].y")
     assert found == pytest.approx(rows["mean"].tolist(), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_charts_open_on_the_configs_own_setting(
+    tmp_path: Path, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = made_study(("relu", "elu"), 2, 3, axis="train.optimizer.lr", values=(0.01, 0.05, 0.1))
+    own = load_config({"study": "s", "train": {"lr": 0.05}}).points[0].setting
+    monkeypatch.setattr(type(study), "base", own)
+    chromium.open(write_report(study, tmp_path, ("html",)))
+    chromium.bring("dead_fraction")
+    chosen = """return document.querySelector('#dead_fraction [data-control="facet"]').selectedOptions[0].textContent"""
+    assert chromium.run(chosen) == "lr = 0.05"
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ __all__ = [
     "joined",
     "lines_of",
     "mark_undying",
+    "own_setting",
     "plain",
     "short",
 ]
@@ -126,13 +127,18 @@ def facets_of(study: Results, limit: int) -> tuple[list[Facet], int]:
     wheres = [where for where, _ in groups(settings(study), axes)]
     if len(wheres) > limit:
         places = np.linspace(0, len(wheres) - 1, limit).round().astype(int)
-        own = {axis: value_at(study.base, axis) for axis in axes} if study.base else None
+        own = own_setting(study, axes)
         if own in wheres and (place := wheres.index(own)) not in places:
             inner = places[1:-1] if limit > 2 else places
             inner[np.abs(inner - place).argmin()] = place
             places.sort()
         return [facet_at(study, wheres[place]) for place in places], len(wheres) - limit
     return [facet_at(study, where) for where in wheres], 0
+
+
+def own_setting(study: Results, axes: Iterable[str]) -> dict[str, Any] | None:
+    """The values of axes that the config has outside its grid; None where it is not known."""
+    return {axis: value_at(study.base, axis) for axis in axes} if study.base else None
 
 
 def facet_at(study: Results, where: dict[str, Any]) -> Facet:

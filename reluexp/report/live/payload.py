@@ -23,7 +23,7 @@ from reluexp.report.frames.choices import (
     saturated_shares,
 )
 from reluexp.report.frames.lives import lasting_deaths, survival_curves
-from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of
+from reluexp.report.lines import Facet, Lines, facets_of, faint_limit, joined, lines_of, own_setting
 from reluexp.report.live.curves import Curve, Source, curve_rows, curves_of
 from reluexp.stats import Results, aggregate, axis_names, dying, final_metrics, other_axes, outcomes_told
 
@@ -72,6 +72,7 @@ def live_data(study: Results) -> Live:
             for value, (label, colour, dashes) in lines.looks.items()
         ],
         "facets": [_literal(facet.title) or "all" for facet in facets],
+        "start": next((i for i, facet in enumerate(facets) if facet.where == own_setting(study, facet.where)), 0),
         "sites": _sites(study.layers),
         "sets": {},
         "finals": {},

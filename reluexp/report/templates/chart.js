@@ -34,6 +34,7 @@
 
     start() {
       if (!this.possible()) return;
+      this.state.facet = String(data().start); // the config's own setting; a choice that does not have it takes another
       if (this.state.kind === "depth") this.state.epoch = "99999";
       if (this.state.kind === "map") this.state.line = String(data().sets.layers.metrics[this.state.metric].curves.find((c) => c.y.some((v) => v > 0))?.l ?? 0);
       this.figure.querySelector(".still").after(this.live);
