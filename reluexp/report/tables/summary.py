@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -128,10 +127,7 @@ def _counts(frame: pd.DataFrame, metric: str) -> list[Cell]:
 def _learned(frame: pd.DataFrame) -> dict[str, list[Cell]]:
     if not (frame["diverged"] + frame["stuck"]).any():
         return {}
-    cells, counts = share_cells(frame, "test_accuracy_learned", {}), frame["test_accuracy_learned_n"]
-    some = counts.gt(0) & counts.lt(frame["trials"])  # of all it is the column before
-    told = [replace(c, text=f"{c.text} (of {n:.0f})") if s else c for c, n, s in zip(cells, counts, some, strict=True)]
-    return {"… of those that learned": told}
+    return {"… of those that learned": share_cells(frame, "test_accuracy_learned", {})}
 
 
 def _verdicts(study: Results, frame: pd.DataFrame, found: pd.DataFrame, metric: str) -> list[tuple[str, bool]]:
@@ -194,6 +190,8 @@ def caption_parts(study: Results, frame: pd.DataFrame) -> list[str]:
         f"{'; confirmed: on the whole training set' if _apart(study, frame) else ''}.",
         "Zero: share of hidden activations.",
     ]
+    if (frame["diverged"] + frame["stuck"]).any():
+        found.append("Those that learned: the trials less those that diverged or got stuck, which may be few.")
     if frame["collapsed_at_end_mean"].any():
         found.append("Collapsed: output range below 0.001.")
     if _has_steps(study):
